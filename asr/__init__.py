@@ -1,0 +1,41 @@
+"""Train a speech recogniser on your own recordings, and use it.
+
+import asr
+
+recognizer = asr.load("runs/quickstart/model")
+print(recognizer.transcribe("command.wav").text)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asr.recognizer import Recognizer
+
+__all__ = ["load"]
+
+
+def load(path: str | Path | None = None, device: str = "auto") -> Recognizer:
+    """Load a trained model, ready to transcribe.
+
+    Args:
+        path: a model folder, or the folder of a run that made one; without it, the newest model below ./runs.
+        device: auto, cpu, cuda or cuda:N; auto is the first GPU where there is one.
+
+    Raises:
+        ModelError: there is no model, or it can't be used.
+        ConfigError: there is no such device.
+    """
+    from asr import recognizer
+
+    return recognizer.load(path, device)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("asr")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,53 @@
+"""What went wrong, said for the person at the keyboard.
+
+Every error that a user can cause is an `AsrError`: it says what was found, where, what was expected and what to
+do next. The command line prints it without a traceback and exits with its `exit_code`.
+"""
+
+from __future__ import annotations
+
+
+class AsrError(Exception):
+    """An error for the user.
+
+    Args:
+        what: what is wrong, as a sentence without a final full stop.
+        where: the file, the recipe key or the argument in question.
+        expected: what would have been right.
+        hint: what to do next, usually a command.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self, what: str, *, where: object = None, expected: str | None = None, hint: str | None = None
+    ) -> None:
+        self.what, self.where, self.expected, self.hint = what, where, expected, hint
+        lines = [what if where is None else f"{where}: {what}"]
+        if expected is not None:
+            lines.append(f"  expected: {expected}")
+        if hint is not None:
+            lines.append(f"  try: {hint}")
+        super().__init__("\n".join(lines))
+
+
+class ConfigError(AsrError):
+    """A recipe or an argument is wrong; nothing has been run."""
+
+    exit_code = 2
+
+
+class AudioError(AsrError):
+    """A sound file can't be used."""
+
+
+class DataError(AsrError):
+    """A manifest, a corpus or a text is wrong."""
+
+
+class ModelError(AsrError):
+    """A saved model can't be used."""
+
+
+class MissingDependencyError(AsrError):
+    """An optional package is needed and not installed."""

@@ -1,0 +1,38 @@
+"""How long work tells its watcher what it does, whatever the watcher is: a terminal, a log, nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+Advance = Callable[[int, str], None]
+"""Called with how much is done so far, and a note on the state such as the loss."""
+
+
+class Reporter(Protocol):
+    """Where messages and progress go."""
+
+    def say(self, message: str) -> None:
+        """Tell what happened."""
+
+    def warn(self, message: str) -> None:
+        """Tell what may be wrong."""
+
+    def progress(self, name: str, total: int | None = None) -> AbstractContextManager[Advance]:
+        """Show a bar while the block runs."""
+
+
+class Silent:
+    """A reporter for nobody."""
+
+    def say(self, message: str) -> None:
+        """Say nothing."""
+
+    def warn(self, message: str) -> None:
+        """Say nothing."""
+
+    @contextmanager
+    def progress(self, name: str, total: int | None = None) -> Iterator[Advance]:
+        """Show nothing."""
+        yield lambda done, note: None
