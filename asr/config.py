@@ -1,0 +1,444 @@
+"""The recipe: one flat YAML file that says everything about a run, validated as a whole before anything runs."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from asr.errors import ConfigError
+
+
+class _Typed(str):
+    """A string from the command line: as a path, it is relative to the working folder."""
+
+
+def _absolute(value: Any, info: ValidationInfo) -> Any:
+    """Make a recipe's path absolute: it is relative to the recipe's folder, which is the context."""
+    if info.context is None or not isinstance(value, str | Path):
+        return value
+    return (Path.cwd() if isinstance(value, _Typed) else info.context) / value
+
+
+RecipePath = Annotated[Path, BeforeValidator(_absolute)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are errors, values do not change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+
+
+class Range(Section):
+    """A uniform range, both ends included."""
+
+    low: float
+    high: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_pair(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple) and len(value) == 2:
+            return {"low": value[0], "high": value[1]}
+        return value
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if self.low > self.high:
+            raise ValueError(f"the low end {self.low:g} is above the high end {self.high:g}")
+        return self
+
+    @property
+    def pair(self) -> tuple[float, float]:
+        """The two ends, low first."""
+        return self.low, self.high
+
+
+# ---------------------------------------------------------------------------------------------- prepare
+
+
+class ManifestsCorpus(Section):
+    """Your own recordings, listed in JSONL manifests."""
+
+    corpus: Literal["manifests"]
+    train: RecipePath
+    dev: RecipePath
+    tests: dict[str, RecipePath] = Field(min_length=1)
+
+
+class CommandsCorpus(Section):
+    """Spoken commands of a grammar, synthesised with eSpeak NG in many voices (needs the extra `synth`)."""
+
+    corpus: Literal["commands"]
+    grammar: RecipePath = Path("grammar.txt")
+    """A grammar file; relative to the recipe's folder."""
+    train_utterances: Count = 3000
+    dev_utterances: Count = 200
+    test_utterances: Count = 500
+    seed: int = 1
+    """Of the corpus alone: other seeds of the training see the same corpus."""
+
+
+class FsddCorpus(Section):
+    """The Free Spoken Digit Dataset: six speakers, ten digits, fifty recordings of each."""
+
+    corpus: Literal["fsdd"]
+    source: RecipePath | None = None
+    """A folder that holds `recordings/`; without it the official archive is downloaded."""
+    held_out_speaker: str | None = None
+    """Leave-one-speaker-out: this speaker is the test, the others are the training."""
+    test_strings: Count = 500
+    seed: int = 1
+
+
+Prepare = Annotated[ManifestsCorpus | CommandsCorpus | FsddCorpus, Field(discriminator="corpus")]
+CORPORA: dict[int | str, type[Section]] = {
+    "manifests": ManifestsCorpus,
+    "commands": CommandsCorpus,
+    "fsdd": FsddCorpus,
+}
+
+# ------------------------------------------------------------------------------------ text and tokens
+
+
+class Text(Section):
+    """How transcripts are normalised before training and scoring (always Unicode NFC, single spaces)."""
+
+    case: Literal["lower", "upper", "keep"] = "lower"
+    punctuation: Literal["remove", "keep"] = "remove"
+    keep_characters: str = "'"
+    """Punctuation that stays when the rest is removed."""
+
+
+class Tokens(Section):
+    """The output units."""
+
+    kind: Literal["characters", "words", "bpe", "unigram"] = "characters"
+    size: Count | None = None
+    """Number of sentencepiece units (bpe and unigram only)."""
+
+    @model_validator(mode="after")
+    def _size_where_it_means_something(self) -> Tokens:
+        learnt = self.kind in ("bpe", "unigram")
+        if learnt and self.size is None:
+            raise ValueError(f"kind {self.kind} needs a size, such as 200")
+        if not learnt and self.size is not None:
+            raise ValueError(f"kind {self.kind} has no size: it is derived from the transcripts")
+        return self
+
+
+# ----------------------------------------------------------------------------- features and augmentation
+
+
+class Features(Section):
+    """Waveform to feature frames."""
+
+    kind: Literal["fbank", "mel", "mfcc", "spectrogram"] = "fbank"
+    sample_rate: Annotated[int, Field(ge=4000, le=48000)] = 16000
+    """Hertz; recordings at other rates are resampled."""
+    frame_length_ms: Positive = 25.0
+    frame_shift_ms: Positive = 10.0
+    n_mels: Annotated[int, Field(ge=4, le=256)] = 80
+    n_mfcc: Annotated[int, Field(ge=2, le=80)] = 13
+    deltas: Annotated[int, Field(ge=0, le=2)] = 0
+    """Orders of time derivatives appended to the features."""
+    normalization: Literal["utterance", "global", "none"] = "utterance"
+    """Zero mean and unit variance per bin, over the utterance or over the training set."""
+
+
+class SpecAugment(Section):
+    """Park et al. 2019, without time warping."""
+
+    freq_masks: Annotated[int, Field(ge=0)] = 2
+    freq_width: Count = 20
+    """Widest frequency mask, in bins."""
+    time_masks: Annotated[int, Field(ge=0)] = 2
+    time_width: Count = 40
+    """Widest time mask, in frames."""
+    time_fraction: Probability = 0.2
+    """Widest time mask, as a share of the utterance."""
+    start_epoch: Count = 1
+    """First epoch in which it is used; epochs count from 1."""
+
+
+class Noise(Section):
+    """Noise at a random signal-to-noise ratio."""
+
+    probability: Probability = 0.5
+    snr_db: Range = Range(low=5, high=30)
+    folder: RecipePath | None = None
+    """Recordings of noise; without it, noise of a random colour is generated."""
+
+
+class Reverb(Section):
+    """A small room: exponentially decaying noise as its impulse response."""
+
+    probability: Probability = 0.3
+    rt60_seconds: Range = Range(low=0.1, high=0.4)
+
+
+class Concatenate(Section):
+    """Strings of several utterances of one speaker, with pauses, in place of single ones."""
+
+    max_utterances: Count = 8
+    pause_seconds: Range = Range(low=0.0, high=0.3)
+
+
+class Augment(Section):
+    """What is done to training audio, drawn anew in every epoch. A key left out (null) is off."""
+
+    speed: tuple[Positive, ...] = ()
+    """Speed factors to choose from, such as [0.9, 1.0, 1.1]; tempo and pitch change together."""
+    gain_db: Range | None = None
+    noise: Noise | None = None
+    reverb: Reverb | None = None
+    spec_augment: SpecAugment | None = None
+    concatenate: Concatenate | None = None
+
+
+# ------------------------------------------------------------------------------------------------ model
+
+
+class Frontend(Section):
+    """The CNN between the features and the recurrent layers."""
+
+    kind: Literal["conv1d", "conv2d", "vgg", "resnet", "inception"] = "conv1d"
+    channels: tuple[Count, ...] = (128, 128)
+    """Output channels of each block."""
+    strides: tuple[Annotated[int, Field(ge=1, le=4)], ...] = (2, 2)
+    """Stride in time of each block; their product is the subsampling."""
+    kernel: Annotated[int, Field(ge=1, le=31)] = 5
+    """Width of the convolutions in time, odd (conv1d and conv2d only; the others are 3)."""
+    batch_norm: bool = True
+    dropout: Probability = 0.0
+
+    @model_validator(mode="after")
+    def _one_stride_per_block(self) -> Frontend:
+        if not self.channels:
+            raise ValueError("channels is empty: name the output channels of at least one block")
+        if len(self.channels) != len(self.strides):
+            raise ValueError(
+                f"{len(self.channels)} channels but {len(self.strides)} strides: each block has one of both"
+            )
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel {self.kernel} is even: an odd one keeps frames centred")
+        return self
+
+
+class Encoder(Section):
+    """The recurrent layers."""
+
+    cell: Literal["lstm", "gru"] = "lstm"
+    layers: Count = 3
+    hidden: Count = 256
+    """Units per direction."""
+    bidirectional: bool = True
+    dropout: Probability = 0.1
+    """Between layers."""
+    layer_norm: bool = True
+    projection: Count | None = None
+    """Width of a linear layer after each recurrent layer, or null for none."""
+    residual: bool = False
+    """Add each layer's input to its output where the widths agree."""
+
+
+class Model(Section):
+    """The acoustic model: CNN front-end, recurrent encoder, CTC head."""
+
+    frontend: Frontend = Frontend()
+    encoder: Encoder = Encoder()
+
+
+# --------------------------------------------------------------------------------------------- training
+
+
+class Training(Section):
+    """The training loop."""
+
+    epochs: Count = 30
+    batch_seconds: Positive = 60.0
+    """Most audio in a batch, padding included."""
+    learning_rate: Positive = 1e-3
+    """At the end of the warm-up."""
+    warmup: Probability = 0.05
+    """Share of all steps in which the learning rate rises from zero."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How it falls after the warm-up."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    clip_norm: Positive | None = 5.0
+    """Gradients with a larger L2 norm are scaled down to it."""
+    patience: Count | None = None
+    """Stop after this many epochs without a better dev loss, or null to never stop early."""
+    average: Count = 5
+    """How many of the best checkpoints are averaged to make the model."""
+    sorted_first_epoch: bool = True
+    """Shortest utterances first in the first epoch (SortaGrad)."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: bf16 where the device has it, else fp32."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    workers: Annotated[int, Field(ge=0, le=64)] = 1
+    """Processes that read and augment audio; 0 does it in the training process."""
+    threads: Count | None = None
+    """CPU threads of the network, or null for the cores that the workers leave."""
+    checkpoint_minutes: Positive = 10.0
+    """A checkpoint is written at each epoch's end, and this often inside long epochs."""
+
+
+class Evaluate(Section):
+    """The evaluation at the end."""
+
+    bootstrap: Count = 1000
+    """Resamples behind the confidence interval."""
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    fields: tuple[str, ...] = ("speaker",)
+    """Manifest fields to report apart."""
+
+
+class Recipe(Section):
+    """A whole recipe."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    seed: Annotated[int, Field(ge=0)] = 1
+    prepare: Prepare
+    text: Text = Text()
+    tokens: Tokens = Tokens()
+    features: Features = Features()
+    augment: Augment = Augment()
+    model: Model = Model()
+    training: Training = Training()
+    evaluate: Evaluate = Evaluate()
+
+
+# -------------------------------------------------------------------------------------------- reading
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and validate a recipe as a whole.
+
+    Args:
+        path: the YAML file; paths in it are relative to its folder.
+        overrides: `key.path=value`, the value in YAML; paths in it are relative to the working folder.
+
+    Raises:
+        ConfigError: the file can't be read, or keys and values are wrong: all of them together.
+    """
+    values = _parse(path.read_text(encoding="utf-8"), path, _StrictLoader)
+    if not isinstance(values, dict):
+        raise ConfigError("a recipe is a mapping of keys to values", where=path)
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return Recipe.model_validate(values, context=path.parent.resolve())
+    except ValidationError as error:
+        problems = [_describe(details) for details in error.errors()]
+        raise ConfigError(
+            f"{len(problems)} {'error' if len(problems) == 1 else 'errors'}\n  " + "\n  ".join(problems),
+            where=path,
+            hint="`asr recipes show quickstart` for a complete recipe",
+        ) from None
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """The resolved recipe as YAML, every default written out."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error, not a silent loss of the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen:
+                raise yaml.MarkedYAMLError(None, None, f"{key_node.value!r} stands twice", key_node.start_mark)
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+class _ArgumentLoader(_StrictLoader):
+    """YAML from the command line."""
+
+
+def _typed(_: yaml.SafeLoader, node: yaml.ScalarNode) -> _Typed:
+    return _Typed(node.value)
+
+
+_ArgumentLoader.add_constructor("tag:yaml.org,2002:str", _typed)
+
+
+def _parse(text: str, where: object, loader: type[yaml.SafeLoader]) -> Any:
+    try:
+        return yaml.load(text, loader)
+    except yaml.MarkedYAMLError as error:
+        line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
+        raise ConfigError(f"not YAML: {error.problem}", where=f"{where}{line}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not YAML: {error}", where=where) from None
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError("not a setting", where=repr(override), expected="key=value, such as training.epochs=20")
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        inner = values.get(section)
+        if not isinstance(inner, dict):  # a section that is absent or null comes to life
+            inner = values[section] = {}
+        values = inner
+    values[last] = _parse(text, repr(override), _ArgumentLoader)
+
+
+def _describe(details: ErrorDetails) -> str:
+    """One problem: where, what was found, what is allowed."""
+    path = [part for part in details["loc"] if part not in CORPORA]
+    where = ".".join(str(part) for part in path) or "recipe"
+    if details["type"] == "extra_forbidden":
+        allowed = _keys_allowed_at(details["loc"])
+        close = difflib.get_close_matches(str(path[-1]), allowed, n=1)
+        meant = f" (did you mean {close[0]}?)" if close else ""
+        return f"{where}: there is no such key{meant}; allowed: {', '.join(allowed)}"
+    if details["type"] == "missing":
+        return f"{where}: missing"
+    message = details["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    found = details["input"]
+    return f"{where}: {message}" + ("" if isinstance(found, dict) else f"; found {found!r}")
+
+
+def _keys_allowed_at(loc: tuple[int | str, ...]) -> list[str]:
+    sections: list[type[Section]] = [Recipe]
+    for part in loc[:-1]:
+        if part in CORPORA:
+            sections = [CORPORA[part]]
+        else:
+            sections = [
+                inner
+                for section in sections
+                if part in section.model_fields
+                for inner in _sections_in(section.model_fields[str(part)].annotation)
+            ]
+    return [key for section in sections for key in section.model_fields]
+
+
+def _sections_in(annotation: Any) -> list[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [section for part in typing.get_args(annotation) for section in _sections_in(part)]

@@ -1,0 +1,113 @@
+"""Recipes: read, overridden, and every error of them reported together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from asr.config import Recipe, read_recipe, to_yaml
+from asr.errors import ConfigError
+
+MINIMAL = "name: test\nprepare: {corpus: fsdd}\n"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def error_of(path: Path, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as raised:
+        read_recipe(path, overrides)
+    assert raised.value.exit_code == 2
+    return str(raised.value)
+
+
+def test_every_error_at_once_each_with_its_path_what_was_found_and_what_is_allowed(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """
+name: test
+prepare: {corpus: fsdd, sourc: here}
+training: {epochs: many, learning_rat: 3, warmup: 2}
+model: {frontend: {channels: [8, 8], strides: [2]}, encoder: {cell: rnn}}
+augment: {noise: {snr_db: [10, 3]}}
+tokens: {kind: bpe}
+""",
+    )
+    message = error_of(path, "seed=-1")
+    assert "9 errors" in message
+    for part in (
+        "prepare.sourc: there is no such key (did you mean source?)",
+        "training.epochs: should be a valid integer, unable to parse string as an integer; found 'many'",
+        "training.learning_rat: there is no such key (did you mean learning_rate?); allowed: epochs, ",
+        "training.warmup: should be less than or equal to 1; found 2",
+        "model.frontend: 2 channels but 1 strides",
+        "model.encoder.cell: should be 'lstm' or 'gru'; found 'rnn'",
+        "augment.noise.snr_db: the low end 10 is above the high end 3",
+        "tokens: kind bpe needs a size",
+        "seed: should be greater than or equal to 0; found -1",
+    ):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("name: [", "not YAML"),
+        ("- a\n- b", "a mapping"),
+        ("name: a\nname: b", "'name' stands twice"),
+        ("name: a", "prepare: missing"),
+        ("name: a\nprepare: {corpus: yesno}", "'manifests', 'commands', 'fsdd'"),
+    ],
+)
+def test_broken_files(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in error_of(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("epochs", "key=value"),
+        ("=3", "key=value"),
+        ("training.epochs=[", "not YAML"),
+        ("trainin.epochs=3", "training"),
+    ],
+)
+def test_wrong_overrides(tmp_path: Path, override: str, expected: str) -> None:
+    assert expected in error_of(write(tmp_path, MINIMAL), override)
+
+
+def test_overrides_win_and_paths_are_relative_to_where_they_were_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "recipe").mkdir()
+    path = write(tmp_path / "recipe", MINIMAL + "augment: {noise: {folder: noises}}\ntraining: {epochs: 3}\n")
+    monkeypatch.chdir(tmp_path)
+    recipe = read_recipe(
+        path,
+        ["training.epochs=7", "prepare.source=audio", "augment.gain_db=[-6, 6]", "training.learning_rate=1e-4"],
+    )
+    assert recipe.training.epochs == 7
+    assert recipe.training.learning_rate == 1e-4
+    assert recipe.prepare.source == tmp_path / "audio"
+    assert recipe.augment.noise is not None
+    assert recipe.augment.noise.folder == tmp_path / "recipe" / "noises"
+    assert recipe.augment.gain_db is not None
+    assert recipe.augment.gain_db.pair == (-6, 6)
+
+
+def test_the_resolved_recipe_reads_back_as_itself(tmp_path: Path) -> None:
+    recipe = read_recipe(write(tmp_path, MINIMAL), ["augment.reverb={}", "prepare.source=x"])
+    assert Recipe.model_validate(yaml.safe_load(to_yaml(recipe))) == recipe
+
+
+def test_recipes_that_ship_are_complete(tmp_path: Path) -> None:
+    """Each writes out every section, so that a reader sees all there is to change."""
+    for path in sorted((Path(__file__).parent.parent / "recipes").glob("*/recipe.yaml")):
+        recipe = read_recipe(path)
+        assert recipe.name == path.parent.name
+        assert set(yaml.safe_load(path.read_text(encoding="utf-8"))) == set(Recipe.model_fields)
