@@ -1,0 +1,364 @@
+"""Reading and writing sound files, good and hostile. Every file is really made, in a temporary folder."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import sys
+import threading
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+from asr import audio
+from asr.errors import AudioError, MissingDependencyError
+
+RATE = 16000
+
+
+def tone(seconds: float = 1.0, rate: int = RATE, hertz: float = 440.0) -> np.ndarray:
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def speechlike(samples: int, seed: int = 0) -> np.ndarray:
+    return (0.1 * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
+
+
+def wav(data: bytes, *, channels: int = 1, rate: int = RATE, claimed: int | None = None) -> bytes:
+    """A 16-bit WAV file, byte by byte, whose header may lie."""
+    size = len(data) if claimed is None else claimed
+    form = struct.pack("<IHHIIHH", 16, 1, channels, rate, rate * channels * 2, channels * 2, 16)
+    return (
+        b"RIFF"
+        + struct.pack("<I", (36 + size) % 2**32)
+        + b"WAVEfmt "
+        + form
+        + b"data"
+        + struct.pack("<I", size)
+        + data
+    )
+
+
+def flac(waveform: np.ndarray, claimed: int | None = None) -> bytes:
+    """A FLAC file, whose STREAMINFO may claim another number of samples (its 36 bits end at byte 26)."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform, RATE, format="FLAC")
+    content = bytearray(buffer.getvalue())
+    if claimed is not None:
+        field = int.from_bytes(content[18:26], "big") >> 36 << 36
+        content[18:26] = (field | claimed).to_bytes(8, "big")
+    return bytes(content)
+
+
+def encoded(waveform: np.ndarray, *, form: str, codec: str, rate: int = 48000) -> bytes:
+    """A sound track in a container that soundfile can't read."""
+    av = pytest.importorskip("av", reason="PyAV reads these formats")
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=form) as container:
+        track = container.add_stream(codec, rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(waveform[None, :], format="fltp", layout="mono")
+        frame.sample_rate = rate
+        converter = av.AudioResampler(
+            format=track.format, layout="mono", rate=rate, frame_size=track.frame_size or 960
+        )
+        for piece in [*converter.resample(frame), *converter.resample(None), None]:
+            container.mux(track.encode(piece))
+    return buffer.getvalue()
+
+
+# ------------------------------------------------------------------------------------------- what is read
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.aiff", "a.au", "a.w64", "a.caf"])
+def test_lossless_formats_read_exactly(tmp_path: Path, name: str) -> None:
+    pcm = np.random.default_rng(0).integers(-32768, 32768, 5000).astype(np.int16)
+    soundfile.write(tmp_path / name, pcm, RATE)
+    waveform = audio.load(tmp_path / name, RATE)
+    assert waveform.dtype == np.float32
+    np.testing.assert_array_equal(waveform, pcm / np.float32(32768))
+
+
+@pytest.mark.parametrize(("name", "subtype"), [("a.ogg", "VORBIS"), ("a.ogg", "OPUS"), ("a.mp3", "MPEG_LAYER_III")])
+def test_lossy_formats_read_closely(tmp_path: Path, name: str, subtype: str) -> None:
+    soundfile.write(tmp_path / name, tone(), RATE, subtype=subtype)
+    waveform = audio.load(tmp_path / name, RATE)
+    assert len(waveform) == pytest.approx(RATE, abs=1200)
+    middle = slice(3000, 13000)
+    assert np.corrcoef(waveform[middle], tone()[middle])[0, 1] > 0.99
+
+
+@pytest.mark.parametrize(
+    ("form", "codec"), [("ipod", "aac"), ("mp4", "aac"), ("webm", "libopus"), ("matroska", "aac")]
+)
+def test_other_formats_are_read_with_pyav(form: str, codec: str) -> None:
+    content = io.BytesIO(encoded(tone(2.0, 48000), form=form, codec=codec))
+    info = audio.probe(content)
+    assert (info.sample_rate, info.channels) == (48000, 1)
+    assert info.duration == pytest.approx(2.0, abs=0.05)
+    waveform = audio.load(content, RATE)
+    assert len(waveform) == pytest.approx(2 * RATE, abs=1000)
+    spectrum = np.abs(np.fft.rfft(waveform[8000:24000]))
+    assert spectrum.argmax() == 440
+
+
+def test_flac_of_untold_length_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="soundfile can't read FLAC from a pipe")
+    waveform = speechlike(10_000)
+    (tmp_path / "piped.flac").write_bytes(flac(waveform, claimed=0))
+    assert audio.probe(tmp_path / "piped.flac").frames == 10_000
+    np.testing.assert_allclose(audio.load(tmp_path / "piped.flac", RATE), waveform, atol=2**-15)
+
+
+def test_wav_from_a_pipe_claims_no_size(tmp_path: Path) -> None:
+    pcm = np.arange(1000, dtype=np.int16)
+    for claimed in (0xFFFFFFFF, 0x7FFFF024):
+        (tmp_path / "piped.wav").write_bytes(wav(pcm.tobytes(), claimed=claimed))
+        np.testing.assert_array_equal(audio.load(tmp_path / "piped.wav", RATE), pcm / np.float32(32768))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5, 64])
+def test_channels_are_averaged(tmp_path: Path, channels: int) -> None:
+    samples = speechlike(2000 * channels).reshape(2000, channels)
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    assert audio.probe(tmp_path / "a.wav").channels == channels
+    np.testing.assert_allclose(audio.load(tmp_path / "a.wav", RATE), samples.mean(axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [1000, 8000, 11025, 22050, 44100, 48000, 96000, 768000])
+def test_resampling_keeps_a_tone_and_its_length(tmp_path: Path, rate: int) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(1.0, rate, 200.0), rate, subtype="FLOAT")
+    waveform = audio.load(tmp_path / "a.wav", RATE)
+    assert len(waveform) == RATE
+    middle = slice(RATE // 10, -RATE // 10)
+    np.testing.assert_allclose(waveform[middle], tone(1.0, RATE, 200.0)[middle], atol=1e-3)
+
+
+def test_probe_tells_what_the_header_says(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", np.zeros((24000, 2)), 8000)
+    expected = audio.AudioInfo(str(tmp_path / "a.flac"), sample_rate=8000, channels=2, frames=24000, duration=3.0)
+    assert audio.probe(tmp_path / "a.flac") == expected
+
+
+def test_sources_are_paths_files_and_pipes(tmp_path: Path) -> None:
+    path = tmp_path / "ä б 語.wav"
+    soundfile.write(path, speechlike(3000), RATE)
+    expected = audio.load(path, RATE)
+    content = io.BytesIO(path.read_bytes())
+    content.seek(77)
+    read_end, write_end = os.pipe()
+
+    def feed() -> None:
+        with os.fdopen(write_end, "wb") as file:
+            file.write(path.read_bytes())
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    with path.open("rb") as file, os.fdopen(read_end, "rb") as pipe:
+        for source in (str(path), content, content, file, pipe):
+            np.testing.assert_array_equal(audio.load(source, RATE), expected)
+        assert not file.closed
+    feeder.join()
+
+
+def test_real_recordings(corpora: Path) -> None:
+    opus = min((corpora / "librispeech_3spk").rglob("*.opus"))
+    digit = audio.load(corpora / "fsdd/recordings/0_george_0.wav", 16000)
+    assert len(digit) == 2 * audio.probe(corpora / "fsdd/recordings/0_george_0.wav").frames
+    assert 0.01 < np.abs(digit).max() <= 1.2
+    reference, rate = soundfile.read(opus, dtype="float32")
+    np.testing.assert_allclose(audio.load(opus, rate), reference, atol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------ streaming
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+@pytest.mark.parametrize("block_seconds", [0.01, 0.73, 5.0, 60.0])
+def test_stream_is_load_in_blocks(tmp_path: Path, rate: int, block_seconds: float) -> None:
+    signal = speechlike(round(8.37 * rate))  # several of the decoder's blocks
+    soundfile.write(tmp_path / "a.wav", signal, rate, subtype="FLOAT")
+    blocks = list(audio.stream(tmp_path / "a.wav", RATE, block_seconds))
+    assert {len(block) for block in blocks[:-1]} <= {round(block_seconds * RATE)}
+    assert 0 < len(blocks[-1]) <= round(block_seconds * RATE)
+    joined = np.concatenate(blocks)
+    np.testing.assert_array_equal(joined, audio.load(tmp_path / "a.wav", RATE))
+    np.testing.assert_allclose(joined, soxr.resample(signal, rate, RATE, quality="HQ"), atol=1e-6)
+
+
+def test_stream_needs_no_more_memory_for_longer_files(tmp_path: Path) -> None:
+    def peak_bytes(seconds: int) -> int:
+        soundfile.write(tmp_path / "a.wav", np.zeros((seconds * 8000, 2), np.int16), 8000)
+        tracemalloc.start()
+        samples = sum(len(block) for block in audio.stream(tmp_path / "a.wav", RATE, 10.0))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert samples == seconds * RATE
+        return peak
+
+    assert peak_bytes(400) < 1.5 * peak_bytes(40)
+
+
+def test_stream_reports_a_fault_where_it_comes_to_it(tmp_path: Path) -> None:
+    signal = speechlike(20 * RATE)
+    signal[15 * RATE] = np.inf
+    soundfile.write(tmp_path / "a.wav", signal, RATE, subtype="FLOAT")
+    blocks = audio.stream(tmp_path / "a.wav", RATE, 1.0)
+    np.testing.assert_array_equal(next(blocks), signal[:RATE])
+    with pytest.raises(AudioError, match=r"a\.wav: holds a sample that is no sound: inf at 15\.00 s"):
+        list(blocks)
+
+
+# ---------------------------------------------------------------------------------------------- hostile files
+
+HTML = b"<!DOCTYPE html>\n<html><head><title>404 Not Found</title></head><body>gone</body></html>\n" * 20
+CUT = slice(None, 12_000)
+FLOAT_NAN = np.where(np.arange(9000) == 4000, np.nan, 0.1).astype(np.float32)
+
+
+def float_wav(waveform: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform, RATE, format="WAV", subtype="FLOAT")
+    return buffer.getvalue()
+
+
+HEADER_FAULTS = {
+    "empty.wav": (b"", r"empty \(0 bytes\)"),
+    "page.mp3": (HTML, "web page"),
+    "xml.wav": (b'\xef\xbb\xbf<?xml version="1.0"?><Error>AccessDenied</Error>', "web page"),
+    "answer.wav": (b'{"error": "not found"}', "JSON"),
+    "notes.wav": (b"These are the notes of the third session.\n" * 40, "holds text"),
+    "pointer.wav": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "Git LFS pointer"),
+    "noise.wav": (np.random.default_rng(0).bytes(5000), "not a sound file, or is damaged"),
+    "noise.raw": (np.random.default_rng(1).bytes(5000), "soundfile: raw samples"),
+    "none.wav": (wav(b""), "zero frames"),
+    "wide.wav": (wav(b"\0" * 4000, channels=1000), "1000 channels"),
+    "slow.wav": (wav(b"\0" * 4000, rate=5), "sample rate of 5 Hz"),
+    "fast.wav": (wav(b"\0" * 4000, rate=2_000_000), "sample rate of 2000000 Hz"),
+    "bomb.flac": (flac(speechlike(20_000), claimed=2**36 - 1), "claims 68719476735 frames, more than its"),
+    "cut.wav": (wav(speechlike(20_000).tobytes())[CUT], r"cut off: its header claims 2\.50 s, it holds 0\.37 s"),
+}
+DECODING_FAULTS = {
+    "cut.flac": (flac(speechlike(20_000))[CUT], "damaged or cut off somewhere after"),
+    "short.flac": (flac(speechlike(20_000), claimed=40_000), "damaged or cut off somewhere after"),
+    "nan.wav": (float_wav(FLOAT_NAN), r"no sound: nan at 0\.25 s"),
+    "infinite.wav": (float_wav(np.float32(-np.inf) * np.ones(10, np.float32)), r"no sound: -inf at 0\.00 s"),
+    "absurd.wav": (float_wav(np.full(10, 1e30, np.float32)), r"no sound: 1e\+30 at 0\.00 s"),
+}
+
+
+@pytest.mark.parametrize("name", [*HEADER_FAULTS, *DECODING_FAULTS])
+def test_hostile_files_are_refused_by_name(tmp_path: Path, name: str) -> None:
+    content, message = (HEADER_FAULTS | DECODING_FAULTS)[name]
+    path = tmp_path / name
+    path.write_bytes(content)
+    reads = [lambda: audio.load(path, RATE), lambda: list(audio.stream(path, 8000, 1.0))]
+    if name in HEADER_FAULTS:
+        reads.append(lambda: audio.probe(path))
+    for read in reads:
+        with pytest.raises(AudioError, match=message) as caught:
+            read()
+        assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_claim_costs_no_memory(tmp_path: Path) -> None:
+    """A header within what compression could reach, but far beyond what is there, is not believed either."""
+    claimed = 8000 * len(flac(speechlike(20_000)))  # 1.2 GB as float32
+    (tmp_path / "a.flac").write_bytes(flac(speechlike(20_000), claimed=claimed))
+    tracemalloc.start()
+    with pytest.raises(AudioError, match="damaged or cut off"):
+        audio.load(tmp_path / "a.flac", RATE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4e6
+
+
+def test_folders_and_missing_files(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="is a folder"):
+        audio.load(tmp_path, RATE)
+    with pytest.raises(AudioError, match="no such file") as caught:
+        audio.probe(tmp_path / "gone.wav")
+    assert str(tmp_path / "gone.wav") in str(caught.value)
+
+
+def test_errors_name_streams() -> None:
+    with pytest.raises(AudioError, match=r"^<stdin>: is empty"):
+        audio.load(io.BytesIO(), RATE)
+    named = io.BytesIO(HTML)
+    named.name = "upload.mp3"
+    with pytest.raises(AudioError, match=r"^upload\.mp3: .*web page"):
+        audio.load(named, RATE)
+
+
+def test_cut_video_and_video_without_sound() -> None:
+    content = encoded(tone(3.0, 48000), form="webm", codec="libopus")
+    with pytest.raises(AudioError, match=r"cut off: its header claims 3\.\d\d s"):
+        audio.load(io.BytesIO(content[: len(content) // 2]), RATE)
+    av = pytest.importorskip("av")
+    silent = io.BytesIO()
+    with av.open(silent, "w", format="matroska") as container:
+        track = container.add_stream("mpeg4", rate=10)
+        track.width = track.height = 16
+        container.mux(track.encode(av.VideoFrame(16, 16, "yuv420p")))
+        container.mux(track.encode(None))
+    with pytest.raises(AudioError, match=r"holds no sound .* no sound track"):
+        audio.load(silent, RATE)
+
+
+def test_joined_files_never_lose_their_end_in_silence(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "one.ogg", speechlike(2 * RATE), RATE, subtype="OPUS")
+    (tmp_path / "two.ogg").write_bytes((tmp_path / "one.ogg").read_bytes() * 2)
+    with pytest.raises(AudioError, match=r"goes on after its apparent end at 2\.00 s"):
+        audio.load(tmp_path / "two.ogg", RATE)
+
+
+def test_without_pyav_the_error_tells_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    (tmp_path / "memo.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(1000))
+    with pytest.raises(MissingDependencyError, match=r"memo\.m4a: soundfile can't read it") as caught:
+        audio.load(tmp_path / "memo.m4a", RATE)
+    assert "pip install 'asr[av]'" in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------------- saving
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_what_was_loaded_is_saved_bit_for_bit(tmp_path: Path, suffix: str) -> None:
+    pcm = np.arange(-32768, 32768, dtype=np.int16)
+    audio.save(tmp_path / f"deep/a{suffix}", pcm / np.float32(32768), RATE)
+    saved, rate = soundfile.read(tmp_path / f"deep/a{suffix}", dtype="int16")
+    assert rate == RATE
+    np.testing.assert_array_equal(saved, pcm)
+
+
+def test_loud_samples_saturate(tmp_path: Path) -> None:
+    audio.save(tmp_path / "a.wav", np.array([1.0, 1.5, -1.0, -7.0, 0.0], np.float32), RATE)
+    saved, _ = soundfile.read(tmp_path / "a.wav", dtype="int16")
+    assert saved.tolist() == [32767, 32767, -32768, -32768, 0]
+
+
+@pytest.mark.parametrize("suffix", [".ogg", ".opus", ".mp3"])
+def test_long_waveforms_are_saved_in_lossy_formats(tmp_path: Path, suffix: str) -> None:
+    audio.save(tmp_path / f"a{suffix}", tone(60.0), RATE)
+    assert len(audio.load(tmp_path / f"a{suffix}", RATE)) == pytest.approx(60 * RATE, abs=1200)
+
+
+@pytest.mark.parametrize(
+    ("name", "waveform", "rate", "message"),
+    [
+        ("a.xyz", tone(), RATE, "can't write the format '.xyz'"),
+        ("a.wav", FLOAT_NAN, RATE, "no finite numbers"),
+        ("a.opus", tone(), 44100, "can't be written at 44100 Hz"),
+    ],
+)
+def test_nothing_is_left_of_what_can_not_be_saved(
+    tmp_path: Path, name: str, waveform: np.ndarray, rate: int, message: str
+) -> None:
+    with pytest.raises(AudioError, match=message):
+        audio.save(tmp_path / name, waveform, rate)
+    assert list(tmp_path.iterdir()) == []
