@@ -1,0 +1,1 @@
+"""Manifests, checks, batches, and the corpora that recipes prepare."""

@@ -1,0 +1,130 @@
+"""Which utterances are read together: an epoch's plan, drawn from a seed and nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from asr.data.manifest import Utterance
+
+LENGTH_STEP = 0.32
+"""Seconds; see `fill_batches`."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training example: an utterance, or several joined by pauses.
+
+    Attributes:
+        utterances: in the order in which they are heard.
+        pauses: seconds of pause before each utterance but the first.
+        seed: of the sample's own random generator, so that no other sample or process changes what it draws.
+    """
+
+    utterances: tuple[Utterance, ...]
+    pauses: tuple[float, ...] = ()
+    seed: tuple[int, ...] = ()
+
+    @property
+    def duration(self) -> float:
+        """Seconds, before augmentation."""
+        return sum(utterance.duration for utterance in self.utterances) + sum(self.pauses)
+
+    @property
+    def name(self) -> str:
+        """Its files, for messages."""
+        return " + ".join(str(utterance.audio) for utterance in self.utterances)
+
+
+@dataclass(frozen=True)
+class Concatenation:
+    """Joins up to `max_utterances` utterances of one speaker with pauses of so many seconds."""
+
+    max_utterances: int
+    pause_seconds: tuple[float, float]
+
+
+def plan_epoch(
+    utterances: Sequence[Utterance],
+    *,
+    batch_seconds: float,
+    seed: int,
+    epoch: int,
+    concatenation: Concatenation | None = None,
+    shortest_first: bool = False,
+) -> list[list[Sample]]:
+    """Plan an epoch in which every utterance is heard at least once.
+
+    Samples of similar length share a batch, so that little is padding; batches come in random order.
+
+    Args:
+        utterances: the training set.
+        batch_seconds: most audio in a batch, padding included; a longer sample has a batch of its own.
+        seed, epoch: determine every draw.
+        concatenation: join utterances to strings; each then opens one string, with random others behind it.
+        shortest_first: sort the batches by length (SortaGrad, Amodei et al. 2016).
+    """
+    rng = np.random.default_rng((seed, epoch))
+    samples = [Sample((utterance,), seed=(seed, epoch, index)) for index, utterance in enumerate(utterances)]
+    if concatenation is not None:
+        samples = _join(samples, concatenation, rng)
+    # A little noise on the length keeps the same utterances from meeting in every epoch.
+    jitter = rng.uniform(0.95, 1.05, len(samples))
+    keys = [sample.duration * factor for sample, factor in zip(samples, jitter, strict=True)]
+    order = sorted(range(len(samples)), key=keys.__getitem__)
+    batches = fill_batches([samples[index] for index in order], batch_seconds)
+    if not shortest_first:
+        batches = [batches[index] for index in rng.permutation(len(batches))]
+    return batches
+
+
+def plan_in_order(utterances: Sequence[Utterance], batch_seconds: float) -> list[list[Sample]]:
+    """Plan a pass for evaluation: every utterance once, shortest first."""
+    samples = sorted((Sample((utterance,)) for utterance in utterances), key=lambda sample: sample.duration)
+    return fill_batches(samples, batch_seconds)
+
+
+def fill_batches(samples: Sequence[Sample], batch_seconds: float) -> list[list[Sample]]:
+    """Cut a sequence, sorted by length, into batches of which size times longest sample is within the budget.
+
+    A batch's size follows from its longest sample's length in whole steps of `LENGTH_STEP`, so that the same few
+    shapes come again and again: the CPU's recurrent and convolution kernels are compiled for each new one.
+    """
+    batches: list[list[Sample]] = []
+    start = 0
+    while start < len(samples):
+        steps = math.ceil(samples[start].duration / LENGTH_STEP)
+        batch = samples[start : start + _size(steps, batch_seconds)]
+        while max(sample.duration for sample in batch) > steps * LENGTH_STEP:
+            steps += 1
+            batch = samples[start : start + _size(steps, batch_seconds)]
+        batches.append(list(batch))
+        start += len(batch)
+    return batches
+
+
+def _size(steps: int, batch_seconds: float) -> int:
+    return max(int(batch_seconds / (max(steps, 1) * LENGTH_STEP)), 1)
+
+
+def _join(samples: Sequence[Sample], how: Concatenation, rng: np.random.Generator) -> list[Sample]:
+    by_speaker: dict[str | None, list[Utterance]] = defaultdict(list)
+    for sample in samples:
+        by_speaker[sample.utterances[0].speaker].append(sample.utterances[0])
+    joined = []
+    for sample in samples:
+        voices = by_speaker[sample.utterances[0].speaker]
+        others = rng.integers(0, len(voices), size=rng.integers(0, how.max_utterances))
+        pauses = rng.uniform(*how.pause_seconds, size=len(others))
+        joined.append(
+            Sample(
+                (*sample.utterances, *(voices[index] for index in others)),
+                tuple(pauses.tolist()),
+                sample.seed,
+            )
+        )
+    return joined

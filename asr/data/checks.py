@@ -1,0 +1,145 @@
+"""Every fault of a data set, found before anything is trained on it and reported together, by file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+
+from asr import audio
+from asr.data.manifest import Utterance
+from asr.errors import AudioError, DataError
+from asr.lengths import ctc_frames
+from asr.text.normalize import Normalizer
+
+SLACK_SECONDS = 0.25
+"""How far a manifest's duration may be from the file's: lossy formats round to their frames."""
+MOST_SHOWN = 30
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a data set holds.
+
+    Attributes:
+        utterances: how many.
+        hours: of audio.
+        words: of normalised transcript.
+        speakers: how many different ones are named.
+    """
+
+    utterances: int
+    hours: float
+    words: int
+    speakers: int
+
+
+def check_sets(
+    sets: Mapping[str, Sequence[Utterance]],
+    normalizer: Normalizer,
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[dict[str, Summary], list[str]]:
+    """Check the recordings and transcripts of all sets.
+
+    Args:
+        sets: the training, dev and test sets by name; the first is the training set.
+        normalizer: of transcripts.
+        progress: called with the number of utterances checked so far.
+
+    Returns:
+        A summary of each set, and warnings (recordings shared between sets, empty transcripts).
+
+    Raises:
+        DataError: recordings that can't be read or are not as long as their manifest says, all together.
+    """
+    everything = [(name, utterance) for name, utterances in sets.items() for utterance in utterances]
+    faults = []
+    with ThreadPoolExecutor() as pool:
+        for done, fault in enumerate(pool.map(lambda item: _fault(item[1]), everything), start=1):
+            if fault is not None:
+                faults.append(f"{everything[done - 1][0]}: {fault}")
+            progress(done)
+    if faults:
+        raise DataError(
+            f"{len(faults)} of {len(everything)} recordings can't be used\n{listing(faults)}",
+            hint="mend or remove these lines of the manifests, then run the command again",
+        )
+    summaries = {name: _summary(utterances, normalizer) for name, utterances in sets.items()}
+    return summaries, [*_shared(sets), *_empty(sets, normalizer)]
+
+
+def _fault(utterance: Utterance) -> str | None:
+    try:
+        info = audio.probe(utterance.audio)
+    except AudioError as error:
+        return str(error)
+    if abs(info.duration - utterance.duration) > SLACK_SECONDS:
+        return (
+            f"{utterance.audio}: the manifest says {utterance.duration:.2f} s, the file lasts {info.duration:.2f} s"
+        )
+    return None
+
+
+def _summary(utterances: Sequence[Utterance], normalizer: Normalizer) -> Summary:
+    return Summary(
+        len(utterances),
+        sum(utterance.duration for utterance in utterances) / 3600,
+        sum(len(normalizer(utterance.text).split()) for utterance in utterances),
+        len({utterance.speaker for utterance in utterances} - {None}),
+    )
+
+
+def _shared(sets: Mapping[str, Sequence[Utterance]]) -> list[str]:
+    """Recordings of the training set that are also in another: a test on them says nothing."""
+    training, *others = sets
+    seen = {utterance.audio.resolve() for utterance in sets[training]}
+    warnings = []
+    for name in others:
+        both = [utterance.audio for utterance in sets[name] if utterance.audio.resolve() in seen]
+        if both:
+            warnings.append(
+                f"{len(both)} recordings are in {training} and in {name}, whose figures they flatter\n"
+                + listing(both)
+            )
+    return warnings
+
+
+def _empty(sets: Mapping[str, Sequence[Utterance]], normalizer: Normalizer) -> list[str]:
+    warnings = []
+    for name, utterances in sets.items():
+        silent = [utterance.audio for utterance in utterances if not normalizer(utterance.text)]
+        if silent:
+            warnings.append(f"{len(silent)} transcripts of {name} are empty\n{listing(silent)}")
+    return warnings
+
+
+def listing(items: Iterable[object]) -> str:
+    """Items one to a line, the first of many."""
+    lines = [f"  {item}" for item in items]
+    rest = len(lines) - MOST_SHOWN
+    return "\n".join(lines if rest <= 0 else [*lines[:MOST_SHOWN], f"  … and {rest} more"])
+
+
+def infeasible(
+    utterances: Iterable[Utterance], encode: Callable[[str], Sequence[int]], frames: Callable[[float], int]
+) -> list[str]:
+    """Utterances with fewer output frames than CTC needs to spell their transcript.
+
+    Args:
+        utterances: to look at.
+        encode: transcript to token ids.
+        frames: seconds to output frames.
+
+    Returns:
+        A line for each of them.
+    """
+    found = []
+    for utterance in utterances:
+        labels = encode(utterance.text)
+        needs = int(ctc_frames(torch.tensor([labels]), torch.tensor([len(labels)])))
+        has = frames(utterance.duration)
+        if has < needs:
+            found.append(f"{utterance.audio}: {has} frames for {needs}: {utterance.text!r}")
+    return found

@@ -1,0 +1,229 @@
+"""From a plan to batches of tensors, in worker processes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset
+
+from asr import audio
+from asr.augment import Masks, SpecAugment, WaveformAugmenter
+from asr.data.batching import LENGTH_STEP, Sample
+from asr.errors import AsrError
+from asr.features import FeatureExtractor
+from asr.text.normalize import Normalizer
+from asr.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch of examples.
+
+    Attributes:
+        samples: where they come from.
+        inputs: features (batch, time, bins), or waveforms (batch, samples) whose features the device computes.
+        lengths: (batch,) valid frames, or samples.
+        targets: (batch, labels) token ids, padded with 0.
+        target_lengths: (batch,).
+        masks: SpecAugment's choice for each row of waveforms; features come masked.
+    """
+
+    samples: tuple[Sample, ...]
+    inputs: Tensor
+    lengths: Tensor
+    targets: Tensor
+    target_lengths: Tensor
+    masks: tuple[Masks, ...] = ()
+
+    def to(self, device: torch.device) -> Batch:
+        """Its tensors on a device."""
+        return replace(
+            self,
+            inputs=self.inputs.to(device, non_blocking=True),
+            lengths=self.lengths.to(device, non_blocking=True),
+            targets=self.targets.to(device, non_blocking=True),
+            target_lengths=self.target_lengths.to(device, non_blocking=True),
+        )
+
+    def features(self, extractor: FeatureExtractor) -> tuple[Tensor, Tensor]:
+        """Features (batch, time, bins) and their lengths; computed here if the loader left it to the device."""
+        if self.inputs.ndim == 3:
+            return self.inputs, self.lengths
+        features, lengths = extractor(self.inputs, self.lengths)
+        for row, masks in enumerate(self.masks):
+            features[row] = SpecAugment.apply(features[row], masks)
+        return features, lengths
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads samples: audio, augmentation, features, tokens.
+
+    Args:
+        sample_rate: hertz.
+        extractor: waveforms to features.
+        normalizer, tokenizer: transcripts to token ids.
+        on_device: leave the features to the device (a GPU computes them faster in the batch, a CPU one by one).
+        augmenter, spec_augment: for training.
+    """
+
+    sample_rate: int
+    extractor: FeatureExtractor
+    normalizer: Normalizer
+    tokenizer: Tokenizer
+    on_device: bool = False
+    augmenter: WaveformAugmenter | None = None
+    spec_augment: SpecAugment | None = None
+
+    def read_batch(self, samples: Sequence[Sample]) -> Batch:
+        """Read a batch.
+
+        Raises:
+            AudioError: a recording can't be read.
+            DataError: a transcript has characters outside the alphabet.
+        """
+        rngs = [np.random.default_rng(sample.seed or 0) for sample in samples]
+        waveforms = [
+            torch.from_numpy(self.waveform(sample, rng)) for sample, rng in zip(samples, rngs, strict=True)
+        ]
+        targets = [torch.tensor(self.labels(sample), dtype=torch.long) for sample in samples]
+        frames = [self.extractor.num_frames(len(waveform)) for waveform in waveforms]
+        masks = tuple(self._masks(count, rng) for count, rng in zip(frames, rngs, strict=True))
+        rows = waveforms if self.on_device else self._features(waveforms, masks)
+        return Batch(
+            tuple(samples),
+            pad_in_steps(rows, round(LENGTH_STEP * (self.sample_rate if self.on_device else self.frame_rate))),
+            torch.tensor([len(row) for row in rows]),
+            pad_sequence(targets, batch_first=True),
+            torch.tensor([len(target) for target in targets]),
+            masks if self.on_device and self.spec_augment else (),
+        )
+
+    @property
+    def frame_rate(self) -> float:
+        """Feature frames per second."""
+        return 1 / self.extractor.frame_shift
+
+    def waveform(self, sample: Sample, rng: np.random.Generator) -> np.ndarray:
+        """The sample's waveform: float32, (samples,)."""
+        parts = [audio.load(utterance.audio, self.sample_rate) for utterance in sample.utterances]
+        waveform = join(parts, sample.pauses, self.sample_rate, rng)
+        return waveform if self.augmenter is None else self.augmenter(waveform, rng)
+
+    def labels(self, sample: Sample) -> list[int]:
+        """The sample's token ids."""
+        return self.tokenizer.encode(self.normalizer(" ".join(part.text for part in sample.utterances)))
+
+    def _masks(self, frames: int, rng: np.random.Generator) -> Masks:
+        if self.spec_augment is None:
+            return Masks((), ())
+        return self.spec_augment.plan(frames, self.extractor.dim, rng)
+
+    def _features(self, waveforms: Sequence[Tensor], masks: Sequence[Masks]) -> list[Tensor]:
+        rows = []
+        for waveform, mask in zip(waveforms, masks, strict=True):
+            features, _ = self.extractor(waveform[None], torch.tensor([len(waveform)]))
+            rows.append(SpecAugment.apply(features[0], mask))
+        return rows
+
+
+class Loader:
+    """Batches of a plan, read ahead by worker processes that live as long as the loader.
+
+    Args:
+        reader: reads a batch.
+        workers: processes; 0 reads in this one.
+        pin_memory: for faster copies to a GPU.
+    """
+
+    def __init__(self, reader: Reader, workers: int = 0, pin_memory: bool = False) -> None:
+        self._plan = _Plan()
+        self._loader = DataLoader(
+            _Batches(reader),
+            sampler=self._plan,  # the "indices" that reach the workers are the batches' samples themselves
+            batch_size=None,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            prefetch_factor=4 if workers else None,
+            pin_memory=pin_memory,
+            worker_init_fn=_leave_interrupts_to_the_parent,
+            generator=torch.Generator(),  # else each pass would draw from the generator of dropout
+        )
+
+    def __call__(self, plan: Sequence[Sequence[Sample]]) -> Iterator[Batch]:
+        """Read the batches of a plan, in order.
+
+        Raises:
+            AudioError, DataError: as `Reader.read_batch`.
+        """
+        self._plan.batches = plan
+        for batch in self._loader:
+            if isinstance(batch, AsrError):
+                raise batch
+            yield batch
+
+
+def pad_in_steps(rows: Sequence[Tensor], step: int) -> Tensor:
+    """Stack rows (length, …) to (batch, time, …), zeros behind them, time a multiple of `step` for few shapes."""
+    time = -(-max(len(row) for row in rows) // step) * step
+    padded = rows[0].new_zeros(len(rows), time, *rows[0].shape[1:])
+    for target, row in zip(padded, rows, strict=True):
+        target[: len(row)] = row
+    return padded
+
+
+def join(
+    waveforms: Sequence[np.ndarray], pauses: Sequence[float], sample_rate: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Join waveforms with pauses that sound as quiet as the recordings' own quietest 10 ms.
+
+    Args:
+        waveforms: each (samples,).
+        pauses: seconds before each waveform but the first.
+        sample_rate: hertz.
+        rng: draws the noise in the pauses.
+    """
+    if len(waveforms) == 1:
+        return waveforms[0]
+    level = min(_quietest(waveform, sample_rate // 100) for waveform in waveforms)
+    parts = [waveforms[0]]
+    for pause, waveform in zip(pauses, waveforms[1:], strict=True):
+        parts += [level * rng.standard_normal(round(pause * sample_rate), dtype=np.float32), waveform]
+    return np.concatenate(parts)
+
+
+def _quietest(waveform: np.ndarray, window: int) -> np.float32:
+    frames = waveform[: len(waveform) // window * window].reshape(-1, window)
+    return np.float32(np.sqrt(np.square(frames).mean(1).min())) if len(frames) else np.float32(0)
+
+
+@dataclass
+class _Plan:
+    batches: Sequence[Sequence[Sample]] = ()
+
+    def __iter__(self) -> Iterator[Sequence[Sample]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class _Batches(Dataset[Batch | AsrError]):
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+
+    def __getitem__(self, samples: Sequence[Sample]) -> Batch | AsrError:
+        try:
+            return self.reader.read_batch(samples)
+        except AsrError as error:  # raised here, it would reach the user inside a worker's traceback
+            return error
+
+
+def _leave_interrupts_to_the_parent(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

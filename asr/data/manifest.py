@@ -1,0 +1,119 @@
+"""Manifests: one JSON object per line for each recording, in the convention of NVIDIA NeMo.
+
+    {"audio_filepath": "wavs/0001.wav", "duration": 2.31, "text": "turn on the light", "speaker": "anna"}
+
+`audio_filepath` is relative to the manifest's own folder, or absolute. Further keys are kept as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from asr.errors import DataError
+from asr.files import write_text
+
+MOST_ERRORS_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A recording and what is said in it.
+
+    Attributes:
+        audio: where the recording is.
+        duration: its length in seconds.
+        text: its transcript, as written in the manifest.
+        fields: all further keys of its line, such as the speaker.
+    """
+
+    audio: Path
+    duration: float
+    text: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def speaker(self) -> str | None:
+        """The speaker's name, where the manifest has one."""
+        speaker = self.fields.get("speaker")
+        return None if speaker is None else str(speaker)
+
+
+def read_manifest(path: Path) -> list[Utterance]:
+    """Read a manifest.
+
+    Raises:
+        DataError: the file is missing or empty, or lines are wrong: all of them together, by line number.
+    """
+    try:
+        # Not splitlines(): it also cuts at characters such as U+2028, which JSON strings may hold.
+        lines = path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
+    except FileNotFoundError:
+        raise DataError("there is no such manifest", where=path, expected="a JSONL file") from None
+    except IsADirectoryError:
+        raise DataError("this is a folder", where=path, expected="a JSONL manifest in it") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"byte {error.start} is not UTF-8", where=path, hint="save it as UTF-8") from None
+    utterances, errors = [], []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            utterances.append(_parse(line, path.parent))
+        except ValueError as error:
+            errors.append(f"line {number}: {error}")
+    if errors:
+        shown = errors[:MOST_ERRORS_SHOWN]
+        if len(errors) > len(shown):
+            shown.append(f"… and {len(errors) - len(shown)} more")
+        raise DataError(
+            f"{len(errors)} of {len(lines)} lines can't be used\n  " + "\n  ".join(shown),
+            where=path,
+            expected='lines such as {"audio_filepath": "a.wav", "duration": 1.5, "text": "hello"}',
+        )
+    if not utterances:
+        raise DataError("the manifest is empty", where=path, expected="one JSON object per line")
+    return utterances
+
+
+def _parse(line: str, folder: Path) -> Utterance:
+    try:
+        entry = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON ({error.msg} at column {error.colno})") from None
+    if not isinstance(entry, dict):
+        raise ValueError(f"a JSON {type(entry).__name__}, not an object")
+    missing = [key for key in ("audio_filepath", "duration", "text") if key not in entry]
+    if missing:
+        raise ValueError(f"no {', '.join(missing)}")
+    audio, duration, text = (entry.pop(key) for key in ("audio_filepath", "duration", "text"))
+    if not isinstance(audio, str) or not audio:
+        raise ValueError(f"audio_filepath is {audio!r}, not a path")
+    if isinstance(duration, bool) or not isinstance(duration, int | float):
+        raise ValueError(f"duration is {duration!r}, not a number of seconds")
+    if not (math.isfinite(duration) and duration >= 0):
+        raise ValueError(f"duration is {duration} seconds")
+    if not isinstance(text, str):
+        raise ValueError(f"text is {text!r}, not a string")
+    return Utterance(folder.resolve() / audio, float(duration), text, entry)
+
+
+def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
+    """Write a manifest atomically; recordings below its folder are named relative to it, others absolutely."""
+    folder = path.parent.resolve()
+    lines = []
+    for utterance in utterances:
+        audio = utterance.audio.resolve()
+        name = audio.relative_to(folder) if audio.is_relative_to(folder) else audio
+        entry = {
+            "audio_filepath": name.as_posix(),
+            "duration": round(utterance.duration, 4),
+            "text": utterance.text,
+            **utterance.fields,
+        }
+        lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
+    write_text(path, "".join(lines))

@@ -1,0 +1,156 @@
+"""Batches: the same numbers whoever computes the features and however many processes read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tones import SETTINGS, write_recipe
+
+from asr import build
+from asr.config import read_recipe
+from asr.data.batching import Sample, plan_epoch, plan_in_order
+from asr.data.checks import check_sets
+from asr.data.loading import Batch, Loader, Reader, join
+from asr.data.manifest import Utterance, read_manifest
+from asr.errors import AudioError, DataError
+
+AUGMENT = (
+    "augment={speed: [0.9, 1.1], noise: {}, reverb: {}, gain_db: [-6, 6],"
+    " spec_augment: {freq_width: 4, time_width: 8}, concatenate: {max_utterances: 3}}",
+)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_recipe(tmp_path_factory.mktemp("tones"))
+
+
+@pytest.fixture(scope="module")
+def reader(path: Path) -> Reader:
+    recipe = read_recipe(path, [*SETTINGS, *AUGMENT])
+    train = read_manifest(recipe.prepare.train)
+    return Reader(
+        recipe.features.sample_rate,
+        build.features(recipe.features),
+        build.normalizer(recipe.text),
+        build.tokens(recipe.tokens, [utterance.text for utterance in train]),
+        augmenter=build.augmenter(recipe.augment, recipe.features.sample_rate),
+        spec_augment=build.spec_augment(recipe.augment),
+    )
+
+
+@pytest.fixture(scope="module")
+def plan(path: Path) -> list[list[Sample]]:
+    recipe = read_recipe(path, [*SETTINGS, *AUGMENT])
+    train = read_manifest(recipe.prepare.train)
+    join = build.concatenation(recipe.augment)
+    return plan_epoch(train, batch_seconds=10, seed=1, epoch=1, concatenation=join)
+
+
+def assert_equal(first: Batch, second: Batch) -> None:
+    assert first.samples == second.samples
+    for name in ("inputs", "lengths", "targets", "target_lengths"):
+        assert torch.equal(getattr(first, name), getattr(second, name)), name
+
+
+def test_processes_change_nothing(reader: Reader, plan: list[list[Sample]]) -> None:
+    batches = [list(Loader(reader, workers)(plan)) for workers in (0, 1, 2)]
+    assert len(batches[0]) == len(plan)
+    for alone, one, two in zip(*batches, strict=True):
+        assert_equal(alone, one)
+        assert_equal(alone, two)
+
+
+def test_a_loader_reads_one_plan_after_another(reader: Reader, plan: list[list[Sample]]) -> None:
+    loader = Loader(reader, workers=1)
+    for part in (plan[:2], plan[2:], plan):
+        assert [batch.samples for batch in loader(part)] == [tuple(samples) for samples in part]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_recording_that_went_missing_is_named(reader: Reader, tmp_path: Path, workers: int) -> None:
+    gone = Utterance(tmp_path / "gone.wav", 1.0, "low")
+    with pytest.raises(AudioError, match=r"^\S*gone.wav: there is no such file") as raised:
+        list(Loader(reader, workers)([[Sample((gone,))]]))
+    assert "Traceback" not in str(raised.value)
+
+
+def test_features_of_the_batch_equal_those_of_each_utterance(reader: Reader, plan: list[list[Sample]]) -> None:
+    for samples in plan:
+        one_by_one = reader.read_batch(samples)
+        together = replace(reader, on_device=True).read_batch(samples)
+        assert together.inputs.ndim == 2
+        features, lengths = together.features(reader.extractor)
+        assert torch.equal(lengths, one_by_one.lengths)
+        time = int(lengths.max())
+        torch.testing.assert_close(features[:, :time], one_by_one.inputs[:, :time], atol=1e-4, rtol=1e-4)
+        assert (features == 0).sum() > (lengths.max() - lengths).sum() * features.shape[2]  # the masks are there
+
+
+def test_labels_are_those_of_all_joined_utterances(reader: Reader, plan: list[list[Sample]]) -> None:
+    batch = reader.read_batch(plan[0])
+    for row, sample in enumerate(plan[0]):
+        labels = batch.targets[row, : batch.target_lengths[row]].tolist()
+        assert reader.tokenizer.decode(labels) == " ".join(part.text for part in sample.utterances)
+
+
+def test_without_augmentation_a_sample_is_its_recording(reader: Reader, plan: list[list[Sample]]) -> None:
+    import soundfile
+
+    utterance = plan[0][0].utterances[0]
+    plain = replace(reader, augmenter=None, spec_augment=None)
+    found = plain.waveform(Sample((utterance,)), np.random.default_rng(1))
+    np.testing.assert_allclose(found, soundfile.read(utterance.audio)[0], atol=1e-6)
+
+
+def test_joined_waveforms_have_their_pauses_as_quiet_as_the_recordings() -> None:
+    rng = np.random.default_rng(1)
+    loud = np.concatenate([np.full(800, 0.5), rng.normal(0, 1e-3, 800)]).astype(np.float32)
+    joined = join([loud, loud, loud], [0.1, 0.05], 8000, rng)
+    assert len(joined) == 3 * 1600 + 800 + 400
+    np.testing.assert_array_equal(joined[:1600], loud)
+    np.testing.assert_array_equal(joined[2400:4000], loud)
+    assert 5e-4 < joined[1600:2400].std() < 2e-3
+
+
+def test_checks_report_every_fault_by_file(path: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(path, SETTINGS)
+    good = read_manifest(recipe.prepare.train)
+    (tmp_path / "page.wav").write_text("<!doctype html><p>Sign in")
+    faulty = [
+        Utterance(tmp_path / "missing.wav", 1.0, "low"),
+        Utterance(tmp_path / "page.wav", 1.0, "low"),
+        replace(good[0], duration=good[0].duration + 1),
+    ]
+    with pytest.raises(DataError) as raised:
+        check_sets({"train": [*good, *faulty], "dev": good[:1]}, build.normalizer(recipe.text))
+    message = str(raised.value)
+    assert message.startswith(f"3 of {len(good) + 4} recordings")
+    for fault in faulty:
+        assert str(fault.audio) in message
+
+
+def test_checks_warn_of_tests_heard_in_training_and_of_empty_transcripts(path: Path) -> None:
+    recipe = read_recipe(path, SETTINGS)
+    train, test = read_manifest(recipe.prepare.train), read_manifest(recipe.prepare.tests["test"])
+    normalizer = build.normalizer(recipe.text)
+    summaries, warnings = check_sets({"train": train, "test": test}, normalizer)
+    assert not warnings
+    assert summaries["train"].utterances == 120
+    assert summaries["train"].speakers == 4
+    assert summaries["test"].words == sum(len(utterance.text.split()) for utterance in test)
+    _, warnings = check_sets({"train": train, "test": [*test, train[3], replace(test[0], text="?")]}, normalizer)
+    assert len(warnings) == 2
+    assert str(train[3].audio) in warnings[0]
+    assert str(test[0].audio) in warnings[1]
+
+
+def test_a_plan_in_order_reads_the_shortest_first(reader: Reader, path: Path) -> None:
+    recipe = read_recipe(path, SETTINGS)
+    plan = plan_in_order(read_manifest(recipe.prepare.dev), batch_seconds=5)
+    lengths = [batch.lengths.max().item() for batch in Loader(replace(reader, augmenter=None))(plan)]
+    assert lengths == sorted(lengths)

@@ -1,0 +1,79 @@
+"""Manifests: NeMo's convention, and every fault reported with its line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asr.data.manifest import Utterance, read_manifest, write_manifest
+from asr.errors import DataError
+
+FIELDS = st.dictionaries(
+    st.text(min_size=1).filter(lambda key: key not in ("audio_filepath", "duration", "text")),
+    st.none() | st.booleans() | st.integers() | st.text(),
+)
+
+
+def test_nemos_convention(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    line = {"audio_filepath": "wavs/a.wav", "duration": 1.5, "text": "Hej då", "speaker": "anna", "age": 9}
+    path.write_text("\ufeff" + json.dumps(line, ensure_ascii=False) + "\n\n", encoding="utf-8")
+    (utterance,) = read_manifest(path)
+    assert utterance == Utterance(tmp_path / "wavs" / "a.wav", 1.5, "Hej då", {"speaker": "anna", "age": 9})
+    assert utterance.speaker == "anna"
+
+
+@given(st.lists(st.tuples(st.text(), st.floats(0, 1e5), FIELDS), min_size=1, max_size=5))
+def test_what_is_written_reads_back(tmp_path_factory: pytest.TempPathFactory, entries: list) -> None:
+    folder = tmp_path_factory.mktemp("manifest")
+    utterances = [
+        Utterance(folder / f"{i}.wav", round(duration, 4), text, fields)
+        for i, (text, duration, fields) in enumerate(entries)
+    ]
+    write_manifest(folder / "m.jsonl", utterances)
+    assert read_manifest(folder / "m.jsonl") == utterances
+
+
+def test_paths_are_relative_to_the_manifest_where_they_can_be(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "set" / "wavs" / "a.wav", tmp_path / "elsewhere" / "b.wav"
+    write_manifest(tmp_path / "set" / "m.jsonl", [Utterance(inside, 1, "a"), Utterance(outside, 1, "b")])
+    lines = (tmp_path / "set" / "m.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["audio_filepath"] for line in lines] == ["wavs/a.wav", outside.as_posix()]
+
+
+def test_every_wrong_line_is_named(tmp_path: Path) -> None:
+    good = '{"audio_filepath": "a.wav", "duration": 1, "text": "a"}'
+    wrong = {
+        "{": "not JSON",
+        "[1]": "a JSON list",
+        '{"audio_filepath": "a.wav"}': "no duration, text",
+        '{"audio_filepath": "a.wav", "duration": "1", "text": "a"}': "duration is '1'",
+        '{"audio_filepath": "a.wav", "duration": NaN, "text": "a"}': "duration is nan",
+        '{"audio_filepath": "a.wav", "duration": -1, "text": "a"}': "duration is -1",
+        '{"audio_filepath": "a.wav", "duration": true, "text": "a"}': "duration is True",
+        '{"audio_filepath": "", "duration": 1, "text": "a"}': "audio_filepath is ''",
+        '{"audio_filepath": "a.wav", "duration": 1, "text": null}': "text is None",
+    }
+    path = tmp_path / "m.jsonl"
+    path.write_text("\n".join([good, *wrong]), encoding="utf-8")
+    with pytest.raises(DataError) as raised:
+        read_manifest(path)
+    for number, message in enumerate(wrong.values(), start=2):
+        assert f"line {number}: {message}" in str(raised.value)
+
+
+def test_files_that_are_no_manifest(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "latin").write_bytes("é".encode("latin-1"))
+    for name, message in {
+        "empty": "empty",
+        "latin": "UTF-8",
+        "missing": "no such manifest",
+        ".": "a folder",
+    }.items():
+        with pytest.raises(DataError, match=message):
+            read_manifest(tmp_path / name)
