@@ -1,0 +1,136 @@
+"""Fetch a file over a line that may fail, and unpack it."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.client
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+from typing import BinaryIO
+
+from asr.errors import DataError
+from asr.files import atomic_path
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes that are here, and all bytes, or 0 where the server does not say how many."""
+
+ATTEMPTS = 5
+PAUSE = 1.0  # seconds before the second attempt; each later pause is twice as long
+TIMEOUT = 30.0  # seconds without a byte
+BLOCK = 1 << 16
+
+
+class _CutOffError(Exception):
+    """The server ended the transfer early."""
+
+
+def download(url: str, path: Path, sha256: str | None = None, progress: Progress | None = None) -> Path:
+    """Fetch a file, unless it is here already.
+
+    What has come stays in `<path>.part`, and the next attempt, or the next call, goes on from there if the
+    server can (RFC 9110, section 14). `path` itself is there only when it is whole.
+
+    Args:
+        url: where from.
+        path: where to.
+        sha256: the published checksum in hexadecimal, if there is one.
+        progress: called as bytes arrive.
+
+    Returns:
+        `path`.
+
+    Raises:
+        DataError: the server refuses or can't be reached, or the file has another checksum.
+    """
+    if path.is_file() and (sha256 is None or _sha256(path) == sha256):
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    _fetch(url, part, progress or (lambda done, total: None))
+    if sha256 is not None and (found := _sha256(part)) != sha256:
+        part.unlink()
+        raise DataError(f"the download has the checksum {found}", where=url, expected=f"SHA-256 {sha256}")
+    part.replace(path)
+    return path
+
+
+def _fetch(url: str, part: Path, progress: Progress) -> None:
+    """Make `part` whole, in as many attempts as are allowed."""
+    for attempt in range(ATTEMPTS):
+        if attempt > 0:
+            time.sleep(PAUSE * 2 ** (attempt - 1))
+        try:
+            return _fetch_rest(url, part, progress)
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code < 500:
+                raise DataError(f"the server answered {error.code} {error.reason}", where=url) from None
+            failure = f"{error.code} {error.reason}"
+        except (OSError, http.client.HTTPException, _CutOffError) as error:
+            failure = str(getattr(error, "reason", error)) or type(error).__name__
+    raise DataError(
+        f"the download failed {ATTEMPTS} times, at last with: {failure}",
+        where=url,
+        hint="the same command again: it goes on where this one stopped",
+    )
+
+
+def _fetch_rest(url: str, part: Path, progress: Progress) -> None:
+    """One attempt: ask for what is missing of `part`, and append it."""
+    done = part.stat().st_size if part.exists() else 0
+    # A byte that is here already is asked for again: a range that starts at the end would be refused.
+    start = max(done - 1, 0)
+    headers = {"User-Agent": "asr", "Accept-Encoding": "identity"}
+    if start > 0:
+        headers["Range"] = f"bytes={start}-"
+    request = urllib.request.Request(url, headers=headers)
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            part.unlink()  # more is here than there: it was another file
+            raise _CutOffError("the file on the server has changed") from None
+        raise
+    with response, part.open("ab") as file:
+        if response.status != HTTPStatus.PARTIAL_CONTENT:
+            start = 0  # the server sends the whole file, whatever was asked for
+        file.truncate(start)
+        length = response.headers.get("Content-Length")
+        _receive(response, file, start, 0 if length is None else start + int(length), progress)
+
+
+def _receive(response: http.client.HTTPResponse, file: BinaryIO, done: int, total: int, progress: Progress) -> None:
+    while block := response.read(BLOCK):
+        file.write(block)
+        done += len(block)
+        progress(done, total)
+    # With a block size, http.client does not complain when the body is shorter than its header said.
+    if done < total:
+        raise _CutOffError(f"the transfer ended after {done} of {total} bytes")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def extract(archive: Path, folder: Path) -> None:
+    """Unpack a tar archive, compressed or not, as `folder`: whole or not at all.
+
+    Raises:
+        DataError: the archive is damaged, or has a member that would lie outside (PEP 706).
+    """
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        try:
+            with tarfile.open(archive) as tar:
+                tar.extractall(temporary, filter="data")
+        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(f"the archive can't be unpacked ({error})", where=archive) from error
