@@ -1,0 +1,1 @@
+"""The acoustic model: CNN front-end, recurrent encoder, CTC head and loss."""
