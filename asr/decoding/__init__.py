@@ -1,0 +1,1 @@
+"""From log-probabilities to words, with their times and confidences."""

@@ -1,0 +1,1 @@
+"""How good transcripts are: word and character error rates, their uncertainty, and reports of them."""
