@@ -1,0 +1,228 @@
+"""A trained model on disk: a folder that can be copied, and that runs no code when it is loaded.
+
+config.yaml           the resolved recipe
+metadata.json         format version, versions of asr and torch, and what the training says of itself
+model.safetensors     weights, and statistics of the features
+tokenizer.json …      the tokenizer's files
+README.md             the model card
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from asr import build
+from asr.config import Recipe, read_recipe, to_yaml
+from asr.errors import ModelError
+from asr.features import FeatureExtractor
+from asr.files import atomic_path, write_json, write_text
+from asr.model.acoustic import AcousticModel
+from asr.text import tokenizer as tokenizers
+from asr.text.tokenizer import Tokenizer
+
+FORMAT_VERSION = 1
+"""Raised whenever an older asr could not read, or would misread, what this one writes."""
+
+ASR_VERSION = version("asr")
+CONFIG, METADATA, WEIGHTS, CARD = "config.yaml", "metadata.json", "model.safetensors", "README.md"
+MOST_TENSORS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model in memory.
+
+    Attributes:
+        config: the resolved recipe.
+        tokenizer: token ids to text.
+        features: waveforms to features.
+        acoustic: features to log-probabilities of tokens.
+        metadata: what metadata.json holds.
+    """
+
+    config: Recipe
+    tokenizer: Tokenizer
+    features: FeatureExtractor
+    acoustic: AcousticModel
+    metadata: Mapping[str, Any]
+
+
+def save(
+    folder: str | Path,
+    *,
+    config: Recipe,
+    tokenizer: Tokenizer,
+    features: FeatureExtractor,
+    acoustic: AcousticModel,
+    metadata: Mapping[str, Any],
+    card: str,
+) -> None:
+    """Write a model folder as a whole, in place of one that is there.
+
+    Args:
+        folder: of the model.
+        config, tokenizer, features, acoustic: its parts.
+        metadata: JSON-able; the format version, the versions of asr and torch and the time are added.
+        card: the text of its README.md.
+    """
+    known = {
+        "format_version": FORMAT_VERSION,
+        "asr_version": ASR_VERSION,
+        "torch_version": torch.__version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _state(features, acoustic).items()}
+    with atomic_path(Path(folder)) as temporary:
+        temporary.mkdir()
+        write_text(temporary / CONFIG, to_yaml(config))
+        write_json(temporary / METADATA, known | dict(metadata))
+        write_text(temporary / CARD, card)
+        tokenizer.save(temporary)
+        save_file(tensors, temporary / WEIGHTS)
+
+
+def load(folder: str | Path, device: str | torch.device = "cpu") -> Model:
+    """Read a model folder.
+
+    Args:
+        folder: of the model.
+        device: where its tensors shall be.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        ModelError: the folder or a file in it is missing, damaged, from a newer asr, or does not fit the others.
+        ConfigError: its config.yaml is wrong.
+    """
+    folder = Path(folder)
+    _check_files(folder)
+    metadata = _read_metadata(folder / METADATA)
+    config = read_recipe(folder / CONFIG)
+    tokenizer = tokenizers.load(folder)
+    features = build.features(config.features)
+    acoustic = build.acoustic(config.model, features.dim, len(tokenizer.surfaces))
+    _load_tensors(folder / WEIGHTS, features, acoustic)
+    return Model(config, tokenizer, features.to(device).eval(), acoustic.to(device).eval(), metadata)
+
+
+def locate(path: str | Path) -> Path:
+    """The model folder that a path means: itself, or the one that its run made.
+
+    Raises:
+        ModelError: there is none.
+    """
+    path = Path(path)
+    for folder in (path, path / "model"):
+        if (folder / METADATA).is_file():
+            return folder
+    if not path.exists():
+        raise ModelError("there is no such folder", where=path, expected="a model or the run that made it")
+    raise ModelError(
+        f"this is no model: it holds no {METADATA}",
+        where=path,
+        expected=f"a folder with {METADATA}, {CONFIG} and {WEIGHTS}, or a finished run",
+    )
+
+
+def newest(runs: Path) -> Path:
+    """The folder of the newest model of all runs below a folder.
+
+    Raises:
+        ModelError: there is none.
+    """
+    found = [(created, folder) for folder in _models_below(runs) if (created := _created(folder))]
+    if not found:
+        raise ModelError(
+            f"there is no trained model below {runs.absolute()}",
+            hint="`asr train quickstart` to train one, or name a model's folder",
+        )
+    return max(found)[1]
+
+
+def _models_below(folder: Path) -> Iterator[Path]:
+    return (path.parent for path in folder.glob(f"**/model/{METADATA}"))
+
+
+def _created(folder: Path) -> str | None:
+    """When a model was made (ISO 8601 in UTC, so text order is time order), or None where that can't be read."""
+    try:
+        return str(json.loads((folder / METADATA).read_text(encoding="utf-8"))["created"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _check_files(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ModelError("there is no such folder", where=folder, expected="a trained model")
+    missing = [name for name in (METADATA, CONFIG, WEIGHTS) if not (folder / name).is_file()]
+    if missing:
+        raise ModelError(
+            f"{', '.join(missing)} missing",
+            where=folder,
+            expected="all the files of a trained model",
+            hint="copy the whole folder again",
+        )
+
+
+def _read_metadata(path: Path) -> dict[str, Any]:
+    try:
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+        written_in = int(metadata["format_version"])
+    except (ValueError, KeyError, TypeError):
+        raise ModelError("not a model's metadata", where=path, expected="JSON with a format_version") from None
+    if not 1 <= written_in <= FORMAT_VERSION:
+        raise ModelError(
+            f"this model is in format {written_in}, written by asr {metadata.get('asr_version', '(unknown)')}",
+            where=path.parent,
+            expected=f"at most format {FORMAT_VERSION}, which is what asr {ASR_VERSION} reads",
+            hint="pip install --upgrade asr",
+        )
+    return dict(metadata)
+
+
+def _state(features: nn.Module, acoustic: nn.Module) -> dict[str, Tensor]:
+    """The tensors of both parts (not copies), under the names that they have in the file."""
+    return {
+        f"{part}.{name}": tensor
+        for part, module in (("features", features), ("acoustic", acoustic))
+        for name, tensor in module.state_dict().items()
+    }
+
+
+def _load_tensors(path: Path, features: nn.Module, acoustic: nn.Module) -> None:
+    try:
+        stored = load_file(path)
+    except SafetensorError as error:
+        raise ModelError(f"the weights are damaged: {error}", where=path, hint="copy the model again") from None
+    wanted = _state(features, acoustic)
+    faults = [f"{name} is missing" for name in wanted.keys() - stored.keys()]
+    faults += [f"{name} is not part of this model" for name in stored.keys() - wanted.keys()]
+    faults += [
+        f"{name} is {list(stored[name].shape)}, not {list(wanted[name].shape)}"
+        for name in wanted.keys() & stored.keys()
+        if stored[name].shape != wanted[name].shape
+    ]
+    if faults:
+        shown = sorted(faults)[:MOST_TENSORS_SHOWN]
+        if len(faults) > len(shown):
+            shown.append(f"… and {len(faults) - len(shown)} more")
+        raise ModelError(
+            f"{len(faults)} of the weights do not fit {CONFIG} and the tokenizer\n  " + "\n  ".join(shown),
+            where=path,
+            hint="copy the whole folder again: its files must come from one training",
+        )
+    with torch.no_grad():
+        for name, tensor in wanted.items():
+            tensor.copy_(stored[name])

@@ -1,0 +1,150 @@
+"""From a recipe's sections to objects: the only place where a config becomes code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from asr import audio, config
+from asr.augment import SpecAugment, WaveformAugmenter
+from asr.data.batching import Concatenation
+from asr.errors import ConfigError, DataError
+from asr.features import (
+    Deltas,
+    FeatureExtractor,
+    GlobalNorm,
+    LogMel,
+    LogSpectrogram,
+    Mfcc,
+    UtteranceNorm,
+)
+from asr.model.acoustic import AcousticModel
+from asr.model.ctc import CtcHead
+from asr.model.encoder import Encoder
+from asr.model.frontend import Frontend
+from asr.text import tokenizer
+from asr.text.normalize import Normalizer
+from asr.text.tokenizer import Tokenizer
+
+
+def normalizer(section: config.Text) -> Normalizer:
+    """The transcripts' normaliser."""
+    return Normalizer(section.case, section.punctuation, section.keep_characters)
+
+
+def tokens(section: config.Tokens, texts: Iterable[str]) -> Tokenizer:
+    """A tokenizer learnt from normalised transcripts."""
+    return tokenizer.build(section.kind, texts, section.size)
+
+
+def features(section: config.Features, fitted: GlobalNorm | None = None) -> FeatureExtractor:
+    """Waveform to normalised features.
+
+    Args:
+        section: the recipe's.
+        fitted: statistics of the training set, for global normalisation; a saved model's state brings its own.
+    """
+    frames = {"frame_length_ms": section.frame_length_ms, "frame_shift_ms": section.frame_shift_ms}
+    base: LogMel | Mfcc | LogSpectrogram
+    match section.kind:
+        case "fbank":
+            base = LogMel(section.sample_rate, section.n_mels, style="kaldi", **frames)
+        case "mel":
+            base = LogMel(section.sample_rate, section.n_mels, style="librosa", **frames)
+        case "mfcc":
+            base = Mfcc(section.sample_rate, section.n_mfcc, section.n_mels, **frames)
+        case "spectrogram":
+            base = LogSpectrogram(section.sample_rate, **frames)
+    deltas = Deltas(section.deltas) if section.deltas else None
+    dim = base.dim * (section.deltas + 1)
+    norms: dict[str, Callable[[], nn.Module | None]] = {
+        "utterance": UtteranceNorm,
+        "global": lambda: fitted or GlobalNorm(torch.zeros(dim), torch.ones(dim)),
+        "none": lambda: None,
+    }
+    return FeatureExtractor(base, deltas, norms[section.normalization]())
+
+
+def augmenter(section: config.Augment, sample_rate: int) -> WaveformAugmenter:
+    """The augmentation of waveforms.
+
+    Raises:
+        DataError: the folder of noise holds no audio.
+    """
+    noise, reverb = section.noise, section.reverb
+    return WaveformAugmenter(
+        sample_rate,
+        speed=section.speed,
+        gain_db=section.gain_db.pair if section.gain_db else None,
+        noise_probability=noise.probability if noise else 0.0,
+        snr_db=noise.snr_db.pair if noise else (0.0, 0.0),
+        noise_files=_noise_files(noise) if noise else (),
+        reverb_probability=reverb.probability if reverb else 0.0,
+        rt60_seconds=reverb.rt60_seconds.pair if reverb else (0.0, 0.0),
+    )
+
+
+def _noise_files(section: config.Noise) -> tuple[Path, ...]:
+    if section.folder is None:
+        return ()
+    found = sorted(path for path in section.folder.rglob("*") if path.suffix.lower() in audio.SUFFIXES)
+    if not found:
+        raise DataError("no recordings of noise here", where=section.folder)
+    return tuple(found)
+
+
+def spec_augment(section: config.Augment) -> SpecAugment | None:
+    """The augmentation of features."""
+    masks = section.spec_augment
+    if masks is None:
+        return None
+    return SpecAugment(masks.freq_masks, masks.freq_width, masks.time_masks, masks.time_width, masks.time_fraction)
+
+
+def concatenation(section: config.Augment) -> Concatenation | None:
+    """The joining of utterances."""
+    join = section.concatenate
+    return None if join is None else Concatenation(join.max_utterances, join.pause_seconds.pair)
+
+
+def acoustic(section: config.Model, input_dim: int, vocab_size: int) -> AcousticModel:
+    """An acoustic model with new weights, drawn from torch's global generator."""
+    cnn, rnn = section.frontend, section.encoder
+    frontend = Frontend(cnn.kind, input_dim, cnn.channels, cnn.strides, cnn.kernel, cnn.batch_norm, cnn.dropout)
+    encoder = Encoder(
+        rnn.cell,
+        frontend.dim,
+        rnn.layers,
+        rnn.hidden,
+        rnn.bidirectional,
+        rnn.dropout,
+        rnn.layer_norm,
+        rnn.projection,
+        rnn.residual,
+    )
+    return AcousticModel(frontend, encoder, CtcHead(encoder.dim, vocab_size))
+
+
+def device(name: str) -> torch.device:
+    """The device of a name: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        ConfigError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"{name!r} is not a device", expected="auto, cpu, cuda or cuda:N") from None
+    if found.type not in ("cpu", "cuda"):
+        raise ConfigError(f"{name!r} can't train with CTC", expected="auto, cpu, cuda or cuda:N")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"{name!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices",
+            hint="device=cpu, or `asr doctor` to see what torch finds",
+        )
+    return found

@@ -1,0 +1,124 @@
+"""Transcripts as text for people and other programs: plain text, JSON, subtitles, CTM, TSV."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from asr.transcript import Transcript
+
+
+@dataclass(frozen=True)
+class Format:
+    """A way to write transcripts down.
+
+    Attributes:
+        suffix: of files in this format.
+        write: one transcript.
+        header, separator, footer: what stands before, between and after transcripts.
+        holds_many: whether the transcripts of several recordings can share a file.
+    """
+
+    suffix: str
+    write: Callable[[Transcript], str]
+    header: str = ""
+    separator: str = ""
+    footer: str = ""
+    holds_many: bool = True
+
+    def render(self, transcripts: Iterable[Transcript]) -> Iterator[str]:
+        """Write transcripts down as they come, in parts that joined are the whole file."""
+        yield self.header
+        for index, transcript in enumerate(transcripts):
+            yield (self.separator if index else "") + self.write(transcript)
+        yield self.footer
+
+
+def text(transcript: Transcript) -> str:
+    """What was said, on one line."""
+    return f"{transcript.text}\n"
+
+
+def named_text(transcript: Transcript) -> str:
+    """The recording and what was said in it, on one line."""
+    return f"{transcript.path}: {transcript.text}\n"
+
+
+def json_object(transcript: Transcript) -> str:
+    """All that is known, as a JSON object; times in seconds, confidences from 0 to 1."""
+    value = {
+        "path": transcript.path,
+        "duration": round(transcript.duration, 3),
+        "text": transcript.text,
+        "confidence": round(transcript.confidence, 4),
+        "words": [_timed(word) for word in transcript.words],
+        "segments": [_timed(segment) for segment in transcript.segments],
+    }
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def srt(transcript: Transcript) -> str:
+    """SubRip subtitles, one for each segment."""
+    return "".join(
+        f"{number}\n{_clock(segment.start, ',')} --> {_clock(segment.end, ',')}\n{segment.text}\n\n"
+        for number, segment in enumerate(transcript.segments, start=1)
+    )
+
+
+def vtt(transcript: Transcript) -> str:
+    """The cues of WebVTT subtitles, one for each segment (https://www.w3.org/TR/webvtt1/)."""
+    return "".join(
+        f"\n{_clock(segment.start, '.')} --> {_clock(segment.end, '.')}\n{html.escape(segment.text, quote=False)}\n"
+        for segment in transcript.segments
+    )
+
+
+def ctm(transcript: Transcript) -> str:
+    """NIST's time-marked conversation format: recording, channel, start, duration, word, confidence."""
+    recording = "_".join(PurePath(transcript.path).stem.split())
+    return "".join(
+        f"{recording} 1 {word.start:.3f} {word.end - word.start:.3f} {word.text} {word.confidence:.4f}\n"
+        for word in transcript.words
+    )
+
+
+def tsv(transcript: Transcript) -> str:
+    """A row for each segment, times in seconds."""
+    path = " ".join(transcript.path.split("\t"))
+    return "".join(
+        f"{path}\t{segment.start:.3f}\t{segment.end:.3f}\t{segment.confidence:.4f}\t{segment.text}\n"
+        for segment in transcript.segments
+    )
+
+
+TEXT = Format(".txt", text)
+NAMED_TEXT = Format(".txt", named_text)
+FORMATS = {
+    "text": TEXT,
+    "json": Format(".json", json_object, header="[\n", separator=",\n", footer="\n]\n"),
+    "srt": Format(".srt", srt, holds_many=False),
+    "vtt": Format(".vtt", vtt, header="WEBVTT\n", holds_many=False),
+    "ctm": Format(".ctm", ctm),
+    "tsv": Format(".tsv", tsv, header="path\tstart\tend\tconfidence\ttext\n"),
+}
+
+
+def _timed(part: Any) -> dict[str, str | float]:
+    return {
+        "text": part.text,
+        "start": round(part.start, 3),
+        "end": round(part.end, 3),
+        "confidence": round(part.confidence, 4),
+    }
+
+
+def _clock(seconds: float, mark: str) -> str:
+    """Hours, minutes, seconds, and milliseconds behind the mark."""
+    whole, milliseconds = divmod(round(seconds * 1000), 1000)
+    minutes, seconds_left = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{seconds_left:02}{mark}{milliseconds:03}"

@@ -1,0 +1,199 @@
+"""Model folders: they come back as they were saved, and what can't be trusted is refused with a reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import asr
+from asr import artefact, build
+from asr.artefact import Model
+from asr.config import Recipe
+from asr.errors import ModelError
+from asr.features import GlobalNorm
+from asr.recognizer import Recognizer
+
+
+def make_model(kind: str = "characters", size: int | None = None, normalization: str = "utterance") -> Model:
+    recipe = Recipe.model_validate(
+        {
+            "name": "small",
+            "prepare": {"corpus": "manifests", "train": "/a", "dev": "/b", "tests": {"c": "/c"}},
+            "tokens": {"kind": kind, "size": size},
+            "features": {"sample_rate": 8000, "n_mels": 12, "normalization": normalization},
+            "model": {"frontend": {"channels": [8], "strides": [2]}, "encoder": {"layers": 1, "hidden": 8}},
+        }
+    )
+    torch.manual_seed(1)
+    tokenizer = build.tokens(recipe.tokens, ["grüße aus köln", "naïve café"])
+    statistics = GlobalNorm(torch.linspace(-9, 2, 12), torch.linspace(0.5, 3, 12))
+    features = build.features(recipe.features, statistics if normalization == "global" else None)
+    acoustic = build.acoustic(recipe.model, features.dim, len(tokenizer.surfaces))
+    return Model(recipe, tokenizer, features, acoustic, {"seed": 1})
+
+
+def save(model: Model, folder: Path, **metadata: Any) -> Path:
+    artefact.save(
+        folder,
+        config=model.config,
+        tokenizer=model.tokenizer,
+        features=model.features,
+        acoustic=model.acoustic,
+        metadata={**model.metadata, **metadata},
+        card="# small\n",
+    )
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return save(make_model(), tmp_path / "model")
+
+
+def edit_metadata(folder: Path, **changes: Any) -> None:
+    path = folder / "metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "normalization"),
+    [("characters", None, "utterance"), ("words", None, "global"), ("bpe", 30, "none"), ("unigram", 19, "global")],
+)
+def test_a_model_comes_back_as_it_was(tmp_path: Path, kind: str, size: int | None, normalization: str) -> None:
+    model = make_model(kind, size, normalization)
+    loaded = artefact.load(save(model, tmp_path / "model", wer=0.25))
+    assert loaded.config == model.config
+    assert loaded.tokenizer.surfaces == model.tokenizer.surfaces
+    assert loaded.tokenizer.encode("grüße aus köln") == model.tokenizer.encode("grüße aus köln")
+    waveforms = [np.random.default_rng(0).standard_normal(5000).astype(np.float32)]
+    expected, _ = Recognizer(model).log_probs(waveforms)
+    found, _ = Recognizer(loaded).log_probs(waveforms)
+    assert torch.equal(found, expected)
+    assert (loaded.metadata["seed"], loaded.metadata["wer"]) == (1, 0.25)
+
+
+def test_a_loaded_model_is_ready_for_use(folder: Path) -> None:
+    loaded = artefact.load(folder)
+    assert not loaded.acoustic.training
+    assert not loaded.features.training
+
+
+def test_the_folder_holds_what_it_should_and_no_pickle(folder: Path) -> None:
+    names = {"config.yaml", "metadata.json", "model.safetensors", "tokenizer.json", "README.md"}
+    assert {path.name for path in folder.iterdir()} == names
+    metadata = json.loads((folder / "metadata.json").read_text())
+    assert metadata["format_version"] == artefact.FORMAT_VERSION
+    assert metadata["asr_version"] == asr.__version__
+    assert metadata["torch_version"] == torch.__version__
+    assert metadata["created"].endswith("+00:00")
+
+
+def test_saving_replaces_the_folder_as_a_whole(folder: Path) -> None:
+    (folder / "left over").touch()
+    save(make_model("words"), folder)
+    assert not (folder / "left over").exists()
+    assert artefact.load(folder).tokenizer.kind == "words"
+
+
+def test_a_failed_save_leaves_the_model_that_was_there(folder: Path) -> None:
+    before = (folder / "metadata.json").read_text()
+    with pytest.raises(ValueError, match="JSON"):
+        save(make_model(), folder, wer=float("nan"))
+    assert (folder / "metadata.json").read_text() == before
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+# ------------------------------------------------------------------------------------------------ refusal
+
+
+@pytest.mark.parametrize("version", [artefact.FORMAT_VERSION + 1, 99, 0, -1])
+def test_an_unknown_format_is_refused_with_the_version_that_wrote_it(folder: Path, version: int) -> None:
+    edit_metadata(folder, format_version=version, asr_version="7.8.9")
+    with pytest.raises(ModelError, match=rf"format {version}, written by asr 7\.8\.9"):
+        artefact.load(folder)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format_version": "new"}', "\x00"])
+def test_metadata_that_says_nothing_is_refused(folder: Path, content: str) -> None:
+    (folder / "metadata.json").write_text(content)
+    with pytest.raises(ModelError, match=r"metadata\.json: not a model's metadata"):
+        artefact.load(folder)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metadata.json", "model.safetensors", "tokenizer.json"])
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match=name):
+        artefact.load(folder)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="nowhere"):
+        artefact.load(tmp_path / "nowhere")
+
+
+def test_damaged_weights_are_refused(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    with pytest.raises(ModelError, match=r"model\.safetensors: the weights are damaged"):
+        artefact.load(folder)
+
+
+def test_weights_of_another_model_are_refused_by_name_and_shape(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["acoustic.head.linear.bias"]
+    tensors["acoustic.head.linear.weight"] = torch.zeros(3, 5)
+    tensors["acoustic.extra"] = torch.zeros(2)
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(ModelError) as caught:
+        artefact.load(folder)
+    message = str(caught.value)
+    assert "3 of the weights" in message
+    assert "acoustic.head.linear.bias is missing" in message
+    assert "acoustic.extra is not part of this model" in message
+    assert "acoustic.head.linear.weight is [3, 5], not [" in message
+
+
+def test_another_models_tokenizer_is_refused(folder: Path, tmp_path: Path) -> None:
+    other = save(make_model("words"), tmp_path / "other")
+    (folder / "tokenizer.json").write_bytes((other / "tokenizer.json").read_bytes())
+    with pytest.raises(ModelError, match="do not fit"):
+        artefact.load(folder)
+
+
+# ------------------------------------------------------------------------------------------------ finding
+
+
+def test_a_run_stands_for_its_model(tmp_path: Path) -> None:
+    model = save(make_model(), tmp_path / "runs" / "first" / "model")
+    assert artefact.locate(model) == model
+    assert artefact.locate(model.parent) == model
+    with pytest.raises(ModelError, match=r"runs: this is no model"):
+        artefact.locate(tmp_path / "runs")
+    with pytest.raises(ModelError, match="no such folder"):
+        artefact.locate(tmp_path / "nowhere")
+
+
+def test_the_newest_model_is_the_one_made_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = make_model()
+    for name, created in (("b", "2026-03-01"), ("a/deeper", "2026-03-03"), ("c", "2026-03-02")):
+        save(model, Path("runs", name, "model"), created=f"{created}T00:00:00+00:00", order=name)
+    broken = Path("runs", "d", "model")
+    broken.mkdir(parents=True)
+    (broken / "metadata.json").write_text("half")
+    assert artefact.newest(Path("runs")) == Path("runs/a/deeper/model")
+    assert asr.load(device="cpu").model.metadata["order"] == "a/deeper"
+    assert asr.load("runs/b", device="cpu").model.metadata["order"] == "b"
+
+
+def test_without_any_model_the_way_to_one_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="asr train quickstart"):
+        asr.load()

@@ -1,0 +1,128 @@
+"""Transcripts as files: the syntax that other programs expect, and the cutting into subtitles."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asr.formats import FORMATS, NAMED_TEXT, Format
+from asr.transcript import Segment, TimedWord, Transcript, cut_at_pauses, mean_confidence
+
+
+def words(*spans: tuple[str, float, float]) -> tuple[TimedWord, ...]:
+    return tuple(TimedWord(text, start, end, 0.5) for text, start, end in spans)
+
+
+TALK = Transcript(
+    path="talks/my talk.wav",
+    duration=3725.5,
+    text="rock & roll forever",
+    words=words(("rock", 0.04, 0.4), ("&", 0.4, 0.52), ("roll", 0.52, 1.0), ("forever", 3723.9996, 3725.0)),
+    confidence=0.5,
+)
+SILENCE = Transcript(path="silence.wav", duration=2.0, text="", words=(), confidence=0.99)
+
+
+def rendered(name: str, *transcripts: Transcript) -> str:
+    return "".join(FORMATS[name].render(transcripts))
+
+
+def test_text_is_a_line_for_each_recording() -> None:
+    assert rendered("text", TALK) == "rock & roll forever\n"
+    assert "".join(NAMED_TEXT.render([TALK, SILENCE])) == "talks/my talk.wav: rock & roll forever\nsilence.wav: \n"
+
+
+def test_srt() -> None:
+    # Rounding must carry from milliseconds into seconds and minutes: 3723.9996 s is 01:02:04,000.
+    assert rendered("srt", TALK) == (
+        "1\n00:00:00,040 --> 00:00:01,000\nrock & roll\n\n2\n01:02:04,000 --> 01:02:05,000\nforever\n\n"
+    )
+    assert rendered("srt", SILENCE) == ""
+
+
+def test_vtt_escapes_what_would_be_markup() -> None:
+    assert rendered("vtt", TALK) == (
+        "WEBVTT\n\n00:00:00.040 --> 00:00:01.000\nrock &amp; roll\n\n01:02:04.000 --> 01:02:05.000\nforever\n"
+    )
+    assert rendered("vtt", SILENCE) == "WEBVTT\n"
+
+
+def test_ctm_has_six_columns_whatever_the_file_is_called() -> None:
+    lines = [line.split(" ") for line in rendered("ctm", TALK, SILENCE).splitlines()]
+    assert lines[0] == ["my_talk", "1", "0.040", "0.360", "rock", "0.5000"]
+    assert [len(line) for line in lines] == [6, 6, 6, 6]
+
+
+def test_tsv_is_read_by_a_csv_reader() -> None:
+    tricky = Transcript("a\tb.wav", 1.0, TALK.text, TALK.words[:1], 0.5)
+    rows = list(csv.DictReader(io.StringIO(rendered("tsv", TALK, tricky)), delimiter="\t"))
+    assert [row["text"] for row in rows] == ["rock & roll", "forever", "rock"]
+    assert rows[2] == {"path": "a b.wav", "start": "0.040", "end": "0.400", "confidence": "0.5000", "text": "rock"}
+
+
+@pytest.mark.parametrize("transcripts", [(), (TALK,), (TALK, SILENCE)])
+def test_json_is_an_array_of_recordings(transcripts: tuple[Transcript, ...]) -> None:
+    parsed = json.loads(rendered("json", *transcripts))
+    assert [entry["path"] for entry in parsed] == [transcript.path for transcript in transcripts]
+    if transcripts:
+        first = parsed[0]
+        assert (first["text"], first["duration"], first["confidence"]) == (TALK.text, 3725.5, 0.5)
+        assert first["words"][2] == {"text": "roll", "start": 0.52, "end": 1.0, "confidence": 0.5}
+        assert first["segments"][1] == {"text": "forever", "start": 3724.0, "end": 3725.0, "confidence": 0.5}
+
+
+def test_parts_come_with_the_transcripts() -> None:
+    """A long job must show its first text before its last recording is read."""
+    drawn = []
+
+    def transcripts() -> object:
+        for transcript in (TALK, SILENCE):
+            drawn.append(transcript.path)
+            yield transcript
+
+    parts = Format(".txt", FORMATS["text"].write).render(transcripts())  # type: ignore[arg-type]
+    assert (next(parts), next(parts)) == ("", "rock & roll forever\n")
+    assert drawn == [TALK.path]
+
+
+def test_segments_end_at_pauses() -> None:
+    spoken = words(("a", 0.0, 0.5), ("b", 1.25, 1.5), ("c", 2.5, 3.0))
+    assert [segment.text for segment in cut_at_pauses(spoken, pause=1.0)] == ["a b", "c"]
+    assert [segment.text for segment in cut_at_pauses(spoken, pause=1.01)] == ["a b c"]
+
+
+def test_long_segments_are_cut_at_the_longest_pause_of_their_second_half() -> None:
+    spoken = words(("a", 0, 1), ("b", 1.5, 2), ("c", 2.1, 3), ("d", 3.3, 4), ("e", 4.1, 5), ("f", 5.1, 6))
+    assert [segment.text for segment in cut_at_pauses(spoken, longest=5.0)] == ["a b c", "d e f"]
+
+
+@st.composite
+def spoken_words(draw: st.DrawFn) -> list[TimedWord]:
+    time, found = 0.0, []
+    for index in range(draw(st.integers(0, 30))):
+        time += draw(st.sampled_from([0.0, 0.04, 0.2, 0.8, 3.0]))
+        end = time + draw(st.sampled_from([0.04, 0.4, 1.0, 9.0]))
+        found.append(TimedWord(str(index), time, end, 0.5))
+        time = end
+    return found
+
+
+@given(spoken_words())
+def test_segments_keep_every_word_and_their_limits(spoken: list[TimedWord]) -> None:
+    segments = cut_at_pauses(spoken, pause=0.8, longest=7.0)
+    assert [word for segment in segments for word in segment.words] == spoken
+    for segment in segments:
+        assert len(segment.words) == 1 or segment.end - segment.start <= 7.0
+        gaps = [after.start - before.end for before, after in zip(segment.words, segment.words[1:], strict=False)]
+        assert all(gap < 0.8 for gap in gaps)
+
+
+def test_confidence_of_a_segment_is_the_geometric_mean() -> None:
+    segment = Segment((TimedWord("a", 0, 1, 0.9), TimedWord("b", 1, 2, 0.4)))
+    assert segment.confidence == pytest.approx(0.6)  # √(0.9 · 0.4)
+    assert mean_confidence((TimedWord("a", 0, 1, 0.0),)) == 0.0

@@ -1,0 +1,344 @@
+"""Audio to text: long recordings joined from windows, batches, and what goes wrong.
+
+The acoustic model here is a fake that hears tones: its answers, and where they belong, are known exactly.
+"""
+
+from __future__ import annotations
+
+import io
+import tracemalloc
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from asr import audio, build
+from asr.artefact import Model
+from asr.assess import recognise_manifest
+from asr.config import Recipe
+from asr.data.manifest import Utterance
+from asr.decoding.greedy import GreedyDecoder
+from asr.errors import AudioError
+from asr.longform import Window, Windowing, middle_of_longest_run, stretches
+from asr.recognizer import Recognizer
+
+RATE = 8000
+TONES = {"low": 500.0, "mid": 1500.0, "high": 3000.0}
+FRAME_SECONDS = 0.04
+RECIPE = Recipe.model_validate(
+    {
+        "name": "tones",
+        "prepare": {"corpus": "manifests", "train": "none", "dev": "none", "tests": {"none": "none"}},
+        "tokens": {"kind": "words"},
+        "features": {"kind": "spectrogram", "sample_rate": RATE, "normalization": "none"},
+        "model": {
+            "frontend": {"channels": [8, 8], "strides": [2, 2]},
+            "encoder": {"layers": 1, "hidden": 8, "dropout": 0.5},
+        },
+    }
+)
+
+
+class ToneHearer(nn.Module):
+    """A deterministic acoustic model: every fourth frame, the word whose frequency is loud, else the blank.
+
+    Near both ends of whatever it is given it hears nonsense, as a model without its context might.
+    """
+
+    subsampling = 4
+    nonsense_frames = 5
+
+    def __init__(self, words: tuple[str, ...]) -> None:
+        super().__init__()
+        self.bins = [round(TONES[word.strip()] / RATE * 256) for word in words[1:-1]]
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        power = features[:, ::4, self.bins]
+        lengths = (lengths + 3) // 4
+        loud = power > 0.0  # natural logarithm
+        silent = ~loud.any(-1, keepdim=True)
+        scores = torch.cat([silent, loud, torch.zeros_like(silent)], dim=-1).float()
+        frames = torch.arange(scores.shape[1])[None]
+        at_end = (frames < self.nonsense_frames) | (frames >= lengths[:, None] - self.nonsense_frames)
+        scores[at_end] = torch.eye(scores.shape[2])[-1]
+        return torch.log_softmax(10 * scores, dim=-1), lengths
+
+
+def tone_recognizer() -> Recognizer:
+    # Sorted, so "nonsense" would stand between the tones: the fake wants it last.
+    tokenizer = build.tokens(RECIPE.tokens, ["low mid high zz"])
+    features = build.features(RECIPE.features)
+    return Recognizer(Model(RECIPE, tokenizer, features, ToneHearer(tokenizer.surfaces), {}))  # type: ignore[arg-type]
+
+
+def real_recognizer() -> Recognizer:
+    """A small network with random weights, whose dropout would show."""
+    torch.manual_seed(3)
+    tokenizer = build.tokens(RECIPE.tokens, ["low mid high"])
+    features = build.features(RECIPE.features.model_copy(update={"normalization": "utterance"}))
+    acoustic = build.acoustic(RECIPE.model, features.dim, len(tokenizer.surfaces))
+    return Recognizer(Model(RECIPE, tokenizer, features, acoustic, {}))
+
+
+@dataclass(frozen=True)
+class Said:
+    word: str
+    start: float
+    end: float
+
+
+def tones(seconds: float, seed: int = 0) -> tuple[np.ndarray, list[Said]]:
+    """Tones of 0.3 s about every second: the waveform, and what is where."""
+    rng = np.random.default_rng(seed)
+    waveform = np.zeros(round(seconds * RATE), np.float32)
+    said, time = [], 0.3
+    while time + 0.6 < seconds:
+        word = str(rng.choice(list(TONES)))
+        first, last = round(time * RATE), round((time + 0.3) * RATE)
+        waveform[first:last] = 0.5 * np.sin(2 * np.pi * TONES[word] / RATE * np.arange(first, last))
+        said.append(Said(word, time, time + 0.3))
+        time += 0.3 + rng.uniform(0.15, 1.2)
+    return waveform, said
+
+
+def without_nonsense(words: Any) -> list[Any]:
+    return [word for word in words if word.text != "zz"]
+
+
+# ------------------------------------------------------------------------------------- long recordings
+
+# One window is 30 s; each further one brings 24 s. Around both, and around one frame (0.04 s) more or less.
+LENGTHS = (1.0, 29.96, 30.0, 30.0 + 1 / RATE, 30.04, 53.96, 54.0, 54.0 + 1 / RATE, 65.3, 78.0, 90.0, 121.7)
+
+
+@pytest.mark.parametrize("seconds", LENGTHS)
+def test_words_and_times_are_right_across_the_seams(seconds: float) -> None:
+    waveform, said = tones(seconds)
+    transcript = tone_recognizer().transcribe(waveform)
+    heard = without_nonsense(transcript.words)
+    assert [word.text for word in heard] == [word.word for word in said]
+    # A window of 25 ms hears a tone up to 25 ms early, and frames come every 40 ms.
+    for word, truth in zip(heard, said, strict=True):
+        assert truth.start - 0.03 <= word.start <= truth.start + 0.045
+        assert abs(word.end - truth.end) <= 0.045
+    assert transcript.duration == pytest.approx(seconds, abs=1 / RATE)
+    # Nonsense only where the recording itself begins and ends: all other context was dropped.
+    nonsense = [word for word in transcript.words if word.text == "zz"]
+    assert len(nonsense) == 2
+    assert nonsense[0].end <= 0.2 + 1e-9
+    assert nonsense[1].start >= seconds - 0.25
+    assert transcript.text == " ".join(word.text for word in transcript.words)
+
+
+def test_a_file_is_the_same_as_its_waveform(tmp_path: Path) -> None:
+    waveform, _ = tones(70.0)
+    path = tmp_path / "talk.wav"
+    audio.save(path, waveform, RATE)
+    stored = audio.load(path, RATE)
+    recognizer = tone_recognizer()
+    expected = recognizer.transcribe(stored)
+    assert recognizer.transcribe(path).words == expected.words
+    assert recognizer.transcribe(str(path)).path == str(path)
+    with path.open("rb") as file:
+        assert recognizer.transcribe(io.BytesIO(file.read())).text == expected.text
+
+
+def test_one_window_is_the_utterance_itself() -> None:
+    waveform, _ = tones(12.3)
+    recognizer = tone_recognizer()
+    log_probs, lengths = recognizer.log_probs([waveform])
+    (hypothesis,) = GreedyDecoder(recognizer.model.tokenizer.surfaces).decode(log_probs, lengths)
+    transcript = recognizer.transcribe(waveform)
+    assert transcript.text == hypothesis.text
+    assert [(word.start, word.confidence) for word in transcript.words] == [
+        (word.start * FRAME_SECONDS, word.confidence) for word in hypothesis.words
+    ]
+
+
+def test_memory_does_not_grow_with_the_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    minutes, block = 15, np.zeros(10 * RATE, np.float32)
+
+    def stream(*_: object) -> Iterator[np.ndarray]:
+        return (block.copy() for _ in range(6 * minutes))
+
+    monkeypatch.setattr(audio, "stream", stream)
+    recognizer = tone_recognizer()
+    tracemalloc.start()
+    (transcript,) = recognizer.stream(["endless.wav"], batch_size=2)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert transcript.duration == 60 * minutes
+    assert peak < 4 * RATE * 60 * minutes / 4  # a quarter of the samples' float32 bytes
+
+
+@given(
+    samples=st.integers(0, 300),
+    cuts=st.lists(st.integers(0, 300), max_size=6),
+    window=st.integers(3, 12),
+    context=st.integers(0, 4),
+)
+def test_kept_frames_join_into_the_frames_of_the_recording(
+    samples: int, cuts: list[int], window: int, context: int
+) -> None:
+    if 2 * context >= window:
+        with pytest.raises(ValueError, match="no middle"):
+            Windowing(4, window, context)
+        return
+    recording = np.arange(samples, dtype=np.float32)
+    windows = list(Windowing(4, window, context).windows(np.split(recording, sorted(cuts))))
+
+    def frames(waveform: np.ndarray) -> list[float]:
+        return [float(frame[0]) for frame in np.split(waveform, range(4, len(waveform), 4)) if len(frame)]
+
+    assert [place for part in windows for place in frames(part.waveform)[part.kept]] == frames(recording)
+    assert sum(part.fresh for part in windows) == samples
+    for part in windows:
+        assert len(part.waveform) <= 4 * window
+        assert part.end == part.start + len(part.waveform)
+        count = len(frames(part.waveform))
+        first, last, _ = part.kept.indices(count)
+        assert part.start == 0 or first == context
+        assert part.end == samples or count - last == context
+
+
+@given(st.data())
+def test_stretches_lose_nothing_and_are_cut_in_silence(data: st.DataObject) -> None:
+    longest = data.draw(st.integers(2, 12))
+    flags = data.draw(st.lists(st.booleans(), max_size=60))
+    pieces = [torch.tensor(flags, dtype=torch.float32)[:, None]]
+    cut = data.draw(st.integers(0, len(flags)))
+    pieces = [pieces[0][:cut], pieces[0][cut:]]
+    found = list(stretches(pieces, lambda piece: piece[:, 0] > 0.5, longest))
+    assert torch.cat([part for _, part in found])[:, 0].tolist() == [float(flag) for flag in flags]
+    for start, part in found:
+        assert len(part) <= longest
+        end = start + len(part)
+        if end < len(flags) and any(flags[start + longest // 2 : start + longest]):
+            assert flags[end]  # the stretch behind begins with a silent frame
+    if len(flags) <= longest:
+        assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "middle"), [("1", 0), ("0110", 2), ("1011101", 3), ("11100111", 1), ("000001", 5), ("1111", 2)]
+)
+def test_middle_of_longest_run(flags: str, middle: int) -> None:
+    assert middle_of_longest_run(torch.tensor([flag == "1" for flag in flags])) == middle
+
+
+def test_window_without_samples() -> None:
+    (window,) = Windowing(4, 8, 2).windows([])
+    assert isinstance(window, Window)
+    assert (len(window.waveform), window.start, window.end) == (0, 0, 0)
+
+
+# ----------------------------------------------------------------------------------------------- batches
+
+
+def test_alone_or_in_a_batch_is_the_same() -> None:
+    rng = np.random.default_rng(0)
+    waveforms = [rng.standard_normal(size).astype(np.float32) for size in (4000, 100, 16123, 0, 8001, 230)]
+    recognizer = real_recognizer()
+    together, lengths = recognizer.log_probs(waveforms)
+    for index, waveform in enumerate(waveforms):
+        alone, (length,) = recognizer.log_probs([waveform])
+        assert length == lengths[index]
+        torch.testing.assert_close(alone[0, :length], together[index, :length], atol=1e-5, rtol=0)
+    texts = [transcript.text for transcript in recognizer.stream(waveforms, batch_size=4)]
+    assert texts == [recognizer.transcribe(waveform).text for waveform in waveforms]
+
+
+def test_log_probs_are_probabilities_and_the_same_each_time() -> None:
+    recognizer = real_recognizer()
+    waveform = np.random.default_rng(0).standard_normal(9000).astype(np.float32)
+    first, second = recognizer.log_probs([waveform])[0], recognizer.log_probs([waveform])[0]
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first.exp().sum(-1), torch.ones(first.shape[:2]))
+    assert not first.requires_grad
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_order_is_that_of_the_sources(batch_size: int) -> None:
+    waveforms, expected = [], []
+    for seed, seconds in enumerate((2.0, 61.0, 0.5, 33.0, 4.0)):
+        waveform, said = tones(seconds, seed)
+        waveforms.append(waveform)
+        expected.append([word.word for word in said])
+    transcripts = list(tone_recognizer().stream(waveforms, batch_size))
+    assert [[word.text for word in without_nonsense(found.words)] for found in transcripts] == expected
+
+
+@pytest.mark.parametrize("samples", [0, 1, 199])  # a frame needs 200
+def test_too_short_is_silent(samples: int) -> None:
+    transcript = real_recognizer().transcribe(np.ones(samples, np.float32))
+    assert (transcript.text, transcript.words, transcript.segments) == ("", (), ())
+    assert transcript.duration == samples / RATE
+
+
+def test_progress_counts_each_second_once() -> None:
+    reports: list[float] = []
+    waveform, _ = tones(70.0)
+    list(tone_recognizer().attempt([waveform, waveform[:RATE]], 2, reports.append))
+    assert reports == sorted(reports)
+    assert reports[-1] == pytest.approx(71.0)
+
+
+# ------------------------------------------------------------------------------------------------ faults
+
+
+def test_an_unreadable_recording_does_not_stop_the_others(tmp_path: Path) -> None:
+    waveform, said = tones(40.0)
+    missing = tmp_path / "missing.wav"
+    results = list(tone_recognizer().attempt([waveform, missing, waveform], batch_size=2))
+    assert isinstance(results[1], AudioError)
+    assert str(missing) in str(results[1])
+    assert [len(without_nonsense(result.words)) for result in results[::2]] == [len(said)] * 2  # type: ignore[union-attr]
+
+
+def test_a_fault_late_in_a_recording_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.wav"
+    waveform = np.zeros(80 * RATE, np.float32)
+    waveform[-1] = np.nan
+    soundfile.write(path, waveform, RATE, subtype="FLOAT")
+    (result,) = tone_recognizer().attempt([path], batch_size=1)
+    assert isinstance(result, AudioError)
+    with pytest.raises(AudioError, match=r"damaged\.wav"):
+        tone_recognizer().transcribe(path)
+
+
+@pytest.mark.parametrize("waveform", [np.zeros((2, 800), np.float32), np.zeros(800, np.int16)])
+def test_what_is_no_waveform_is_refused(waveform: np.ndarray) -> None:
+    with pytest.raises(AudioError, match="samples"):
+        tone_recognizer().transcribe(waveform)
+
+
+# ------------------------------------------------------------------------------------------- evaluation
+
+
+def test_answers_come_in_the_order_of_the_manifest(tmp_path: Path) -> None:
+    utterances, expected = [], []
+    for index, seconds in enumerate((3.0, 1.5, 40.0, 2.0)):
+        waveform, said = tones(seconds, index)
+        path = tmp_path / f"{index}.wav"
+        audio.save(path, waveform, RATE)
+        utterances.append(Utterance(path, seconds, f"  Text, {index}!", {"speaker": f"s{index}"}))
+        expected.append([word.word for word in said])
+    done: list[int] = []
+    answers = recognise_manifest(tone_recognizer(), utterances, batch_size=2, progress=done.append)
+    assert [answer.hypothesis.replace("zz", "").split() for answer in answers] == expected
+    assert [answer.reference for answer in answers] == ["text 0", "text 1", "text 2", "text 3"]
+    assert [answer.fields["speaker"] for answer in answers] == ["s0", "s1", "s2", "s3"]
+    assert done == [1, 2, 3, 4]
+
+
+def test_no_utterance_is_left_out(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match=r"gone\.wav"):
+        recognise_manifest(tone_recognizer(), [Utterance(tmp_path / "gone.wav", 1.0, "text")])
