@@ -1,0 +1,84 @@
+"""The command `asr`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from asr.cli import doctor, evaluate, recipes, train, transcribe
+from asr.errors import AsrError
+
+EPILOG = """
+Start here:
+
+  asr train quickstart
+
+  asr transcribe recording.wav
+
+`asr COMMAND --help` has examples. `asr --install-completion` completes commands with the tab key.
+"""
+INTERRUPTED, PIPE_CLOSED = 128 + 2, 128 + 13  # as a shell reports SIGINT and SIGPIPE
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, epilog=EPILOG)
+app.command("train", epilog=train.EPILOG, short_help="Train a recogniser from a recipe.")(train.train)
+app.command("transcribe", epilog=transcribe.EPILOG, short_help="Write down what is said in recordings.")(
+    transcribe.transcribe
+)
+app.command("evaluate", epilog=evaluate.EPILOG, short_help="Measure a model's error rates.")(evaluate.evaluate)
+app.command("doctor", short_help="Show what is installed, and test that it works.")(doctor.doctor)
+app.add_typer(recipes.app, name="recipes")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import asr
+
+        typer.echo(f"asr {asr.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Train a speech recogniser on your own recordings, and use it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and exit: 0 done, 1 failed, 2 wrongly called, 130 interrupted.
+
+    Args:
+        arguments: without the program's name; by default the process's own.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    wanted = [argument for argument in given if argument != "--debug"]  # which may stand anywhere
+    try:
+        app(wanted, prog_name="asr")
+    except AsrError as error:
+        if len(wanted) < len(given):
+            traceback.print_exc()
+        else:
+            typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """Write what is left, and mind not that the reader of our output, such as `head`, has gone."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would flush again at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(PIPE_CLOSED)

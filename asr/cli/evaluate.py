@@ -1,0 +1,110 @@
+"""`asr evaluate`: how well a model does on recordings whose text is known."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from asr.cli.inputs import load_recognizer, refuse_existing
+from asr.errors import ConfigError
+from asr.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from asr.data.manifest import Utterance
+    from asr.evaluation import wer
+
+EPILOG = """
+Examples:
+
+  asr evaluate runs/quickstart data/test.jsonl
+
+  asr evaluate my-model test.jsonl --by speaker --by gender --worst 20
+
+  asr evaluate my-model test.jsonl --json wer.json --hypotheses heard.tsv
+"""
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Folder of a model or of a run.")],
+    manifest: Annotated[
+        Path, typer.Argument(help="JSONL: audio_filepath, duration, text, and any further fields.")
+    ],
+    by: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD", help="Figures for each value of this field, too.")
+    ] = None,
+    worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show.")] = 10,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
+    hypotheses: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write what was heard: audio path, tab, text.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Recordings at once.")] = 8,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+) -> None:
+    """Measure word and character error rate, with counts, confidence interval and the worst utterances.
+
+    Every utterance of the manifest counts: one that can't be read is an error.
+    """
+    if not overwrite:
+        refuse_existing([json_file, hypotheses])
+    from asr.cli.reporter import TerminalReporter
+    from asr.data.manifest import read_manifest
+
+    utterances = read_manifest(manifest)
+    _check_fields(by or [], utterances)
+    reporter = TerminalReporter()
+    recognizer = load_recognizer(model, device, reporter)
+    from asr.assess import recognise_manifest
+    from asr.evaluation import report, wer
+
+    started = time.monotonic()
+    with reporter.progress("evaluate", len(utterances)) as advance:
+        answers = recognise_manifest(recognizer, utterances, batch_size, lambda done: advance(done, "utterances"))
+    seconds = time.monotonic() - started
+    score = wer.score(answers)
+    breakdowns = {field: wer.breakdown(answers, field) for field in by or []}
+    width = shutil.get_terminal_size().columns
+    typer.echo(report.format_report(manifest.stem, answers, score, breakdowns, worst, width))
+    if json_file is not None:
+        write_json(json_file, _figures(manifest, score, breakdowns, seconds))
+    if hypotheses is not None:
+        write_text(hypotheses, _hypotheses(manifest, answers))
+
+
+def _check_fields(fields: Sequence[str], utterances: Sequence[Utterance]) -> None:
+    known = sorted({field for utterance in utterances for field in utterance.fields})
+    unknown = [field for field in fields if field not in known]
+    if unknown:
+        raise ConfigError(
+            f"no utterance has the field {unknown[0]}", where="--by", expected=", ".join(known) or "no field at all"
+        )
+
+
+def _figures(
+    manifest: Path, score: wer.Score, breakdowns: Mapping[str, Mapping[str, wer.Score]], seconds: float
+) -> dict[str, object]:
+    from asr.evaluation.report import to_results
+
+    return {
+        "tests": [to_results(manifest.stem, score)],
+        "stages": {"evaluate": round(seconds, 3)},
+        "details": asdict(score),
+        "by": {
+            field: {value: asdict(part) for value, part in scores.items()} for field, scores in breakdowns.items()
+        },
+    }
+
+
+def _hypotheses(manifest: Path, answers: Sequence[wer.Utterance]) -> str:
+    # The path as it stands in the manifest, for others to join the two by it.
+    lines = filter(str.strip, manifest.read_text(encoding="utf-8-sig").split("\n"))
+    names = [json.loads(line)["audio_filepath"] for line in lines]
+    pairs = zip(names, answers, strict=True)
+    return "".join(f"{name}\t{answer.hypothesis}\n" for name, answer in pairs)

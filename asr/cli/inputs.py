@@ -1,0 +1,112 @@
+"""What a command's arguments mean: recordings, a model, files that may be written."""
+
+from __future__ import annotations
+
+import glob
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from asr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from asr.recognizer import Recognizer
+    from asr.reporting import Reporter
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording to transcribe.
+
+    Attributes:
+        source: its path, or the standard input.
+        name: its path below the folder that was named, or its file name.
+    """
+
+    source: Path | BinaryIO
+    name: Path
+
+
+def find_recordings(arguments: Iterable[str]) -> list[Recording]:
+    """The recordings that are meant: files, all those in folders, those that match patterns, standard input (-).
+
+    Whether a file that was named is there shows when it is read.
+
+    Raises:
+        ConfigError: a folder or a pattern holds none.
+    """
+    return [recording for argument in arguments for recording in _recordings(argument)]
+
+
+def _recordings(argument: str) -> Iterator[Recording]:
+    path = Path(argument)
+    if argument == "-":
+        yield Recording(sys.stdin.buffer, Path("stdin"))
+    elif path.is_dir():
+        yield from _in_folder(path)
+    elif not path.exists() and glob.has_magic(argument):
+        # The pattern was quoted, or the shell leaves patterns alone, as that of Windows does.
+        matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207  # Path.glob refuses absolute patterns
+        if not matches:
+            raise ConfigError("no file matches this pattern", where=argument)
+        for match in map(Path, matches):
+            yield from _in_folder(match) if match.is_dir() else [Recording(match, Path(match.name))]
+    else:
+        yield Recording(path, Path(path.name))
+
+
+def _in_folder(folder: Path) -> list[Recording]:
+    from asr.audio import SUFFIXES
+
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not found:
+        known = ", ".join(sorted(SUFFIXES))
+        raise ConfigError("no recordings in this folder", where=folder, expected=f"files that end in {known}")
+    return [Recording(path, path.relative_to(folder)) for path in found]
+
+
+def files_for(recordings: Sequence[Recording], folder: Path, suffix: str) -> list[Path]:
+    """A file in the folder for each recording, in subfolders like its own.
+
+    Raises:
+        ConfigError: two recordings would share a file.
+    """
+    paths = [folder / recording.name.with_suffix(suffix) for recording in recordings]
+    path, count = Counter(paths).most_common(1)[0]
+    if count > 1:
+        sharing = [str(recordings[index].source) for index, other in enumerate(paths) if other == path]
+        raise ConfigError(
+            f"would hold the text of {' and of '.join(sharing)}",
+            where=path,
+            hint="an --output for each",
+        )
+    return paths
+
+
+def refuse_existing(paths: Iterable[Path | None]) -> None:
+    """Make sure that no file is overwritten.
+
+    Raises:
+        ConfigError: some are there already.
+    """
+    existing = [str(path) for path in paths if path is not None and path.exists()]
+    if existing:
+        more = f" and {len(existing) - 3} more" if len(existing) > 3 else ""
+        raise ConfigError(
+            "already there", where=", ".join(existing[:3]) + more, hint="another place, or --overwrite"
+        )
+
+
+def load_recognizer(model: Path | None, device: str, reporter: Reporter) -> Recognizer:
+    """Load a model, the newest one by default, and say which."""
+    from asr import artefact, build
+    from asr.recognizer import Recognizer
+
+    where = build.device(device)
+    folder = artefact.newest(Path("runs")) if model is None else artefact.locate(model)
+    loaded = artefact.load(folder)
+    reporter.say(f"model {folder} ({loaded.config.name}, trained {loaded.metadata['created'][:10]}) on {where}")
+    return Recognizer(loaded, where)

@@ -1,0 +1,171 @@
+"""`asr transcribe`: recordings to text."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeGuard
+
+import typer
+
+from asr.cli.inputs import Recording, files_for, find_recordings, load_recognizer, refuse_existing
+from asr.errors import AsrError, ConfigError
+from asr.files import write_text
+
+if TYPE_CHECKING:
+    from asr.formats import Format
+    from asr.recognizer import Recognizer
+    from asr.reporting import Reporter
+    from asr.transcript import Transcript
+
+EPILOG = """
+Examples:
+
+  asr transcribe memo.wav
+
+  asr transcribe talk.mp3 --output talk.srt
+
+  asr transcribe recordings/ --format json --output texts/
+
+  ffmpeg -i video.mkv -f wav - | asr transcribe -
+"""
+
+
+def transcribe(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE", help="Recordings, folders of them, patterns, or - for standard input."),
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a model or of a run.", show_default="the newest model in ./runs"),
+    ] = None,
+    format: Annotated[
+        Literal["text", "json", "srt", "vtt", "ctm", "tsv"] | None,
+        typer.Option(help="What to write.", show_default="by the suffix of --output, else text"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file for all (FILE.txt), or a folder for a file each.",
+            show_default="standard output",
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Recordings (or 30 s pieces of long ones) at once.")] = 8,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+) -> None:
+    """Write down what is said in recordings of any length, format and sample rate.
+
+    The text goes to standard output, everything else to standard error. A recording that can't be read is
+    reported, and the others are transcribed; the exit code is then 1.
+    """
+    from asr.cli.reporter import TerminalReporter
+
+    recordings = find_recordings(files)
+    form = _choose_format(format, output)
+    _check_output(recordings, form, output, overwrite)
+    seconds = _seconds(recordings)
+    reporter = TerminalReporter()
+    recognizer = load_recognizer(model, device, reporter)
+    work = _Work(recognizer, recordings, batch_size, reporter, seconds)
+    _write(work, form, output)
+    if work.failed:
+        reporter.warn(f"{work.failed} of {len(recordings)} recordings could not be transcribed")
+        raise typer.Exit(1)
+
+
+def _choose_format(name: str | None, output: Path | None) -> Format:
+    from asr.formats import FORMATS
+
+    by_suffix = {form.suffix: form for form in FORMATS.values()}
+    if name is not None:
+        return FORMATS[name]
+    return by_suffix.get("" if output is None else output.suffix.lower(), FORMATS["text"])
+
+
+def _is_folder(output: Path | None) -> TypeGuard[Path]:
+    return output is not None and (output.is_dir() or not output.suffix)
+
+
+def _check_output(recordings: Sequence[Recording], form: Format, output: Path | None, overwrite: bool) -> None:
+    """Refuse what can't be written before time is spent on it."""
+    if _is_folder(output):
+        paths = files_for(recordings, output, form.suffix)
+    elif len(recordings) > 1 and not form.holds_many:
+        raise ConfigError(
+            f"the subtitles of {len(recordings)} recordings do not go into one file",
+            expected="--output FOLDER, for a file each",
+        )
+    else:
+        paths = [] if output is None else [output]
+    if not overwrite:
+        refuse_existing(paths)
+
+
+def _seconds(recordings: Sequence[Recording]) -> int | None:
+    """The length of all recordings together, as far as their headers tell it.
+
+    Raises:
+        AudioError: there is but one, and it can't be read.
+    """
+    from asr.audio import probe
+
+    total = 0.0
+    for recording in recordings:
+        if not isinstance(recording.source, Path):
+            return None  # a pipe can be read only once
+        try:
+            total += probe(recording.source).duration
+        except AsrError:
+            if len(recordings) == 1:
+                raise
+    return round(total)
+
+
+@dataclass
+class _Work:
+    """The transcripts of recordings, made as they are asked for; tells of those that can't be read."""
+
+    recognizer: Recognizer
+    recordings: Sequence[Recording]
+    batch_size: int
+    reporter: Reporter
+    seconds: int | None
+    failed: int = 0
+
+    def __iter__(self) -> Iterator[tuple[Recording, Transcript]]:
+        sources = [recording.source for recording in self.recordings]
+        with self.reporter.progress("transcribe", self.seconds) as advance:
+            results = self.recognizer.attempt(
+                sources, self.batch_size, lambda seconds: advance(round(seconds), "seconds of audio")
+            )
+            for recording, result in zip(self.recordings, results, strict=True):
+                if isinstance(result, AsrError):
+                    self.failed += 1
+                    self.reporter.warn(str(result))
+                else:
+                    yield recording, result
+
+
+def _write(work: _Work, form: Format, output: Path | None) -> None:
+    from asr.formats import FORMATS, NAMED_TEXT
+
+    if _is_folder(output):
+        for recording, transcript in work:
+            (path,) = files_for([recording], output, form.suffix)
+            write_text(path, "".join(form.render([transcript])))
+        return
+    if form is FORMATS["text"] and len(work.recordings) > 1:
+        form = NAMED_TEXT
+    parts = form.render(transcript for _, transcript in work)
+    if output is None:
+        for part in parts:
+            sys.stdout.write(part)  # which stands above the progress bar, when both are on a terminal
+            sys.stdout.flush()
+    else:
+        whole = "".join(parts)
+        if work.failed < len(work.recordings):
+            write_text(output, whole)

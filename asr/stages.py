@@ -1,0 +1,319 @@
+"""The stages of a recipe: prepare, check, tokens, train, evaluate, package."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asr import artefact, build
+from asr.assess import recognise_manifest
+from asr.card import model_card
+from asr.config import CommandsCorpus, FsddCorpus, ManifestsCorpus, Recipe, Training
+from asr.data.batching import Sample
+from asr.data.checks import check_sets, infeasible, listing
+from asr.data.corpora import commands, fsdd
+from asr.data.loading import Reader
+from asr.data.manifest import Utterance, read_manifest
+from asr.errors import DataError
+from asr.evaluation.report import format_report, format_totals, to_results
+from asr.evaluation.wer import breakdown, score
+from asr.features import FeatureExtractor, GlobalNorm
+from asr.files import atomic_path, file_fingerprint, write_json, write_text
+from asr.recognizer import Recognizer
+from asr.reporting import Reporter
+from asr.text import tokenizer as tokenizers
+from asr.text.tokenizer import Tokenizer
+from asr.training.loop import Job
+from asr.training.loop import train as run_training
+
+ENOUGH_FOR_STATISTICS = 2000
+"""Utterances, evenly spaced over the training set, from which global normalisation is measured."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a run's products are.
+
+    Attributes:
+        recipe: what to do.
+        folder: of the run.
+        corpus: folder of the prepared corpus, shared between runs.
+        reporter: told what happens.
+    """
+
+    recipe: Recipe
+    folder: Path
+    corpus: Path
+    reporter: Reporter
+
+    @property
+    def corpus_file(self) -> Path:
+        """Names the manifests of the prepared corpus."""
+        return self.corpus / "corpus.json"
+
+    @property
+    def tokens(self) -> Path:
+        """The tokenizer's folder."""
+        return self.folder / "tokens"
+
+    @property
+    def training(self) -> Path:
+        """Log, checkpoints and final weights."""
+        return self.folder / "train"
+
+    @property
+    def trained(self) -> Path:
+        """The trained model, before it is measured."""
+        return self.training / "model"
+
+    @property
+    def figures(self) -> Path:
+        """The figures of the evaluation."""
+        return self.folder / "evaluate" / "tests.json"
+
+    @property
+    def model(self) -> Path:
+        """The model that a user takes along."""
+        return self.folder / "model"
+
+    def manifests(self) -> dict[str, Path]:
+        """The manifests: "train", "dev" and each test set."""
+        corpus = json.loads(self.corpus_file.read_text(encoding="utf-8"))
+        return {"train": self.corpus / corpus["train"], "dev": self.corpus / corpus["dev"], **self.tests()}
+
+    def tests(self) -> dict[str, Path]:
+        """The test sets' manifests."""
+        corpus = json.loads(self.corpus_file.read_text(encoding="utf-8"))
+        return {name: self.corpus / path for name, path in corpus["tests"].items()}
+
+
+# ------------------------------------------------------------------------------------------------ prepare
+
+
+def corpus_inputs(recipe: Recipe) -> Any:
+    """What the prepared corpus depends on: the recipe's section, and what the files named there hold."""
+    section = recipe.prepare
+    match section:
+        case ManifestsCorpus():
+            files = [section.train, section.dev, *section.tests.values()]
+        case CommandsCorpus():
+            files = [section.grammar]
+        case FsddCorpus():
+            files = []
+    missing = [str(path) for path in files if not path.is_file()]
+    if missing:
+        raise DataError("the recipe names files that are not there: " + ", ".join(missing))
+    return [section.model_dump(mode="json"), [file_fingerprint(path) for path in files]]
+
+
+def prepare(work: Workspace) -> None:
+    """Get the corpus and write its manifests."""
+    section = work.recipe.prepare
+    with work.reporter.progress("prepare") as advance:
+        match section:
+            case ManifestsCorpus():
+                tests = {name: str(path) for name, path in section.tests.items()}
+                manifests = {"train": str(section.train), "dev": str(section.dev), "tests": tests}
+                write_json(work.corpus_file, manifests)
+            case CommandsCorpus():
+                commands.prepare(
+                    grammar=section.grammar,
+                    train_utterances=section.train_utterances,
+                    dev_utterances=section.dev_utterances,
+                    test_utterances=section.test_utterances,
+                    seed=section.seed,
+                    output=work.corpus,
+                    progress=lambda done, total: advance(done, f"of {total}"),
+                )
+            case FsddCorpus():
+                fsdd.prepare(
+                    source=section.source,
+                    held_out_speaker=section.held_out_speaker,
+                    test_strings=section.test_strings,
+                    seed=section.seed,
+                    output=work.corpus,
+                    progress=lambda done, total: advance(done, f"of {total}"),
+                )
+
+
+# -------------------------------------------------------------------------------------- check and tokens
+
+
+def check(work: Workspace) -> None:
+    """Look at every recording and transcript before time is spent on them."""
+    sets = {name: read_manifest(path) for name, path in work.manifests().items()}
+    normalizer = build.normalizer(work.recipe.text)
+    total = sum(len(utterances) for utterances in sets.values())
+    with work.reporter.progress("check", total) as advance:
+        summaries, warnings = check_sets(sets, normalizer, lambda done: advance(done, ""))
+    for name, summary in summaries.items():
+        work.reporter.say(
+            f"  {name}: {summary.utterances} utterances, {60 * summary.hours:.1f} minutes, "
+            f"{summary.words} words, {summary.speakers} speakers"
+        )
+    for warning in warnings:
+        work.reporter.warn(warning)
+    report = {"sets": {name: asdict(summary) for name, summary in summaries.items()}, "warnings": warnings}
+    write_json(work.folder / "check.json", report)
+
+
+def tokens(work: Workspace) -> None:
+    """Derive the tokens from the training transcripts, and see whether they suit all the sets."""
+    recipe = work.recipe
+    normalizer = build.normalizer(recipe.text)
+    manifests = work.manifests()
+    train = read_manifest(manifests["train"])
+    tokenizer = build.tokens(recipe.tokens, [normalizer(utterance.text) for utterance in train])
+    work.reporter.say(f"  {len(tokenizer.surfaces)} tokens ({tokenizer.kind}), the blank among them")
+    for name in manifests:
+        utterances = read_manifest(manifests[name])
+        strange = tokenizers.uncovered(tokenizer, [normalizer(utterance.text) for utterance in utterances])
+        for unit, (count, examples) in strange.items():
+            work.reporter.warn(
+                f"{name}: {unit!r} is not in the training transcripts; {count} times, as in {examples}"
+            )
+    _warn_of_infeasible(work, train, tokenizer)
+    with atomic_path(work.tokens) as temporary:
+        temporary.mkdir()
+        tokenizer.save(temporary)
+
+
+def _warn_of_infeasible(work: Workspace, train: list[Utterance], tokenizer: Tokenizer) -> None:
+    """Name the utterances too short for their transcript, which can't be learnt from."""
+    extractor = build.features(work.recipe.features)
+    acoustic = build.acoustic(work.recipe.model, extractor.dim, len(tokenizer.surfaces))
+    sample_rate = work.recipe.features.sample_rate
+
+    def frames(duration: float) -> int:
+        return acoustic.output_length(extractor.num_frames(round(duration * sample_rate)))
+
+    normalizer = build.normalizer(work.recipe.text)
+    found = infeasible(train, lambda text: tokenizer.encode(normalizer(text)), frames)
+    if len(found) == len(train):
+        raise DataError(
+            "no training utterance has enough frames for its transcript",
+            expected="at least one output frame for each token, and one between equal neighbours",
+            hint="smaller model.frontend.strides, or longer tokens (tokens.kind=bpe)",
+        )
+    if found:
+        work.reporter.warn(
+            f"{len(found)} training utterances are too short for their transcripts, so their loss is infinite "
+            f"and they teach nothing\n{listing(found)}"
+        )
+
+
+# -------------------------------------------------------------------------------------------------- train
+
+
+def what_decides_the_weights(training: Training) -> dict[str, Any]:
+    """The settings of a training without those that say where and how fast it runs."""
+    return training.model_dump(mode="json", exclude={"device", "workers", "threads", "checkpoint_minutes"})
+
+
+def train(work: Workspace) -> None:
+    """Train the acoustic model, or go on where it was cut off."""
+    recipe = work.recipe
+    manifests = work.manifests()
+    utterances, dev = read_manifest(manifests["train"]), read_manifest(manifests["dev"])
+    tokenizer = tokenizers.load(work.tokens)
+    device = build.device(recipe.training.device)
+    extractor = _fit_features(recipe, utterances, tokenizer)
+    torch.manual_seed(recipe.seed)  # of the first weights and of dropout
+    acoustic = build.acoustic(recipe.model, extractor.dim, len(tokenizer.surfaces))
+    parameters = sum(parameter.numel() for parameter in acoustic.parameters())
+    work.reporter.say(f"  {parameters:,} parameters on {device}, {len(utterances)} utterances")
+    outcome = run_training(
+        Job(
+            acoustic=acoustic.to(device),
+            extractor=extractor.to(device),
+            train=utterances,
+            dev=dev,
+            train_reader=_reader(recipe, extractor, tokenizer, device, augmented=True),
+            dev_reader=_reader(recipe, extractor, tokenizer, device, augmented=False),
+            settings=recipe.training,
+            seed=recipe.seed,
+            folder=work.training,
+            concatenation=build.concatenation(recipe.augment),
+            spec_augment_start=recipe.augment.spec_augment.start_epoch if recipe.augment.spec_augment else 1,
+        ),
+        work.reporter,
+    )
+    training = {"epochs": outcome.epochs, "parameters": parameters, "dev": asdict(outcome.dev)}
+    artefact.save(
+        work.trained,
+        config=recipe,
+        tokenizer=tokenizer,
+        features=extractor,
+        acoustic=acoustic,
+        metadata={"name": recipe.name, "seed": recipe.seed, "training": training},
+        card="A model that has not been evaluated yet.\n",
+    )
+
+
+def _fit_features(recipe: Recipe, utterances: list[Utterance], tokenizer: Tokenizer) -> FeatureExtractor:
+    if recipe.features.normalization != "global":
+        return build.features(recipe.features)
+    plain = build.features(recipe.features.model_copy(update={"normalization": "none"}))
+    reader = _reader(recipe, plain, tokenizer, torch.device("cpu"), augmented=False)
+    step = max(len(utterances) // ENOUGH_FOR_STATISTICS, 1)
+    features = (reader.read_batch([Sample((utterance,))]).inputs[0] for utterance in utterances[::step])
+    return build.features(recipe.features, GlobalNorm.fit(features))
+
+
+def _reader(
+    recipe: Recipe, extractor: FeatureExtractor, tokenizer: Tokenizer, device: torch.device, *, augmented: bool
+) -> Reader:
+    return Reader(
+        sample_rate=recipe.features.sample_rate,
+        extractor=extractor,
+        normalizer=build.normalizer(recipe.text),
+        tokenizer=tokenizer,
+        on_device=device.type != "cpu",
+        augmenter=build.augmenter(recipe.augment, recipe.features.sample_rate) if augmented else None,
+        spec_augment=build.spec_augment(recipe.augment) if augmented else None,
+    )
+
+
+# ---------------------------------------------------------------------------------- evaluate and package
+
+
+def evaluate(work: Workspace) -> None:
+    """Measure the model on every test set."""
+    section = work.recipe.evaluate
+    device = build.device(work.recipe.training.device)
+    recognizer = Recognizer(artefact.load(work.trained, device), device)
+    figures = []
+    for name, path in work.tests().items():
+        utterances = read_manifest(path)
+        with work.reporter.progress(f"evaluate {name}", len(utterances)) as advance:
+            answers = recognise_manifest(recognizer, utterances, progress=lambda done: advance(done, ""))
+        result = score(answers, section.bootstrap, section.confidence)
+        known = [field for field in section.fields if any(field in answer.fields for answer in answers)]
+        breakdowns = {field: breakdown(answers, field, section.bootstrap, section.confidence) for field in known}
+        write_text(work.figures.parent / f"{name}.txt", format_report(name, answers, result, breakdowns) + "\n")
+        figures.append(to_results(name, result))
+        work.reporter.say(f"  {name}: {format_totals(result).splitlines()[0]}")
+    write_json(work.figures, figures)
+
+
+def package(work: Workspace) -> None:
+    """Put together the folder that a user takes along."""
+    model = artefact.load(work.trained)
+    metadata = {
+        **model.metadata,
+        "manifests": {name: file_fingerprint(path) for name, path in work.manifests().items()},
+        "tests": json.loads(work.figures.read_text(encoding="utf-8")),
+    }
+    artefact.save(
+        work.model,
+        config=work.recipe,
+        tokenizer=model.tokenizer,
+        features=model.features,
+        acoustic=model.acoustic,
+        metadata=metadata,
+        card=model_card(work.recipe, metadata),
+    )

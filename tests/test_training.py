@@ -1,0 +1,270 @@
+"""The training loop, on a language of tones: it learns, resumes exactly, and hides nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tones import SETTINGS, write_recipe
+
+from asr import recipe as recipes
+from asr.config import Recipe, read_recipe
+from asr.data.batching import plan_epoch
+from asr.errors import ConfigError, ModelError
+from asr.reporting import Advance, Silent
+from asr.training.checkpoint import BestEpoch, Checkpoints, Progress
+from asr.training.loop import InterruptedTrainingError
+from asr.training.schedule import FINAL_FACTOR, learning_rate_factor
+from asr.training.step import Stepper, parameter_groups
+
+
+class Recorder(Silent):
+    """Keeps what is said, and sends this process a signal when so many steps are done in all."""
+
+    def __init__(self, interrupt_after: int | None = None) -> None:
+        self.said: list[str] = []
+        self.warned: list[str] = []
+        self.steps = 0
+        self.interrupt_after = interrupt_after
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+    def warn(self, message: str) -> None:
+        self.warned.append(message)
+
+    @contextmanager
+    def progress(self, name: str, total: int | None = None) -> Iterator[Advance]:
+        def advance(done: int, note: str) -> None:
+            self.steps += name.startswith("epoch")
+            if self.steps == self.interrupt_after:
+                self.interrupt_after = None
+                os.kill(os.getpid(), signal.SIGINT)
+
+        yield advance
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_recipe(tmp_path_factory.mktemp("tones"))
+
+
+def run(path: Path, folder: Path, *settings: str, reporter: Recorder | None = None) -> dict:
+    recipe = read_recipe(path, [*SETTINGS, *settings])
+    return recipes.run(recipe, folder, folder.parent / "data", reporter or Recorder())
+
+
+def log(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "train" / "log.jsonl").read_text().splitlines()]
+
+
+def without_times(entries: list[dict]) -> list[dict]:
+    return [{key: value for key, value in entry.items() if not key.startswith("seconds")} for entry in entries]
+
+
+@pytest.fixture(scope="module")
+def finished(path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training with all random parts switched on that ran through."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    run(path, folder, *AUGMENTED)
+    return folder
+
+
+AUGMENTED = (
+    "augment.speed=[0.95, 1.0, 1.05]",
+    "augment.noise={}",
+    "augment.reverb={}",
+    "augment.gain_db=[-3, 3]",
+    "augment.spec_augment={freq_masks: 1, freq_width: 2, time_masks: 1, time_width: 2, start_epoch: 3}",
+    "augment.concatenate={max_utterances: 2}",
+    "training.epochs=5",
+)
+
+
+def test_learns_the_language_exactly(path: Path, tmp_path: Path) -> None:
+    results = run(path, tmp_path / "run")
+    (test,) = results["tests"]
+    assert test["wer"] == test["cer"] == 0
+    assert test["utterances"] == 12
+    losses = [entry["train_loss"] for entry in log(tmp_path / "run")]
+    assert losses[-1] < 0.1 * losses[0]
+
+
+@pytest.mark.parametrize(("workers", "cuts"), [(0, (1,)), (0, (23, 5)), (2, (17, 1, 1))])
+def test_a_cut_off_training_resumes_exactly(
+    path: Path, finished: Path, tmp_path: Path, workers: int, cuts: tuple[int, ...]
+) -> None:
+    for cut in cuts:
+        with pytest.raises(InterruptedTrainingError, match="SIGINT"):
+            run(path, tmp_path / "run", *AUGMENTED, f"training.workers={workers}", reporter=Recorder(cut))
+    run(path, tmp_path / "run", *AUGMENTED, f"training.workers={workers}")
+    for name, tensor in load_file(finished / "model" / "model.safetensors").items():
+        assert torch.equal(tensor, load_file(tmp_path / "run" / "model" / "model.safetensors")[name]), name
+    assert without_times(log(tmp_path / "run")) == without_times(log(finished))
+
+
+def test_epochs_and_batches_that_were_done_are_not_done_again(path: Path, tmp_path: Path) -> None:
+    total = Recorder()
+    run(path, tmp_path / "whole", reporter=total)
+    first, second = Recorder(interrupt_after=5), Recorder()
+    with pytest.raises(InterruptedTrainingError):
+        run(path, tmp_path / "run", reporter=first)
+    run(path, tmp_path / "run", reporter=second)
+    assert first.steps == 5
+    assert second.steps == total.steps - 5
+
+
+STOPPING = (
+    "training.epochs=30",
+    "training.patience=1",
+    "training.average=1",
+    "training.learning_rate=0.1",
+    "training.schedule=constant",
+)
+
+
+def test_early_stopping_keeps_the_best(path: Path, tmp_path: Path) -> None:
+    run(path, tmp_path / "run", *STOPPING)
+    entries = log(tmp_path / "run")
+    ranks = [(entry["dev_cer"], entry["dev_loss"]) for entry in entries]
+    best = ranks.index(min(ranks))
+    assert len(entries) < 30
+    assert len(entries) == best + 1 + 1
+    metadata = json.loads((tmp_path / "run" / "model" / "metadata.json").read_text())
+    assert metadata["training"]["dev"]["loss"] == pytest.approx(ranks[best][1], rel=1e-4)
+
+
+def test_infinite_losses_are_counted_and_named(path: Path, tmp_path: Path) -> None:
+    reporter = Recorder()
+    settings = ("tokens.kind=characters", "model.frontend={channels: [8, 8], strides: [4, 2]}", "training.epochs=1")
+    run(path, tmp_path / "run", *settings, reporter=reporter)
+    named = next(message for message in reporter.warned if "too short for their transcripts" in message)
+    count = int(named.split()[0])
+    assert 0 < count < 120
+    assert named.count(".wav: ") == min(count, 30)
+    assert log(tmp_path / "run")[0]["infinite_losses"] == count
+    assert any(f"{count} training" in message for message in reporter.warned)
+
+
+def test_finished_stages_are_skipped_and_only_what_changed_is_done(path: Path, tmp_path: Path) -> None:
+    before = run(path, tmp_path / "run", "training.epochs=1")
+    again = Recorder()
+    assert run(path, tmp_path / "run", "training.epochs=1", reporter=again) == before
+    assert sum("done before" in message for message in again.said) == len(recipes.STAGES)
+    narrower = Recorder()
+    after = run(path, tmp_path / "run", "training.epochs=1", "evaluate.confidence=0.5", reporter=narrower)
+    assert narrower.steps == 0
+    assert sum("done before" in message for message in narrower.said) == 4
+    assert after["tests"][0]["wer"] == before["tests"][0]["wer"]
+    assert after["tests"][0]["ci_high"] < before["tests"][0]["ci_high"]
+
+
+def test_a_training_with_other_settings_is_not_overwritten(path: Path, tmp_path: Path) -> None:
+    run(path, tmp_path / "run", "training.epochs=1")
+    before = (tmp_path / "run" / "model" / "model.safetensors").read_bytes()
+    with pytest.raises(ConfigError, match=r"training.epochs: 1 there, 2 now") as raised:
+        run(path, tmp_path / "run", "training.epochs=2")
+    assert "--overwrite" in str(raised.value)
+    assert (tmp_path / "run" / "model" / "model.safetensors").read_bytes() == before
+    # where and how fast it runs may change
+    run(path, tmp_path / "run", "training.epochs=1", "training.workers=1")
+
+
+def test_global_normalisation_is_saved_with_the_model(path: Path, tmp_path: Path) -> None:
+    results = run(path, tmp_path / "run", "features.normalization=global")
+    assert results["tests"][0]["wer"] == 0
+    tensors = load_file(tmp_path / "run" / "model" / "model.safetensors")
+    assert tensors["features.norm.std"].min() > 0
+    assert tensors["features.norm.mean"].abs().max() > 1
+
+
+def test_a_damaged_checkpoint_is_named(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(InterruptedTrainingError):
+        run(path, tmp_path / "run", reporter=Recorder(interrupt_after=3))
+    state = tmp_path / "run" / "train" / "checkpoints" / "state.pt"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(ModelError, match=r"state\.pt"):
+        run(path, tmp_path / "run")
+
+
+def test_checkpoints_keep_the_best_and_average_them(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    best: tuple[BestEpoch, ...] = ()
+    for epoch, rank in enumerate([3.0, 1.0, 2.0, 5.0], start=1):
+        weights = {"w": torch.full((2,), float(epoch)), "n": torch.tensor(epoch)}
+        best = checkpoints.keep_best(best, BestEpoch((0.0, rank), epoch), weights)
+        checkpoints.prune(best)
+    assert [epoch.epoch for epoch in best] == [2, 3]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-0002.safetensors", "epoch-0003.safetensors"]
+    assert checkpoints.average(best)["w"].tolist() == [2.5, 2.5]
+    assert checkpoints.best_weights(best)["w"].tolist() == [2, 2]
+    checkpoints.save(Progress(epoch=3, batch=4, step=9, totals={"loss": 1.5}, best=best), {"x": torch.ones(1)})
+    progress, state = checkpoints.load() or pytest.fail("nothing was saved")
+    assert progress == Progress(epoch=3, batch=4, step=9, totals={"loss": 1.5}, best=best)
+    assert state["x"].tolist() == [1]
+
+
+@pytest.mark.parametrize("kind", ["cosine", "linear", "constant"])
+def test_schedules(kind: str) -> None:
+    def at(progress: float) -> float:
+        return learning_rate_factor(progress, 0.1, kind)
+
+    assert at(0) == 0
+    assert at(0.05) == pytest.approx(0.5)
+    assert at(0.1) == pytest.approx(1)
+    end, middle = {"cosine": (FINAL_FACTOR, 0.505), "linear": (FINAL_FACTOR, 0.505), "constant": (1, 1)}[kind]
+    assert at(0.55) == pytest.approx(middle)
+    assert at(1) == pytest.approx(end)
+    assert learning_rate_factor(0.5, 1.0, kind) == 0.5
+
+
+def tiny(recipe: Recipe) -> tuple:
+    from asr import build
+    from asr.data.loading import Reader
+    from asr.data.manifest import read_manifest
+
+    utterances = read_manifest(recipe.prepare.train)
+    extractor = build.features(recipe.features)
+    tokenizer = build.tokens(recipe.tokens, [utterance.text for utterance in utterances])
+    acoustic = build.acoustic(recipe.model, extractor.dim, len(tokenizer.surfaces))
+    reader = Reader(recipe.features.sample_rate, extractor, build.normalizer(recipe.text), tokenizer)
+    return utterances, extractor, acoustic, reader
+
+
+def test_a_step_with_a_gradient_that_is_not_finite_changes_nothing(path: Path) -> None:
+    utterances, extractor, acoustic, reader = tiny(read_recipe(path, SETTINGS))
+    stepper = Stepper(acoustic, extractor, learning_rate=0.1, weight_decay=0.1, clip_norm=1.0, precision="fp32")
+    batch = reader.read_batch(plan_epoch(utterances, batch_seconds=5, seed=1, epoch=1)[0])
+    before = {name: tensor.clone() for name, tensor in acoustic.named_parameters()}
+    result = stepper(replace(batch, inputs=batch.inputs * float("nan")), factor=1.0)
+    assert result.skipped
+    assert all(torch.equal(tensor, before[name]) for name, tensor in acoustic.named_parameters())
+
+
+def test_gradients_are_clipped_to_the_norm(path: Path) -> None:
+    utterances, extractor, acoustic, reader = tiny(read_recipe(path, SETTINGS))
+    stepper = Stepper(acoustic, extractor, learning_rate=0.0, weight_decay=0.0, clip_norm=0.01, precision="fp32")
+    batch = reader.read_batch(plan_epoch(utterances, batch_seconds=5, seed=1, epoch=1)[0])
+    result = stepper(batch, factor=1.0)
+    norm = torch.stack([parameter.grad.norm() for parameter in acoustic.parameters()]).norm().item()
+    assert result.gradient_norm > 0.01
+    assert norm == pytest.approx(0.01, rel=1e-3)
+
+
+def test_biases_and_normalisation_do_not_decay(path: Path) -> None:
+    _, _, acoustic, _ = tiny(read_recipe(path, SETTINGS))
+    decayed, free = parameter_groups(acoustic, 0.1)
+    assert decayed["weight_decay"] == 0.1
+    assert free["weight_decay"] == 0
+    names = {id(parameter): name for name, parameter in acoustic.named_parameters()}
+    assert all("bias" in names[id(p)] or "norm" in names[id(p)] for p in free["params"])
+    assert not any("bias" in names[id(p)] or "norm" in names[id(p)] for p in decayed["params"])
+    assert len(decayed["params"]) + len(free["params"]) == len(names)
