@@ -23,11 +23,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from asr import build
-from asr.config import Recipe, read_recipe, to_yaml
+from asr.config import Recipe
 from asr.errors import ModelError
 from asr.features import FeatureExtractor
 from asr.files import atomic_path, write_json, write_text
 from asr.model.acoustic import AcousticModel
+from asr.recipe_file import read_recipe, to_yaml
 from asr.text import tokenizer as tokenizers
 from asr.text.tokenizer import Tokenizer
 

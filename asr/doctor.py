@@ -16,11 +16,11 @@ from torch.nn.utils.rnn import pad_sequence
 import asr
 from asr import artefact, audio, build
 from asr.artefact import Model
-from asr.audio import FloatArray
 from asr.config import Recipe
 from asr.errors import AudioError, ModelError
 from asr.model.ctc import ctc_loss
 from asr.recognizer import Recognizer
+from asr.sound_files import FloatArray
 
 PACKAGES = ("torch", "torchaudio", "numpy", "librosa", "soundfile", "soxr", "sentencepiece", "jiwer", "safetensors")
 

@@ -350,14 +350,10 @@ def slaney_filters(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
     Returns:
         (⌊n_fft / 2⌋ + 1, n_mels) weights.
     """
-    # Linear below 1 kHz (15 mel), logarithmic above: 27 steps for a factor of 6.4.
-    nyquist = sample_rate / 2
-    top = 15.0 + 27.0 * math.log(nyquist / 1000.0, 6.4) if nyquist > 1000.0 else nyquist * 3.0 / 200.0
-    mels = torch.linspace(0.0, top, n_mels + 2, dtype=torch.float64)
-    edges = torch.where(mels < 15.0, mels * 200.0 / 3.0, 1000.0 * 6.4 ** ((mels - 15.0) / 27.0))
-    frequencies = torch.arange(n_fft // 2 + 1, dtype=torch.float64) * sample_rate / n_fft
-    filters = _triangles(frequencies, edges)
-    return (filters * 2.0 / (edges[2:] - edges[:-2])).float()
+    from librosa.filters import mel  # seconds to import, and seldom needed
+
+    weights = mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels)
+    return torch.from_numpy(weights.T).float().contiguous()
 
 
 def _triangles(positions: Tensor, edges: Tensor) -> Tensor:
@@ -374,10 +370,10 @@ def _kaldi_mel(frequency: float) -> float:
 
 def _liftered_dct(n_mels: int, n_mfcc: int) -> Tensor:
     """Orthonormal DCT-II times Kaldi's sinusoidal lifter: (n_mels, n_mfcc)."""
-    order = torch.arange(n_mfcc)
-    dct = torch.cos(math.pi / n_mels * (torch.arange(n_mels)[:, None] + 0.5) * order) * math.sqrt(2.0 / n_mels)
-    dct[:, 0] = math.sqrt(1.0 / n_mels)
-    return dct * (1.0 + 0.5 * LIFTER * torch.sin(math.pi * order / LIFTER))
+    import torchaudio.functional  # seldom needed
+
+    dct: Tensor = torchaudio.functional.create_dct(n_mfcc, n_mels, norm="ortho")
+    return dct * (1.0 + 0.5 * LIFTER * torch.sin(math.pi * torch.arange(n_mfcc) / LIFTER))
 
 
 def _convolve(first: Tensor, second: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr.audio import FloatArray
+from asr.sound_files import FloatArray
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from asr import config, stages
+from asr import config, recipe_file, stages
 from asr.config import Recipe
 from asr.errors import ConfigError
 from asr.files import fingerprint, write_json, write_text
@@ -87,7 +87,7 @@ def run(recipe: Recipe, folder: Path, data: Path, reporter: Reporter, overwrite:
     corpus = f"{recipe.prepare.corpus}-{fingerprints['prepare'][:8]}"
     work = Workspace(recipe, folder, data / corpus, reporter)
     _guard_training(work, fingerprints["train"], overwrite)
-    write_text(work.folder / "config.yaml", config.to_yaml(recipe))
+    write_text(work.folder / "config.yaml", recipe_file.to_yaml(recipe))
     for number, stage in enumerate(STAGES, start=1):
         heading = f"[{number}/{len(STAGES)}] {stage.name}"
         record = _read_record(work, stage.name)

@@ -16,11 +16,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from asr import artefact, audio, build
 from asr.artefact import Model
-from asr.audio import FloatArray
 from asr.decoding.greedy import GreedyDecoder
 from asr.decoding.types import Hypothesis
 from asr.errors import AsrError, AudioError
 from asr.longform import Window, Windowing, stretches
+from asr.sound_files import FloatArray
 from asr.transcript import TimedWord, Transcript, mean_confidence
 
 Source: TypeAlias = str | Path | BinaryIO | NDArray[np.floating[Any]]

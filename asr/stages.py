@@ -111,7 +111,9 @@ def corpus_inputs(recipe: Recipe) -> Any:
 
 
 def prepare(work: Workspace) -> None:
-    """Get the corpus and write its manifests."""
+    """Get the corpus and write its manifests, unless another run has done so."""
+    if work.corpus_file.exists():  # which is written last
+        return
     section = work.recipe.prepare
     with work.reporter.progress("prepare") as advance:
         match section:

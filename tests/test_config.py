@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from asr.config import Recipe, read_recipe, to_yaml
+from asr.config import Recipe
 from asr.errors import ConfigError
+from asr.recipe_file import read_recipe, to_yaml
 
 MINIMAL = "name: test\nprepare: {corpus: fsdd}\n"
 

@@ -11,12 +11,12 @@ import torch
 from tones import SETTINGS, write_recipe
 
 from asr import build
-from asr.config import read_recipe
 from asr.data.batching import Sample, plan_epoch, plan_in_order
 from asr.data.checks import check_sets
 from asr.data.loading import Batch, Loader, Reader, join
 from asr.data.manifest import Utterance, read_manifest
 from asr.errors import AudioError, DataError
+from asr.recipe_file import read_recipe
 
 AUGMENT = (
     "augment={speed: [0.9, 1.1], noise: {}, reverb: {}, gain_db: [-6, 6],"

@@ -16,9 +16,10 @@ from safetensors.torch import load_file
 from tones import SETTINGS, write_recipe
 
 from asr import recipe as recipes
-from asr.config import Recipe, read_recipe
+from asr.config import Recipe
 from asr.data.batching import plan_epoch
 from asr.errors import ConfigError, ModelError
+from asr.recipe_file import read_recipe
 from asr.reporting import Advance, Silent
 from asr.training.checkpoint import BestEpoch, Checkpoints, Progress
 from asr.training.loop import InterruptedTrainingError

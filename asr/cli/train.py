@@ -45,11 +45,11 @@ def train(
 
     The same command again skips the stages that are done and goes on with a training that was cut off.
     """
-    from asr import catalogue, config
+    from asr import catalogue, recipe_file
     from asr.cli.reporter import TerminalReporter
 
     path = catalogue.resolve(recipe)
-    resolved = config.read_recipe(path, settings or ())
+    resolved = recipe_file.read_recipe(path, settings or ())
     folder = run_dir or Path("runs") / resolved.name
     reporter = TerminalReporter()
     reporter.say(f"recipe {path}, run in {folder}")

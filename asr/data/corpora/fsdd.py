@@ -16,11 +16,11 @@ import numpy as np
 import platformdirs
 
 from asr import audio
-from asr.audio import FloatArray
 from asr.data.corpora.download import download, extract
 from asr.data.manifest import Utterance, write_manifest
 from asr.errors import DataError
 from asr.files import write_json
+from asr.sound_files import FloatArray
 
 Progress = Callable[[int, int], None]
 """Called with how much is done, and of how much: bytes of the download, and after it utterances."""
