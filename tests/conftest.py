@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A deadline for each example would fail on a busy machine, not on a broken program.
+settings.register_profile("asr", deadline=None)
+settings.load_profile("asr")
 
 ROOT = Path(__file__).parent.parent
 

@@ -1,4 +1,4 @@
-"""A language of three words, each a tone, that a small model learns within seconds."""
+"""Corpora in the self-test's language of three tones, which a small model learns within seconds."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import numpy as np
 import soundfile
 
 from asr.data.manifest import Utterance, write_manifest
-
-RATE = 8000
-TONES = {"low": 300.0, "mid": 900.0, "high": 2700.0}
+from asr.doctor import SAMPLE_RATE, TONES, synthesise
 
 SETTINGS = (
     "tokens.kind=words",
@@ -22,16 +20,6 @@ SETTINGS = (
 """Of a recipe that learns the language."""
 
 
-def sound(text: str, rng: np.random.Generator) -> np.ndarray:
-    """Words as tones of 0.12 s with pauses of 0.1 s, and a little noise."""
-    parts = [np.zeros(RATE // 20)]
-    for word in text.split():
-        time = np.arange(int(0.12 * RATE)) / RATE
-        parts += [0.3 * np.sin(2 * np.pi * TONES[word] * time), np.zeros(RATE // 10)]
-    waveform = np.concatenate(parts)
-    return (waveform + 0.003 * rng.standard_normal(len(waveform))).astype(np.float32)
-
-
 def write_set(folder: Path, name: str, count: int, seed: int) -> Path:
     """Write recordings of random sentences and their manifest; returns the manifest."""
     rng = np.random.default_rng(seed)
@@ -39,10 +27,10 @@ def write_set(folder: Path, name: str, count: int, seed: int) -> Path:
     utterances = []
     for index in range(count):
         text = " ".join(rng.choice(list(TONES), size=rng.integers(1, 6)))
-        waveform = sound(text, rng)
+        waveform = synthesise(text, rng)
         path = folder / name / f"{index:03d}.wav"
-        soundfile.write(path, waveform, RATE)
-        utterances.append(Utterance(path, len(waveform) / RATE, text, {"speaker": f"s{index % 4}"}))
+        soundfile.write(path, waveform, SAMPLE_RATE)
+        utterances.append(Utterance(path, len(waveform) / SAMPLE_RATE, text, {"speaker": f"s{index % 4}"}))
     write_manifest(folder / f"{name}.jsonl", utterances)
     return folder / f"{name}.jsonl"
 
