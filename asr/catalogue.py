@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import json
+import re
 import shutil
 from pathlib import Path
 
 from asr.errors import ConfigError
-from asr.files import atomic_path
+from asr.files import atomic_path, write_text
 
 RECIPE = "recipe.yaml"
 _PACKAGE = Path(__file__).parent
@@ -20,10 +22,11 @@ def shipped() -> dict[str, Path]:
 
 
 def title(folder: Path) -> str:
-    """What a recipe is for: the first line of prose in its README, or nothing where there is none."""
+    """What a recipe is for: the first sentence of its README below the heading, or nothing without one."""
     readme = folder / "README.md"
-    lines = readme.read_text(encoding="utf-8").splitlines() if readme.is_file() else []
-    return next((line for line in lines if line.strip() and not line.startswith("#")), "")
+    paragraphs = readme.read_text(encoding="utf-8").split("\n\n") if readme.is_file() else []
+    prose = next((text for text in paragraphs if text.strip() and not text.startswith("#")), "")
+    return " ".join(prose.split()).partition(". ")[0].rstrip(".")
 
 
 def resolve(path_or_name: str) -> Path:
@@ -51,7 +54,7 @@ def resolve(path_or_name: str) -> Path:
 
 
 def copy(name: str, destination: Path) -> Path:
-    """Copy a shipped recipe's folder, to be changed at will. Nothing is ever overwritten.
+    """Copy a shipped recipe's folder, to be changed at will, under a name of its own. Nothing is ever overwritten.
 
     Returns:
         The copy's folder.
@@ -67,6 +70,9 @@ def copy(name: str, destination: Path) -> Path:
         )
     with atomic_path(destination) as temporary:
         shutil.copytree(shipped()[name], temporary)
+        recipe = temporary / RECIPE
+        text = recipe.read_text(encoding="utf-8")
+        write_text(recipe, re.sub(r"^name: .*$", f"name: {json.dumps(destination.name)}", text, flags=re.MULTILINE))
     return destination
 
 

@@ -23,6 +23,7 @@ from asr.cli.inputs import find_recordings
 from asr.data.manifest import Utterance, write_manifest
 from asr.doctor import SAMPLE_RATE, Check, synthesise
 from asr.errors import ConfigError
+from asr.recipe_file import read_recipe
 
 COMMANDS: tuple[list[str], ...] = (
     [],
@@ -162,13 +163,14 @@ def test_recipes_copy_never_overwrites(run: Run, tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     assert run("recipes", "copy", "quickstart").code == 0
     recipe = tmp_path / "quickstart" / "recipe.yaml"
-    assert recipe.read_bytes() == (catalogue.shipped()["quickstart"] / "recipe.yaml").read_bytes()
+    original = (catalogue.shipped()["quickstart"] / "recipe.yaml").read_text(encoding="utf-8")
+    assert recipe.read_text(encoding="utf-8") == original.replace("name: quickstart", 'name: "quickstart"')
     recipe.write_text("mine")
     again = run("recipes", "copy", "quickstart")
     assert (again.code, recipe.read_text()) == (2, "mine")
     assert "already there" in again.err
     assert run("recipes", "copy", "quickstart", "other/place").code == 0
-    assert (tmp_path / "other" / "place" / "recipe.yaml").is_file()
+    assert read_recipe(tmp_path / "other" / "place" / "recipe.yaml").name == "place"
     assert run("recipes", "copy", "nothing").code == 2
 
 

@@ -16,7 +16,7 @@ Name = Annotated[str, typer.Argument(help="A recipe of `asr recipes list`.")]
 
 @app.command("list")
 def list_recipes() -> None:
-    """Name the recipes, with the first line of what their README says."""
+    """Name the recipes, and say what each is for."""
     shipped = catalogue.shipped()
     width = max(map(len, shipped), default=0)
     for name, folder in shipped.items():

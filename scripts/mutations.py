@@ -1,0 +1,128 @@
+"""Break the program on purpose, one line at a time, and see that a test notices.
+
+    python scripts/mutations.py
+
+Works on a copy in a temporary folder. Ends with 1 if a mutation survives.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A line of a file, what it is replaced by, and the tests that should fail then."""
+
+    name: str
+    file: str
+    before: str
+    after: str
+    tests: str
+
+
+MUTATIONS = (
+    Mutation(
+        "swap two labels",
+        "asr/text/tokenizer.py",
+        "self._ids = {character: token for token, character in enumerate(self.surfaces)}",
+        "self._ids = {character: {1: 2, 2: 1}.get(id_, id_) for id_, character in enumerate(self.surfaces)}",
+        "tests/test_text.py",
+    ),
+    Mutation(
+        "drop the mask",
+        "asr/lengths.py",
+        "return torch.arange(max_length, device=lengths.device)[None, :] < lengths[:, None]",
+        "return torch.arange(max_length, device=lengths.device)[None, :] < max_length + 0 * lengths[:, None]",
+        "tests/test_model.py",
+    ),
+    Mutation("shift the loss's blank", "asr/model/ctc.py", "BLANK = 0", "BLANK = 1", "tests/test_model.py"),
+    Mutation(
+        "shift the decoder's blank",
+        "asr/decoding/greedy.py",
+        "blank: int = 0",
+        "blank: int = 1",
+        "tests/test_greedy.py",
+    ),
+    Mutation(
+        "take CTC lengths from the padded batch",
+        "asr/model/acoustic.py",
+        "return self.head(self.encoder(x, lengths)), lengths",
+        "return self.head(self.encoder(x, lengths)), lengths * 0 + x.shape[1]",
+        "tests/test_model.py",
+    ),
+    Mutation(
+        "reverse whole rows, padding and all",
+        "asr/lengths.py",
+        "index = torch.where(time < end, end - 1 - time, time)",
+        "index = (x.shape[1] - 1 - time).expand(x.shape[0], -1)",
+        "tests/test_model.py",
+    ),
+    Mutation(
+        "leave dropout on in recognition",
+        "asr/recognizer.py",
+        "self._acoustic = model.acoustic.to(self.device).eval()",
+        "self._acoustic = model.acoustic.to(self.device).train()",
+        "tests/test_recognizer.py",
+    ),
+    Mutation(
+        "drop the last batch",
+        "asr/data/batching.py",
+        "while start < len(samples):",
+        "while start < len(samples) - 1:",
+        "tests/test_batching.py",
+    ),
+    Mutation(
+        "forget the generator's state on resuming",
+        "asr/training/step.py",
+        'torch.set_rng_state(state["random"])',
+        "pass",
+        "tests/test_training.py",
+    ),
+)
+
+
+def main() -> None:
+    """Try every mutation."""
+    survivors = [mutation.name for mutation in MUTATIONS if not is_noticed(mutation)]
+    if survivors:
+        sys.exit(f"survived: {', '.join(survivors)}")
+
+
+def is_noticed(mutation: Mutation) -> bool:
+    """Whether a test fails with a mutation."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("asr", "tests", "recipes"):
+            shutil.copytree(ROOT / name, Path(folder) / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", folder)
+        path = Path(folder) / mutation.file
+        source = path.read_text(encoding="utf-8")
+        if source.count(mutation.before) != 1:
+            sys.exit(f"{mutation.file} has changed: {mutation.before!r} is not one line of it any more")
+        path.write_text(source.replace(mutation.before, mutation.after), encoding="utf-8")
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", mutation.tests]
+        result = subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": folder},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    noticed = result.returncode == 1 and "failed" in result.stdout
+    print(
+        f"{'noticed ' if noticed else 'SURVIVED'}  {mutation.name} ({mutation.file}, {mutation.tests})", flush=True
+    )
+    return noticed
+
+
+if __name__ == "__main__":
+    main()
