@@ -262,7 +262,8 @@ def _fit_features(recipe: Recipe, utterances: list[Utterance], tokenizer: Tokeni
     plain = build.features(recipe.features.model_copy(update={"normalization": "none"}))
     reader = _reader(recipe, plain, tokenizer, torch.device("cpu"), augmented=False)
     step = max(len(utterances) // ENOUGH_FOR_STATISTICS, 1)
-    features = (reader.read_batch([Sample((utterance,))]).inputs[0] for utterance in utterances[::step])
+    batches = (reader.read_batch([Sample((utterance,))]) for utterance in utterances[::step])
+    features = (batch.inputs[0, : batch.lengths[0]] for batch in batches)
     return build.features(recipe.features, GlobalNorm.fit(features))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from tones import SETTINGS, write_recipe
 
@@ -99,8 +100,6 @@ def test_labels_are_those_of_all_joined_utterances(reader: Reader, plan: list[li
 
 
 def test_without_augmentation_a_sample_is_its_recording(reader: Reader, plan: list[list[Sample]]) -> None:
-    import soundfile
-
     utterance = plan[0][0].utterances[0]
     plain = replace(reader, augmenter=None, spec_augment=None)
     found = plain.waveform(Sample((utterance,)), np.random.default_rng(1))
@@ -121,7 +120,11 @@ def test_checks_report_every_fault_by_file(path: Path, tmp_path: Path) -> None:
     recipe = read_recipe(path, SETTINGS)
     good = read_manifest(recipe.prepare.train)
     (tmp_path / "page.wav").write_text("<!doctype html><p>Sign in")
+    cut_off = tmp_path / "cut_off.flac"
+    soundfile.write(cut_off, np.random.default_rng(1).normal(0, 0.1, 40000), 8000)
+    cut_off.write_bytes(cut_off.read_bytes()[:30000])
     faulty = [
+        Utterance(cut_off, 5.0, "low"),
         Utterance(tmp_path / "missing.wav", 1.0, "low"),
         Utterance(tmp_path / "page.wav", 1.0, "low"),
         replace(good[0], duration=good[0].duration + 1),
@@ -129,7 +132,7 @@ def test_checks_report_every_fault_by_file(path: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError) as raised:
         check_sets({"train": [*good, *faulty], "dev": good[:1]}, build.normalizer(recipe.text))
     message = str(raised.value)
-    assert message.startswith(f"3 of {len(good) + 4} recordings")
+    assert message.startswith(f"4 of {len(good) + 5} recordings")
     for fault in faulty:
         assert str(fault.audio) in message
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +16,12 @@ import torch
 from safetensors.torch import load_file
 from tones import SETTINGS, write_recipe
 
+from asr import audio, build
 from asr import recipe as recipes
 from asr.config import Recipe
 from asr.data.batching import plan_epoch
+from asr.data.loading import Reader
+from asr.data.manifest import read_manifest
 from asr.errors import ConfigError, ModelError
 from asr.recipe_file import read_recipe
 from asr.reporting import Advance, Silent
@@ -179,12 +183,32 @@ def test_a_training_with_other_settings_is_not_overwritten(path: Path, tmp_path:
     run(path, tmp_path / "run", "training.epochs=1", "training.workers=1")
 
 
-def test_global_normalisation_is_saved_with_the_model(path: Path, tmp_path: Path) -> None:
+def test_global_normalisation_is_measured_and_saved_with_the_model(path: Path, tmp_path: Path) -> None:
     results = run(path, tmp_path / "run", "features.normalization=global")
     assert results["tests"][0]["wer"] == 0
     tensors = load_file(tmp_path / "run" / "model" / "model.safetensors")
-    assert tensors["features.norm.std"].min() > 0
-    assert tensors["features.norm.mean"].abs().max() > 1
+    recipe = read_recipe(path, [*SETTINGS, "features.normalization=none"])
+    extractor = build.features(recipe.features)
+    waveforms = [torch.from_numpy(audio.load(u.audio, 8000))[None] for u in read_manifest(recipe.prepare.train)]
+    frames = torch.cat([extractor(waveform, torch.tensor([waveform.shape[1]]))[0][0] for waveform in waveforms])
+    torch.testing.assert_close(tensors["features.norm.mean"], frames.mean(0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(tensors["features.norm.std"], frames.std(0, correction=0), atol=1e-3, rtol=0)
+
+
+def test_dev_and_test_words_that_training_lacks_count_as_errors(path: Path, tmp_path: Path) -> None:
+    corpus = path.parent / "corpus"
+    for name in ("dev", "test"):
+        text = (corpus / f"{name}.jsonl").read_text(encoding="utf-8")
+        (corpus / f"strange-{name}.jsonl").write_text(text.replace("middle", "muddle"), encoding="utf-8")
+    words = [word for u in read_manifest(corpus / "test.jsonl") for word in u.text.split()]
+    other = path.with_name("strange.yaml")
+    recipe = path.read_text(encoding="utf-8")
+    other.write_text(re.sub("corpus/(dev|test)", r"corpus/strange-\1", recipe), encoding="utf-8")
+    reporter = Recorder()
+    results = run(other, tmp_path / "run", reporter=reporter)
+    assert results["tests"][0]["wer"] == pytest.approx(words.count("middle") / len(words))
+    assert any("test: 'muddle' is not in the training transcripts" in message for message in reporter.warned)
+    assert 0 < log(tmp_path / "run")[-1]["dev_loss"] < 0.5
 
 
 def test_a_damaged_checkpoint_is_named(path: Path, tmp_path: Path) -> None:
@@ -228,10 +252,6 @@ def test_schedules(kind: str) -> None:
 
 
 def tiny(recipe: Recipe) -> tuple:
-    from asr import build
-    from asr.data.loading import Reader
-    from asr.data.manifest import read_manifest
-
     utterances = read_manifest(recipe.prepare.train)
     extractor = build.features(recipe.features)
     tokenizer = build.tokens(recipe.tokens, [utterance.text for utterance in utterances])

@@ -31,6 +31,7 @@ class Batch:
         lengths: (batch,) valid frames, or samples.
         targets: (batch, labels) token ids, padded with 0.
         target_lengths: (batch,).
+        texts: the normalised transcripts.
         masks: SpecAugment's choice for each row of waveforms; features come masked.
     """
 
@@ -39,6 +40,7 @@ class Batch:
     lengths: Tensor
     targets: Tensor
     target_lengths: Tensor
+    texts: tuple[str, ...]
     masks: tuple[Masks, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
@@ -86,13 +88,13 @@ class Reader:
 
         Raises:
             AudioError: a recording can't be read.
-            DataError: a transcript has characters outside the alphabet.
         """
         rngs = [np.random.default_rng(sample.seed or 0) for sample in samples]
         waveforms = [
             torch.from_numpy(self.waveform(sample, rng)) for sample, rng in zip(samples, rngs, strict=True)
         ]
-        targets = [torch.tensor(self.labels(sample), dtype=torch.long) for sample in samples]
+        texts = tuple(self.text(sample) for sample in samples)
+        targets = [torch.tensor(self.labels(text), dtype=torch.long) for text in texts]
         frames = [self.extractor.num_frames(len(waveform)) for waveform in waveforms]
         masks = tuple(self._masks(count, rng) for count, rng in zip(frames, rngs, strict=True))
         rows = waveforms if self.on_device else self._features(waveforms, masks)
@@ -102,6 +104,7 @@ class Reader:
             torch.tensor([len(row) for row in rows]),
             pad_sequence(targets, batch_first=True),
             torch.tensor([len(target) for target in targets]),
+            texts,
             masks if self.on_device and self.spec_augment else (),
         )
 
@@ -116,9 +119,13 @@ class Reader:
         waveform = join(parts, sample.pauses, self.sample_rate, rng)
         return waveform if self.augmenter is None else self.augmenter(waveform, rng)
 
-    def labels(self, sample: Sample) -> list[int]:
-        """The sample's token ids."""
-        return self.tokenizer.encode(self.normalizer(" ".join(part.text for part in sample.utterances)))
+    def text(self, sample: Sample) -> str:
+        """The sample's normalised transcript."""
+        return self.normalizer(" ".join(part.text for part in sample.utterances))
+
+    def labels(self, text: str) -> list[int]:
+        """Token ids; none for a transcript, of the dev set, with units that the training transcripts lack."""
+        return [] if self.tokenizer.unknown(text) else self.tokenizer.encode(text)
 
     def _masks(self, frames: int, rng: np.random.Generator) -> Masks:
         if self.spec_augment is None:
@@ -160,7 +167,7 @@ class Loader:
         """Read the batches of a plan, in order.
 
         Raises:
-            AudioError, DataError: as `Reader.read_batch`.
+            AudioError: a recording can't be read.
         """
         self._plan.batches = plan
         for batch in self._loader:

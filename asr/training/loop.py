@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -114,14 +115,13 @@ class _Run:
         self.saved_at = time.monotonic()
 
     def run(self) -> Outcome:
-        with _signals_noted() as signals:
+        with closing(self.log), _signals_noted() as signals:
             self.signals = signals
             train_loader = None
             while self.progress.epoch <= self.settings.epochs and not self._out_of_patience():
                 if train_loader is None or self.progress.epoch == self.job.spec_augment_start:
                     train_loader = self._loader(self._train_reader())
                 self._run_epoch(train_loader)
-        self.log.close()
         return self._finish()
 
     def _run_epoch(self, loader: Loader) -> None:
@@ -244,7 +244,6 @@ class _Run:
     def _save_if_asked(self) -> None:
         if self.signals:
             self._save()
-            self.log.close()
             raise InterruptedTrainingError(
                 f"stopped by {self.signals[0]} at epoch {self.progress.epoch}, step {self.progress.step}; "
                 "everything is saved",
@@ -281,6 +280,9 @@ def _signals_noted() -> Iterator[list[str]]:
         if len(noted) > 1:
             raise KeyboardInterrupt
 
+    if threading.current_thread() is not threading.main_thread():
+        yield noted  # only the main thread may ask for signals
+        return
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield noted

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from asr.data.loading import Batch
 from asr.decoding.greedy import GreedyDecoder
 from asr.evaluation.wer import Utterance, score
 from asr.features import FeatureExtractor
 from asr.model.acoustic import AcousticModel
-from asr.model.ctc import ctc_loss
+from asr.model.ctc import CtcLoss, ctc_loss
 from asr.text.tokenizer import Tokenizer
 
 
@@ -21,7 +22,7 @@ class DevResult:
     """Figures of a pass over the dev set, greedily decoded.
 
     Attributes:
-        loss: negative log-likelihood per label, of the utterances that have an alignment.
+        loss: negative log-likelihood per label, of the utterances that have an alignment and no unknown token.
         wer, cer: rates as fractions.
         infinite: utterances without an alignment.
     """
@@ -45,20 +46,27 @@ def validate(
     device = next(acoustic.parameters()).device
     decoder = GreedyDecoder(tokenizer.surfaces)
     acoustic.eval()
-    references, hypotheses = [], []
+    answers: list[Utterance] = []
     loss, labels, infinite = 0.0, 0, 0
     for batch in batches:
         on_device = batch.to(device)
         log_probs, lengths = acoustic(*on_device.features(extractor))
-        result = ctc_loss(log_probs, lengths, on_device.targets, on_device.target_lengths)
+        result = _loss(log_probs, lengths, on_device, tokenizer)
         loss += result.mean.item() * result.labels
         labels += result.labels
         infinite += result.infinite
-        hypotheses += [found.text for found in decoder.decode(log_probs.cpu(), lengths.cpu())]
-        references += [
-            tokenizer.decode(target[:length].tolist())
-            for target, length in zip(batch.targets, batch.target_lengths, strict=True)
+        heard = decoder.decode(log_probs.cpu(), lengths.cpu())
+        answers += [
+            Utterance(sample.name, text, hypothesis.text)
+            for sample, text, hypothesis in zip(batch.samples, batch.texts, heard, strict=True)
         ]
-    pairs = [Utterance(str(i), *pair) for i, pair in enumerate(zip(references, hypotheses, strict=True))]
-    errors = score(pairs, bootstrap=1)
+    errors = score(answers, bootstrap=1)
     return DevResult(loss / max(labels, 1), errors.wer, errors.cer, infinite)
+
+
+def _loss(log_probs: Tensor, lengths: Tensor, batch: Batch, tokenizer: Tokenizer) -> CtcLoss:
+    """The loss of the utterances whose transcripts can be written in tokens."""
+    known = torch.tensor([not tokenizer.unknown(text) for text in batch.texts], device=log_probs.device)
+    if not known.any():
+        return CtcLoss(log_probs.new_zeros(0), labels=0, infinite=0)
+    return ctc_loss(log_probs[known], lengths[known], batch.targets[known], batch.target_lengths[known])
