@@ -107,7 +107,8 @@ def corpus_inputs(recipe: Recipe) -> Any:
     missing = [str(path) for path in files if not path.is_file()]
     if missing:
         raise DataError("the recipe names files that are not there: " + ", ".join(missing))
-    return [section.model_dump(mode="json"), [file_fingerprint(path) for path in files]]
+    # What a grammar says counts, not where it lies; manifests name recordings by where they lie.
+    return [section.model_dump(mode="json", exclude={"grammar"}), [file_fingerprint(path) for path in files]]
 
 
 def prepare(work: Workspace) -> None:
