@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from asr import build
@@ -90,7 +91,8 @@ def save(
         write_json(temporary / METADATA, known | dict(metadata))
         write_text(temporary / CARD, card)
         tokenizer.save(temporary)
-        save_file(tensors, temporary / WEIGHTS)
+        # Not save_file: it keeps its file from everybody but its owner.
+        (temporary / WEIGHTS).write_bytes(to_safetensors(tensors))
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Model:

@@ -67,8 +67,8 @@ class Workspace:
 
     @property
     def trained(self) -> Path:
-        """The trained model, before it is measured."""
-        return self.training / "model"
+        """The trained model, before it is measured; not called "model", so that nobody takes it for the result."""
+        return self.training / "final"
 
     @property
     def figures(self) -> Path:
