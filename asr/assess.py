@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from asr.data.manifest import Utterance
 from asr.evaluation import wer
@@ -38,7 +39,7 @@ def recognise_manifest(
     for index, transcript in zip(order, transcripts, strict=True):
         utterance = utterances[index]
         answers[index] = wer.Utterance(
-            id=str(utterance.audio),
+            id=_shown(utterance.audio),
             reference=recognizer.normalizer(utterance.text),
             hypothesis=transcript.text,
             fields=utterance.fields,
@@ -46,3 +47,8 @@ def recognise_manifest(
         )
         progress(len(answers))
     return [answers[index] for index in range(len(utterances))]
+
+
+def _shown(path: Path) -> str:
+    """A path as one would type it here."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
