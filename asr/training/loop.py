@@ -153,8 +153,8 @@ class _Run:
         totals = self.progress.totals
         for name, value in (
             ("steps", 1),
-            ("loss", result.loss),
-            ("labels", result.labels),
+            ("loss", 0.0 if result.skipped else result.loss),
+            ("labels", 0 if result.skipped else result.labels),
             ("infinite", result.infinite),
             ("skipped", result.skipped),
             ("gradient_norm", 0.0 if result.skipped else result.gradient_norm),
