@@ -15,9 +15,12 @@ import asr
 from asr import artefact, build
 from asr.artefact import Model
 from asr.config import Recipe
+from asr.doctor import SPOKEN, synthesise
 from asr.errors import ModelError
 from asr.features import GlobalNorm
 from asr.recognizer import Recognizer
+
+MODELS = Path(__file__).parent / "models"
 
 
 def make_model(kind: str = "characters", size: int | None = None, normalization: str = "utterance") -> Model:
@@ -76,6 +79,17 @@ def test_a_model_comes_back_as_it_was(tmp_path: Path, kind: str, size: int | Non
     found, _ = Recognizer(loaded).log_probs(waveforms)
     assert torch.equal(found, expected)
     assert (loaded.metadata["seed"], loaded.metadata["wer"]) == (1, 0.25)
+
+
+@pytest.mark.parametrize("kept", sorted(MODELS.iterdir()), ids=lambda folder: folder.name)
+def test_every_format_that_was_ever_written_still_loads(kept: Path) -> None:
+    """A self-test's model of each format; a new format gets a new folder, the old ones stay."""
+    waveform = synthesise(SPOKEN, np.random.default_rng(7))
+    assert asr.load(kept, device="cpu").transcribe(waveform).text == SPOKEN
+
+
+def test_the_format_of_today_is_among_those_kept() -> None:
+    assert (MODELS / f"format-{artefact.FORMAT_VERSION}").is_dir()
 
 
 def test_a_loaded_model_is_ready_for_use(folder: Path) -> None:
