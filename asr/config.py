@@ -23,7 +23,8 @@ def _absolute(value: Any, info: ValidationInfo) -> Any:
     """Make a recipe's path absolute: it is relative to the recipe's folder, which is the context."""
     if info.context is None or not isinstance(value, str | Path):
         return value
-    return (Path.cwd() if isinstance(value, FromCommandLine) else info.context) / value
+    folder = Path.cwd() if isinstance(value, FromCommandLine) else info.context
+    return folder / Path(value).expanduser()
 
 
 RecipePath = Annotated[Path, BeforeValidator(_absolute)]

@@ -101,6 +101,11 @@ def test_overrides_win_and_paths_are_relative_to_where_they_were_written(
     assert recipe.augment.gain_db.pair == (-6, 6)
 
 
+def test_a_tilde_is_the_home_folder(tmp_path: Path) -> None:
+    recipe = read_recipe(write(tmp_path, MINIMAL), ["prepare.source=~/digits"])
+    assert recipe.prepare.source == Path.home() / "digits"
+
+
 def test_the_resolved_recipe_reads_back_as_itself(tmp_path: Path) -> None:
     recipe = read_recipe(write(tmp_path, MINIMAL), ["augment.reverb={}", "prepare.source=x"])
     assert Recipe.model_validate(yaml.safe_load(to_yaml(recipe))) == recipe
