@@ -327,6 +327,10 @@ class FeatureExtractor(nn.Module):
                     features, frame_lengths = stage(features, frame_lengths)
             return features, frame_lengths
 
+    def each(self, waveforms: Iterable[Tensor]) -> list[Tensor]:
+        """Features (frames, dim) of waveforms (samples,), one by one: on a CPU faster than a batch."""
+        return [self(waveform[None], torch.tensor([len(waveform)]))[0][0] for waveform in waveforms]
+
 
 # -------------------------------------------------------------------------------------------------- matrices
 

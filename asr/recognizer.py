@@ -166,9 +166,8 @@ class Recognizer:
     def _extract(self, waveforms: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Features (batch, frames, bins) and their lengths: one by one on a CPU, where a batch is slower."""
         if self.device.type == "cpu":
-            rows = [self._features(waveform[None], torch.tensor([len(waveform)])) for waveform in waveforms]
-            features = pad_sequence([row[0] for row, _ in rows], batch_first=True)
-            return features, torch.cat([frames for _, frames in rows])
+            rows = self._features.each(waveforms)
+            return pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows])
         lengths = torch.tensor([len(waveform) for waveform in waveforms])
         extracted: tuple[Tensor, Tensor] = self._features(
             pad_sequence(list(waveforms), batch_first=True).to(self.device), lengths.to(self.device)

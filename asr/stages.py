@@ -85,6 +85,10 @@ class Workspace:
         corpus = json.loads(self.corpus_file.read_text(encoding="utf-8"))
         return {"train": self.corpus / corpus["train"], "dev": self.corpus / corpus["dev"], **self.tests()}
 
+    def sets(self) -> dict[str, list[Utterance]]:
+        """The utterances of each manifest."""
+        return {name: read_manifest(path) for name, path in self.manifests().items()}
+
     def tests(self) -> dict[str, Path]:
         """The test sets' manifests."""
         corpus = json.loads(self.corpus_file.read_text(encoding="utf-8"))
@@ -148,7 +152,7 @@ def prepare(work: Workspace) -> None:
 
 def check(work: Workspace) -> None:
     """Look at every recording and transcript before time is spent on them."""
-    sets = {name: read_manifest(path) for name, path in work.manifests().items()}
+    sets = work.sets()
     normalizer = build.normalizer(work.recipe.text)
     total = sum(len(utterances) for utterances in sets.values())
     with work.reporter.progress("check", total) as advance:
@@ -168,18 +172,16 @@ def tokens(work: Workspace) -> None:
     """Derive the tokens from the training transcripts, and see whether they suit all the sets."""
     recipe = work.recipe
     normalizer = build.normalizer(recipe.text)
-    manifests = work.manifests()
-    train = read_manifest(manifests["train"])
-    tokenizer = build.tokens(recipe.tokens, [normalizer(utterance.text) for utterance in train])
+    sets = work.sets()
+    tokenizer = build.tokens(recipe.tokens, [normalizer(utterance.text) for utterance in sets["train"]])
     work.reporter.say(f"  {len(tokenizer.surfaces)} tokens ({tokenizer.kind}), the blank among them")
-    for name in manifests:
-        utterances = read_manifest(manifests[name])
+    for name, utterances in sets.items():
         strange = tokenizers.uncovered(tokenizer, [normalizer(utterance.text) for utterance in utterances])
         for unit, (count, examples) in strange.items():
             work.reporter.warn(
                 f"{name}: {unit!r} is not in the training transcripts; {count} times, as in {examples}"
             )
-    _warn_of_infeasible(work, train, tokenizer)
+    _warn_of_infeasible(work, sets["train"], tokenizer)
     with atomic_path(work.tokens) as temporary:
         temporary.mkdir()
         tokenizer.save(temporary)

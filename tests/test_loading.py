@@ -12,11 +12,13 @@ import torch
 from tones import SETTINGS, write_recipe
 
 from asr import build
+from asr.config import Frontend, Model
 from asr.data.batching import Sample, plan_epoch, plan_in_order
 from asr.data.checks import check_sets
 from asr.data.loading import Batch, Loader, Reader, join
 from asr.data.manifest import Utterance, read_manifest
 from asr.errors import AudioError, DataError
+from asr.model.ctc import ctc_loss
 from asr.recipe_file import read_recipe
 
 AUGMENT = (
@@ -157,3 +159,14 @@ def test_a_plan_in_order_reads_the_shortest_first(reader: Reader, path: Path) ->
     plan = plan_in_order(read_manifest(recipe.prepare.dev), batch_seconds=5)
     lengths = [batch.lengths.max().item() for batch in Loader(replace(reader, augmenter=None))(plan)]
     assert lengths == sorted(lengths)
+
+
+def test_a_recording_shorter_than_a_window_is_read_as_no_frames(reader: Reader, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "click.wav", np.full(80, 0.1), 8000)
+    plain = replace(reader, augmenter=None, spec_augment=None)
+    batch = plain.read_batch([Sample((Utterance(tmp_path / "click.wav", 0.01, "low"),))])
+    assert batch.lengths.tolist() == [0]
+    acoustic = build.acoustic(Model(frontend=Frontend(channels=(8,), strides=(2,))), plain.extractor.dim, 4)
+    log_probs, lengths = acoustic(batch.inputs, batch.lengths)
+    loss = ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths)
+    assert (lengths.tolist(), loss.infinite, loss.mean.item()) == ([0], 1, 0.0)

@@ -97,7 +97,10 @@ class Reader:
         targets = [torch.tensor(self.labels(text), dtype=torch.long) for text in texts]
         frames = [self.extractor.num_frames(len(waveform)) for waveform in waveforms]
         masks = tuple(self._masks(count, rng) for count, rng in zip(frames, rngs, strict=True))
-        rows = waveforms if self.on_device else self._features(waveforms, masks)
+        rows = waveforms
+        if not self.on_device:
+            features = self.extractor.each(waveforms)
+            rows = [SpecAugment.apply(row, mask) for row, mask in zip(features, masks, strict=True)]
         return Batch(
             tuple(samples),
             pad_in_steps(rows, round(LENGTH_STEP * (self.sample_rate if self.on_device else self.frame_rate))),
@@ -131,13 +134,6 @@ class Reader:
         if self.spec_augment is None:
             return Masks((), ())
         return self.spec_augment.plan(frames, self.extractor.dim, rng)
-
-    def _features(self, waveforms: Sequence[Tensor], masks: Sequence[Masks]) -> list[Tensor]:
-        rows = []
-        for waveform, mask in zip(waveforms, masks, strict=True):
-            features, _ = self.extractor(waveform[None], torch.tensor([len(waveform)]))
-            rows.append(SpecAugment.apply(features[0], mask))
-        return rows
 
 
 class Loader:
@@ -178,7 +174,8 @@ class Loader:
 
 def pad_in_steps(rows: Sequence[Tensor], step: int) -> Tensor:
     """Stack rows (length, …) to (batch, time, …), zeros behind them, time a multiple of `step` for few shapes."""
-    time = -(-max(len(row) for row in rows) // step) * step
+    longest = max(1, *(len(row) for row in rows))  # convolutions refuse a batch without a single frame
+    time = -(-longest // step) * step
     padded = rows[0].new_zeros(len(rows), time, *rows[0].shape[1:])
     for target, row in zip(padded, rows, strict=True):
         target[: len(row)] = row
