@@ -1,0 +1,345 @@
+"""N-gram language models as automata that back off, for questions from compiled functions.
+
+A state is the longest end of the words so far that can still matter. The answer to (state, word) is the n-gram
+that extends the state by the word or, where there is none, the state's back-off weight and the answer of its next
+shorter state (Katz 1987, "Estimation of probabilities from sparse data"; for the states, Heafield 2011, "KenLM:
+faster and smaller language model queries").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+from safetensors.numpy import save as to_safetensors
+
+from asr.compiled import compiled, kernel
+from asr.errors import ConfigError, DataError
+from asr.files import atomic_path
+from asr.hashing import EMPTY, Table, arc, find
+from asr.text import arpa
+from asr.text.arpa import UNKNOWN, Entries
+
+START, END = "<s>", "</s>"
+SUFFIX = ".ngram"
+_FORMAT = "asr n-gram 1"  # raised whenever an older asr could not read, or would misread, the compact form
+_DTYPES = {"I64": np.int64, "I32": np.int32, "F32": np.float32, "U8": np.uint8}  # safetensors' names
+
+
+class Ngram(NamedTuple):
+    """The automaton, in flat arrays with an element for each n-gram.
+
+    N-gram 0 is the empty one, n-gram 1 + word the unigram of that word; longer ones follow, by length. A state is
+    an n-gram that longer ones begin with or that has a back-off weight; state 0 is the empty context.
+
+    Attributes:
+        arcs: `arc(state, word)` to the n-gram that is longer by that word, for two words and more.
+        log_prob: natural logarithm of its probability.
+        next_state: the state after it: itself, or the longest end of it that is one.
+        backoff: natural logarithm of its back-off weight as a state.
+        fallback: the state that is asked next: the longest of its ends, but for itself, that is one.
+    """
+
+    arcs: Table
+    log_prob: NDArray[np.float32]
+    next_state: NDArray[np.int32]
+    backoff: NDArray[np.float32]
+    fallback: NDArray[np.int32]
+
+
+@kernel
+def score(ngram: Ngram, state: int, word: int) -> tuple[float, int]:
+    """Natural log-probability of a word in a state, and the state after it."""
+    total = 0.0
+    while state != 0:
+        longer = find(ngram.arcs, arc(state, word))
+        if longer >= 0:
+            return total + ngram.log_prob[longer], int(ngram.next_state[longer])
+        total += ngram.backoff[state]
+        state = int(ngram.fallback[state])
+    return total + ngram.log_prob[1 + word], int(ngram.next_state[1 + word])
+
+
+@dataclass(frozen=True, eq=False)
+class NgramModel:
+    """An n-gram language model.
+
+    Attributes:
+        order: words in its longest n-grams.
+        words: its vocabulary; a word's number is its place in it. <s> begins a sentence, </s> ends it, and <unk>,
+            which is always there, stands for every other word.
+        ngram: its n-grams.
+    """
+
+    order: int
+    words: tuple[str, ...]
+    ngram: Ngram
+
+    @cached_property
+    def start(self) -> int:
+        """The state at the beginning of a sentence; that of no context where there is no <s>."""
+        return int(self.ngram.next_state[1 + self._ids[START]]) if START in self else 0
+
+    @cached_property
+    def end(self) -> int:
+        """The number of </s>, or -1."""
+        return self._ids.get(END, -1)
+
+    @cached_property
+    def unknown(self) -> int:
+        """The number of <unk>."""
+        return self._ids[UNKNOWN]
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {word: number for number, word in enumerate(self.words)}
+
+    def __contains__(self, word: object) -> bool:
+        return word in self._ids
+
+    def id(self, word: str) -> int:
+        """The number of a word; that of <unk> for one outside the vocabulary."""
+        return self._ids.get(word, self.unknown)
+
+    def log_probs(self, words: Sequence[str], bos: bool = True, eos: bool = True) -> NDArray[np.float64]:
+        """Natural log-probability of each word after those before it.
+
+        Args:
+            words: of a sentence, or a part of one.
+            bos: it is the beginning: <s> stands before it.
+            eos: it is the end: </s> counts as one more word, where the model has it.
+        """
+        ids = [self.id(word) for word in words]
+        if eos and self.end >= 0:
+            ids.append(self.end)
+        return _scores(self.ngram, self.start if bos else 0, np.array(ids, np.int64))
+
+    def log_prob(self, words: Sequence[str], bos: bool = True, eos: bool = True) -> float:
+        """Natural log-probability of a sentence; the arguments are those of `log_probs`."""
+        return float(self.log_probs(words, bos, eos).sum())
+
+
+def from_entries(entries: Entries) -> NgramModel:
+    """A model of n-grams that are listed one by one."""
+    next_state, fallback = _link(entries.arcs, entries.parent, entries.last, entries.backoff)
+    ngram = Ngram(entries.arcs, entries.log_prob, next_state, entries.backoff, fallback)
+    return NgramModel(len(entries.counts), entries.words, ngram)
+
+
+def to_entries(model: NgramModel) -> Entries:
+    """List a model's n-grams."""
+    arcs = model.ngram.arcs
+    occupied = arcs.keys != EMPTY
+    parent, last = (np.zeros(len(model.ngram.log_prob), np.int32) for _ in range(2))
+    last[1 : 1 + len(model.words)] = np.arange(len(model.words))
+    longer = arcs.values[occupied]
+    parent[longer] = arcs.keys[occupied] >> 32
+    last[longer] = arcs.keys[occupied] & 0x7FFFFFFF
+    counts = _counts(parent, len(model.words), model.order)
+    return Entries(model.words, counts, arcs, parent, last, model.ngram.log_prob, model.ngram.backoff)
+
+
+def _counts(parent: NDArray[np.int32], words: int, order: int) -> tuple[int, ...]:
+    """The number of n-grams of each length: they are longer by one than their parents, and sorted by length."""
+    counts, begin = [words], 1
+    for _ in range(1, order):
+        end = begin + counts[-1]
+        counts.append(int(np.count_nonzero((parent >= begin) & (parent < end))))
+        begin = end
+    return tuple(counts)
+
+
+def load(path: str | Path) -> NgramModel:
+    """Read a language model: an ARPA file of any tool, compressed by gzip or not, or the compact form.
+
+    The compact form of an ARPA file is kept in the user's cache folder (that of platformdirs, or `ASR_CACHE` of
+    the environment), one for each path, so that the next time the model is there at once.
+
+    Raises:
+        DataError: there is no such file, or it is wrong: where, and what it should hold.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "this is a folder" if path.is_dir() else "there is no such file"
+        raise DataError(what, where=path, expected="an n-gram language model, as ARPA or in asr's compact form")
+    return _load_compact(path) if _is_compact(path) else _load_arpa(path)
+
+
+def save(model: NgramModel, path: str | Path) -> None:
+    """Write a model, atomically: as ARPA where the name ends in .arpa or .arpa.gz, in the compact form in .ngram.
+
+    Raises:
+        ConfigError: the name ends in something else.
+    """
+    path = Path(path)
+    check_name(path)
+    if path.suffix == SUFFIX:
+        _save_compact(model, path, {})
+    else:
+        arpa.write(to_entries(model), path)
+
+
+def check_name(path: Path) -> None:
+    """Refuse the name of a file that `save` would not write.
+
+    Raises:
+        ConfigError: it does not end in .ngram, .arpa or .arpa.gz.
+    """
+    if not path.name.endswith((SUFFIX, ".arpa", ".arpa.gz")):
+        expected = f"a name that ends in {SUFFIX} (compact), .arpa or .arpa.gz"
+        raise ConfigError("this name does not say how the model is to be written", where=path, expected=expected)
+
+
+def _load_arpa(path: Path) -> NgramModel:
+    named = os.environ.get("ASR_CACHE")
+    folder = Path(named) if named else platformdirs.user_cache_path("asr")
+    kept = folder / "ngram" / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}{SUFFIX}"
+    state = path.stat()
+    stamp = {"source": f"{state.st_size} bytes, {state.st_mtime_ns} ns"}
+    try:
+        return _load_compact(kept, stamp)
+    except (OSError, DataError):
+        model = from_entries(arpa.read(path))
+    with suppress(OSError):  # a cache that can't be written costs time, not the answer
+        _save_compact(model, kept, stamp)
+    return model
+
+
+def _save_compact(model: NgramModel, path: Path, metadata: Mapping[str, str]) -> None:
+    arrays = model.ngram._asdict() | model.ngram.arcs._asdict()
+    arrays["words"] = np.frombuffer("\n".join(model.words).encode(), np.uint8)
+    del arrays["arcs"]
+    content = to_safetensors(arrays, {"format": _FORMAT, "order": str(model.order)} | dict(metadata))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def _is_compact(path: Path) -> bool:
+    """Whether a file is safetensors: the length of a JSON object, in eight bytes, and the object."""
+    with path.open("rb") as file:
+        return file.read(9)[4:] == b"\0\0\0\0{"
+
+
+def _load_compact(path: Path, metadata: Mapping[str, str] | None = None) -> NgramModel:
+    """Map a compact file into memory; its metadata must be as given.
+
+    Raises:
+        DataError: it is damaged, from a newer asr, or has other metadata.
+    """
+    try:
+        header, arrays = _map(path)
+        return _from_arrays(header, arrays, {"format": _FORMAT} | dict(metadata or {}))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        hint = "copy or build it again"
+        raise DataError(f"no n-gram model that this asr reads: {error!r}", where=path, hint=hint) from None
+
+
+def _map(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
+    """The metadata and arrays of a safetensors file, the arrays in place.
+
+    The mapping is a private copy-on-write one, because numba compiles anew for arrays that can't be written.
+    """
+    with path.open("rb") as file:
+        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    begin = 8 + int.from_bytes(memory[:8], "little")
+    header = json.loads(memory[8:begin])
+    metadata = header.pop("__metadata__")
+    arrays = {}
+    for name, entry in header.items():
+        dtype = np.dtype(_DTYPES[entry["dtype"]])
+        start, stop = entry["data_offsets"]
+        arrays[name] = np.frombuffer(memory, dtype, (stop - start) // dtype.itemsize, begin + start)
+    return metadata, arrays
+
+
+def _from_arrays(
+    metadata: Mapping[str, str], arrays: Mapping[str, NDArray[Any]], wanted: Mapping[str, str]
+) -> NgramModel:
+    for name, value in wanted.items():
+        if metadata.get(name) != value:
+            raise ValueError(f"{name} is {metadata.get(name)}, not {value}")
+    arcs = Table(*(arrays[name] for name in Table._fields))
+    ngram = Ngram(arcs, *(arrays[name] for name in Ngram._fields[1:]))
+    words = tuple(arrays["words"].tobytes().decode().split("\n"))
+    _check(ngram, len(words))
+    return NgramModel(int(metadata["order"]), words, ngram)
+
+
+def _check(ngram: Ngram, words: int) -> None:
+    """Refuse arrays that would lead compiled functions outside of them, or round in circles.
+
+    Raises:
+        ValueError: they do.
+    """
+    lengths = {len(array) for array in ngram[1:]}
+    capacity = len(ngram.arcs.keys)
+    if len(lengths) != 1 or capacity != len(ngram.arcs.values) or capacity & (capacity - 1) or not capacity:
+        raise ValueError("arrays of the wrong lengths")
+    if not _is_sound(ngram, words):
+        raise ValueError("arrays that contradict each other")
+
+
+@compiled
+def _is_sound(ngram: Ngram, words: int) -> bool:
+    entries = len(ngram.log_prob)
+    for state in range(1, entries):
+        if not (0 <= ngram.fallback[state] < state and 0 <= ngram.next_state[state] <= state):
+            return False
+    free = 0
+    for slot in range(len(ngram.arcs.keys)):
+        free += ngram.arcs.keys[slot] == EMPTY
+        if not 0 <= ngram.arcs.values[slot] < entries:
+            return False
+    return free > 0 and words < entries
+
+
+@compiled
+def _link(
+    arcs: Table, parent: NDArray[np.int32], last: NDArray[np.int32], backoff: NDArray[np.float32]
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """The states after each n-gram and those to fall back to, in the way of Aho & Corasick 1975."""
+    entries = len(parent)
+    suffix = np.zeros(entries, np.int32)
+    next_state, fallback = np.zeros_like(suffix), np.zeros_like(suffix)
+    extended = np.zeros(entries, np.bool_)
+    for entry in range(1, entries):
+        extended[parent[entry]] = True
+    for entry in range(1, entries):
+        suffix[entry] = _suffix(arcs, suffix, parent[entry], last[entry])
+        fallback[entry] = next_state[suffix[entry]]
+        is_state = extended[entry] or backoff[entry] != 0
+        next_state[entry] = entry if is_state else fallback[entry]
+    return next_state, fallback
+
+
+@compiled
+def _suffix(arcs: Table, suffix: NDArray[np.int32], parent: int, last: int) -> int:
+    """The longest end of an n-gram, but for itself, that is an n-gram too."""
+    if parent == 0:
+        return 0
+    context = int(suffix[parent])
+    while context != 0:
+        found = find(arcs, arc(context, last))
+        if found >= 0:
+            return found
+        context = int(suffix[context])
+    return 1 + last
+
+
+@compiled
+def _scores(ngram: Ngram, state: int, words: NDArray[np.int64]) -> NDArray[np.float64]:
+    scores = np.zeros(len(words))
+    for index in range(len(words)):
+        scores[index], state = score(ngram, state, words[index])
+    return scores
