@@ -98,7 +98,7 @@ def test_half_precision_with_gradient() -> None:
 
 
 def test_silence() -> None:
-    nothing = Hypothesis("", (), (), (), score=0.0, confidence=1.0)
+    nothing = Hypothesis("", (), (), (), score=0.0, confidence=1.0, acoustic=0.0)
     decoder = GreedyDecoder(SURFACES)
     assert decoder.decode(np.zeros((2, 0, 5)), [0, 0]) == [nothing, nothing]
     assert decoder.decode(np.full((1, 3, 5), np.nan), [0]) == [nothing]

@@ -6,14 +6,15 @@ Graves et al. 2006, "Connectionist Temporal Classification", section 3.2, call i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.decoding.types import Hypothesis, geometric_mean, group_words
-from asr.errors import DataError
+from asr.decoding.types import Hypothesis, Options, geometric_mean, group_words
+from asr.errors import ConfigError, DataError
 
 
 class GreedyDecoder:
@@ -29,20 +30,28 @@ class GreedyDecoder:
         self.blank = blank
 
     def decode(
-        self, log_probs: Tensor | NDArray[np.floating], lengths: Tensor | NDArray[np.integer] | Sequence[int]
+        self,
+        log_probs: Tensor | NDArray[np.floating],
+        lengths: Tensor | NDArray[np.integer] | Sequence[int],
+        **options: Unpack[Options],
     ) -> list[Hypothesis]:
         """Decode a batch. What stands behind an utterance's end is never looked at.
 
         Args:
             log_probs: (batch, time, vocab) natural log-probabilities, on any device.
             lengths: (batch,) valid frames of each utterance.
+            options: those that leave a best path as it is.
 
         Returns:
             One hypothesis for each utterance, in order.
 
         Raises:
+            ConfigError: an option asks for what only a beam search does.
             DataError: the vocabulary has another size than `tokens`, or a valid frame holds NaN.
         """
+        beyond = [name for name, value in options.items() if name != "threads" and value and value != 1]
+        if beyond:
+            raise ConfigError(f"greedy decoding knows no {', '.join(beyond)}", expected="a beam search for that")
         log_probs = torch.as_tensor(log_probs)
         if log_probs.shape[-1] != len(self.tokens):
             raise DataError(
@@ -67,18 +76,20 @@ class GreedyDecoder:
                 expected="numbers: the features or the model's weights hold NaN or infinity",
             )
         if len(path) == 0:
-            return Hypothesis("", (), (), (), score=0.0, confidence=1.0)
+            return Hypothesis("", (), (), (), score=0.0, confidence=1.0, acoustic=0.0)
         starts = np.flatnonzero(np.diff(path, prepend=-1))  # first frame of each run of one token
         ends = np.append(starts[1:], len(path))
         peaks = np.maximum.reduceat(log_posteriors, starts)
         spoken = path[starts] != self.blank
         starts, ends, peaks = starts[spoken], ends[spoken], peaks[spoken]
         words = group_words([self.tokens[token] for token in path[starts]], starts, ends, peaks)
+        score = float(log_posteriors.sum())
         return Hypothesis(
             text=" ".join(word.text for word in words),
             tokens=tuple(path[starts].tolist()),
             token_frames=tuple(starts.tolist()),
             words=words,
-            score=float(log_posteriors.sum()),
+            score=score,
             confidence=geometric_mean(peaks if len(peaks) else log_posteriors),
+            acoustic=score,
         )

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from asr.decoding.automaton import Automaton
+
+
+class Options(TypedDict, total=False):
+    """What may be asked of a decoder at each call.
+
+    beam_width: how many prefixes are kept at each frame.
+    nbest: how many hypotheses to return for an utterance.
+    hotwords: words and phrases to expect, each with the bonus of one occurrence (a natural logarithm).
+    grammar: only its sentences are heard.
+    threads: how many utterances are decoded at once; by default, as many as there are cores.
+    """
+
+    beam_width: int
+    nbest: int
+    hotwords: Mapping[str, float] | None
+    grammar: Automaton | None
+    threads: int | None
 
 
 @dataclass(frozen=True)
@@ -26,6 +47,13 @@ class Word:
     confidence: float
 
 
+class Slot(NamedTuple):
+    """A named part of a grammar's sentence, and what was said there."""
+
+    name: str
+    value: str
+
+
 @dataclass(frozen=True)
 class Hypothesis:
     """What a decoder heard in one utterance.
@@ -35,9 +63,17 @@ class Hypothesis:
         tokens: without blanks and repeats.
         token_frames: the frame in which each token begins.
         words: their times are frames of the acoustic model, after its subsampling.
-        score: natural log-probability of the best path.
+        score: natural logarithm; the sum of the three parts below.
         confidence: from 0 to 1, the geometric mean of the tokens' posteriors; where there are no tokens, that of
             the blanks' posteriors, and 1 where there are no frames either.
+        acoustic: natural log-probability of the tokens given the audio: of the best path in greedy decoding, of
+            all paths that the search kept in beam search.
+        lm: the language model's log-probability, weighted.
+        bonus: for words, against unknown words, for hotwords.
+        slots: of the grammar's sentence, in order.
+        rejection: how much less likely the audio is as a sentence of the grammar than as anything else, at least
+            0 (see `Decoder.decode`); None without a grammar.
+        alternatives: the next best, in order.
     """
 
     text: str
@@ -46,6 +82,12 @@ class Hypothesis:
     words: tuple[Word, ...]
     score: float
     confidence: float
+    acoustic: float
+    lm: float = 0.0
+    bonus: float = 0.0
+    slots: tuple[Slot, ...] = ()
+    rejection: float | None = None
+    alternatives: tuple[Hypothesis, ...] = ()
 
 
 def group_words(

@@ -1,0 +1,79 @@
+"""A trie of the words that a search may build: which letters go on, where a word ends, how likely the best is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.compiled import compiled
+from asr.hashing import Table, arc, find, put, table
+
+NO_WORD = -1
+
+
+class Trie(NamedTuple):
+    """Nodes are numbered, parents before children; the root is 0.
+
+    arcs: arc(node, code point) → node.
+    word: (nodes,) the number of the word that ends at a node, or NO_WORD.
+    best: (nodes,) the highest weight of all words that end at a node or below it.
+    """
+
+    arcs: Table
+    word: NDArray[np.int32]
+    best: NDArray[np.float64]
+
+
+def build(words: Sequence[str], numbers: NDArray[np.int32], weights: NDArray[np.float64]) -> Trie:
+    """The trie of some words.
+
+    Args:
+        words: none of them empty; of equal ones the first counts.
+        numbers: (words,) the number of each, which need not differ.
+        weights: (words,) such as log-probabilities.
+    """
+    letters, ends = code_points(words)
+    nodes = Trie(
+        table(len(letters)),
+        np.full(len(letters) + 1, NO_WORD, np.int32),
+        np.full(len(letters) + 1, -np.inf),
+    )
+    count = _insert(nodes, letters, ends, numbers, weights)
+    return Trie(nodes.arcs, nodes.word[:count].copy(), nodes.best[:count].copy())
+
+
+def code_points(texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The characters of all texts, one after another as Unicode code points, and where each text ends."""
+    letters = np.frombuffer("".join(texts).encode("utf-32-le"), np.int32)
+    return letters.copy(), np.cumsum([len(text) for text in texts], dtype=np.int64)
+
+
+@compiled
+def _insert(
+    trie: Trie,
+    letters: NDArray[np.int32],
+    ends: NDArray[np.int64],
+    numbers: NDArray[np.int32],
+    weights: NDArray[np.float64],
+) -> int:
+    """Insert words into a trie with room for them; returns the number of nodes."""
+    count = 1
+    start = 0
+    for index in range(len(ends)):
+        node = 0
+        trie.best[0] = max(trie.best[0], weights[index])
+        for position in range(start, ends[index]):
+            child = find(trie.arcs, arc(node, letters[position]))
+            if child < 0:
+                child = count
+                put(trie.arcs, arc(node, letters[position]), child)
+                count += 1
+            node = child
+            trie.best[node] = max(trie.best[node], weights[index])
+        if trie.word[node] == NO_WORD:
+            trie.word[node] = numbers[index]
+        start = ends[index]
+    return count

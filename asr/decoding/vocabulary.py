@@ -1,0 +1,264 @@
+"""What a search may build: the rules that tokens, language model, lexicon, hotwords and grammar make together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.decoding import hotwords, lexicon, search
+from asr.decoding.search import FREE, GRAMMAR, TOKENS, WORDS, Rules
+from asr.errors import ConfigError, DataError
+from asr.hashing import Table, table
+from asr.text.ngram import Ngram, NgramModel
+
+if TYPE_CHECKING:
+    from asr.decoding.automaton import Automaton
+
+BOUNDARY = "▁"  # how language models of tokens write a space, as sentencepiece does
+SPECIAL = frozenset({"<s>", "</s>", "<unk>"})
+MOST_SHOWN = 5
+SMALLEST = -600.0  # of exponents; below -745 exp gives 0, and 0 / 0 would be NaN
+NOTHING = Ngram(
+    table(0), np.zeros(2, np.float32), np.zeros(2, np.int32), np.zeros(2, np.float32), np.zeros(2, np.int32)
+)
+"""A language model of one word, which is certain."""
+
+
+class Vocabulary:
+    """The words of a decoder. Arguments are `Decoder`'s."""
+
+    def __init__(
+        self,
+        tokens: Sequence[str],
+        lm: NgramModel | None,
+        words: Iterable[str] | None,
+        alpha: float,
+        beta: float,
+        unknown: float,
+        blank: int,
+    ) -> None:
+        self.tokens = tokens
+        self.lm = None if lm is None else replace(lm, ngram=_own_ngram(lm.ngram))
+        self._blank = blank
+        self._alpha, self._beta, self._unknown = float(alpha), float(beta), float(unknown)
+        self._refuse_inner_spaces()
+        self._lexicon = None if words is None else self._writable(list(dict.fromkeys(words)), "the lexicon")
+        self.guide = self._choose_guide()
+        if lm is not None:
+            self._refuse_strange_lm(lm)
+        self._last: tuple[object, Rules] | None = None
+
+    def rules(self, bonuses: Mapping[str, float] | None, grammar: Automaton | None) -> Rules:
+        """The rules of a search.
+
+        Args:
+            bonuses: the hotwords.
+            grammar: what takes the place of language model and lexicon.
+
+        Raises:
+            DataError: the tokens can't write one of their words.
+        """
+        request = (tuple((bonuses or {}).items()), grammar)
+        if self._last is None or self._last[0] != request:
+            self._last = request, self._make_rules(dict(bonuses or {}), grammar)
+        return self._last[1]
+
+    def lm_log_prob(self, tokens: NDArray[np.int32], words: Sequence[str]) -> float:
+        """The language model's natural logarithm for a sentence, weighted; it is given as tokens and as words."""
+        if self.lm is None:
+            return 0.0
+        if self.guide == TOKENS:
+            words = [self._lm_word(token) for token in tokens.tolist()]
+        return self._alpha * self.lm.log_prob(words)
+
+    # ------------------------------------------------------------------------------------------- checking
+
+    @cached_property
+    def whole_words(self) -> bool:
+        """Whether each token is a word."""
+        return all(surface.startswith(" ") and surface.strip() for surface in self._surfaces)
+
+    @cached_property
+    def _surfaces(self) -> list[str]:
+        return [surface for token, surface in enumerate(self.tokens) if token != self._blank]
+
+    @cached_property
+    def _units(self) -> frozenset[str]:
+        """What words are written with: letters, or words where those are the tokens."""
+        if self.whole_words:
+            return frozenset(surface.strip() for surface in self._surfaces)
+        return frozenset("".join(self._surfaces))
+
+    def _can_write(self, word: str) -> bool:
+        return word in self._units if self.whole_words else self._units.issuperset(word)
+
+    def _refuse_inner_spaces(self) -> None:
+        for token, surface in enumerate(self.tokens):
+            if " " in surface[1:]:
+                raise DataError(f"token {token} is “{surface}”", expected="a space only in front of a token")
+
+    def _writable(self, words: list[str], what: str) -> list[str]:
+        """The words, if the tokens can write them all."""
+        strange = [word for word in words if not word or " " in word or not self._can_write(word)]
+        if strange or not words:
+            shown = ", ".join(f"“{word}”" for word in strange[:MOST_SHOWN])
+            more = f" and {len(strange) - MOST_SHOWN} more" if len(strange) > MOST_SHOWN else ""
+            unit = "words of the model" if self.whole_words else "letters that the model's tokens have"
+            raise DataError(
+                f"{what} has {shown}{more}" if strange else f"{what} has no words",
+                expected=f"single words, written with the {unit}",
+                hint="write them as the training transcripts are written: case, numbers, punctuation",
+            )
+        return words
+
+    def _choose_guide(self) -> int:
+        if self.lm is None and self._lexicon is None:
+            return FREE
+        if self.whole_words:
+            return TOKENS
+        if self.lm is None or not self._is_of_tokens(self.lm):
+            return WORDS
+        if self._lexicon is not None:
+            raise ConfigError("a language model of tokens and a lexicon", expected="one of them")
+        return TOKENS
+
+    def _is_of_tokens(self, lm: NgramModel) -> bool:
+        names = {surface.replace(" ", BOUNDARY) for surface in self._surfaces}
+        words = set(lm.words) - SPECIAL
+        return words <= names and any(BOUNDARY in word for word in words)
+
+    def _refuse_strange_lm(self, lm: NgramModel) -> None:
+        if self.guide == WORDS:
+            known = any(self._can_write(word) for word in lm.words if word not in SPECIAL)
+        else:
+            known = any(self._lm_word(token) in lm for token in range(len(self.tokens)) if token != self._blank)
+        if not known:
+            shown = ", ".join(f"“{word}”" for word in lm.words if word not in SPECIAL)[:60]
+            units = ", ".join(f"“{unit}”" for unit in sorted(self._units))[:60]
+            raise DataError(
+                f"the model can write no word of the language model ({shown} …)",
+                expected=f"words made of {units} …",
+                hint="build it from text in the same case and script as the training transcripts",
+            )
+
+    # --------------------------------------------------------------------------------------------- making
+
+    def _make_rules(self, bonuses: dict[str, float], grammar: Automaton | None) -> Rules:
+        phrase_words = list(dict.fromkeys(word for phrase in bonuses for word in phrase.split() or [""]))
+        if phrase_words:
+            self._writable(phrase_words, "the list of hotwords")
+        if grammar is not None:
+            self._writable(sorted(grammar.grammar.words()), "the grammar")
+        lm = self.lm
+        letters, ends = lexicon.code_points([surface.removeprefix(" ") for surface in self.tokens])
+        trie, look_ahead = self._trie(phrase_words)
+        return Rules(
+            guide=self.guide if grammar is None else GRAMMAR,
+            tokens=self._token_records(ends, frozenset(phrase_words)),
+            letters=letters,
+            trie=trie,
+            look_ahead=look_ahead,
+            closed=self._lexicon is not None,
+            lm=NOTHING if lm is None else lm.ngram,
+            lm_start=0 if lm is None else int(lm.start),
+            lm_end=-1 if lm is None else int(lm.end),
+            lm_unknown=0 if lm is None else int(lm.unknown),
+            alpha=self._alpha,
+            beta=self._beta,
+            unknown=self._unknown,
+            has_phrases=bool(bonuses),
+            phrases=hotwords.build({" ".join(phrase.split()): bonus for phrase, bonus in bonuses.items()}),
+            grammar=table(0) if grammar is None else _own_table(grammar.arcs),
+            accepting=np.zeros(1, np.bool_) if grammar is None else _own(grammar.accepting),
+        )
+
+    def _token_records(self, ends: NDArray[np.int64], added: frozenset[str]) -> search.Records:
+        """What the tokens are to the search.
+
+        Args:
+            ends: (vocab,) where the letters of each end.
+            added: the words of the hotwords.
+        """
+        records = np.zeros(len(self.tokens), search.TOKEN)
+        records["first"][1:], records["last"] = ends[:-1], ends
+        records["begins_word"] = [surface.startswith(" ") for surface in self.tokens]
+        records["factor"], records["word"] = 1.0, -1
+        if self.guide == TOKENS:
+            allowed = None if self._lexicon is None else added.union(self._lexicon)
+            for token, record in enumerate(records):
+                name = self._lm_word(token)
+                if token != self._blank and (allowed is None or name in allowed):
+                    record["word"] = 0 if self.lm is None else self.lm.id(name)
+                    known = self.lm is None or name in self.lm or name in added
+                    record["factor"] = np.exp(self._beta + (0.0 if known else self._unknown))
+        return records
+
+    def _lm_word(self, token: int) -> str:
+        """What a language model of tokens calls a token."""
+        surface = self.tokens[token]
+        return surface.strip() if self.whole_words else surface.replace(" ", BOUNDARY)
+
+    def _trie(self, added: list[str]) -> tuple[lexicon.Trie, NDArray[np.float64]]:
+        """The words of a search with a lexicon or a language model of words, and the factor held at each node."""
+        if self.guide != WORDS:
+            words, numbers, weights = _NO_WORDS
+        else:
+            words, numbers, weights = self._words
+            new = [word for word in added if word not in self._word_set]
+            if new:
+                unknown = 0 if self.lm is None else self.lm.unknown
+                words = words + new
+                numbers = np.concatenate((numbers, np.full(len(new), unknown, np.int32)))
+                weights = np.concatenate((weights, np.full(len(new), self._unknown_log_prob)))
+        trie = lexicon.build(words, numbers, weights)
+        best = np.maximum(trie.best, SMALLEST)  # a trie without words has -inf, which alpha = 0 can't weigh
+        exponents = np.append(self._alpha * best, self._alpha * self._unknown_log_prob + self._unknown)
+        look_ahead = np.exp(np.maximum(exponents + self._beta, SMALLEST))
+        look_ahead[0] = 1.0
+        return trie, look_ahead
+
+    @cached_property
+    def _words(self) -> tuple[list[str], NDArray[np.int32], NDArray[np.float64]]:
+        """The words of the lexicon, or else of the language model: their numbers and log-probabilities there."""
+        lm = self.lm
+        if lm is None:
+            words = self._lexicon or []
+            return words, np.zeros(len(words), np.int32), np.zeros(len(words))
+        words = self._lexicon or [word for word in lm.words if word not in SPECIAL and word]
+        numbers = np.array([lm.id(word) for word in words], np.int32)
+        return words, numbers, lm.ngram.log_prob[1 + numbers].astype(np.float64)
+
+    @cached_property
+    def _word_set(self) -> frozenset[str]:
+        return frozenset(self._words[0])
+
+    @property
+    def _unknown_log_prob(self) -> float:
+        return 0.0 if self.lm is None else float(self.lm.ngram.log_prob[1 + self.lm.unknown])
+
+
+_NO_WORDS: tuple[list[str], NDArray[np.int32], NDArray[np.float64]] = ([], np.zeros(0, np.int32), np.zeros(0))
+
+
+def _own(array: NDArray[Any]) -> NDArray[Any]:
+    """An array that can be written: numba compiles anew for those that can't."""
+    return np.require(array, requirements=["C", "W"])
+
+
+def _own_table(entries: Table) -> Table:
+    return Table(_own(entries.keys), _own(entries.values))
+
+
+def _own_ngram(ngram: Ngram) -> Ngram:
+    return Ngram(
+        _own_table(ngram.arcs),
+        _own(ngram.log_prob),
+        _own(ngram.next_state),
+        _own(ngram.backoff),
+        _own(ngram.fallback),
+    )
