@@ -12,17 +12,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
+    from asr.decoder_settings import Choice
     from asr.recognizer import Recognizer
 
 __all__ = ["load"]
 
 
-def load(path: str | Path | None = None, device: str = "auto") -> Recognizer:
+def load(path: str | Path | None = None, device: str = "auto", **choice: Unpack[Choice]) -> Recognizer:
     """Load a trained model, ready to transcribe.
 
     Args:
         path: a model folder, or the folder of a run that made one; without it, the newest model below ./runs.
         device: auto, cpu, cuda or cuda:N; auto is the first GPU where there is one.
+        choice: how to decode: decoder, lm, lexicon, alpha, beta, beam_width; what is left out is as the model has
+            it.
 
     Raises:
         ModelError: there is no model, or it can't be used.
@@ -30,7 +35,7 @@ def load(path: str | Path | None = None, device: str = "auto") -> Recognizer:
     """
     from asr import recognizer
 
-    return recognizer.load(path, device)
+    return recognizer.load(path, device, **choice)
 
 
 def __getattr__(name: str) -> Any:

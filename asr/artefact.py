@@ -5,12 +5,16 @@ metadata.json         format version, versions of asr and torch, and what the tr
 model.safetensors     weights, and statistics of the features
 tokenizer.json …      the tokenizer's files
 README.md             the model card
+decoder.json          settings of the beam search, where they were tuned: see `DecoderSettings`
+lm.ngram, lexicon.txt its language model and its words, where it has them
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
@@ -25,6 +30,7 @@ from torch import Tensor, nn
 
 from asr import build
 from asr.config import Recipe
+from asr.decoder_settings import DecoderSettings, faults
 from asr.errors import ModelError
 from asr.features import FeatureExtractor
 from asr.files import atomic_path, write_json, write_text
@@ -38,6 +44,7 @@ FORMAT_VERSION = 1
 
 ASR_VERSION = version("asr")
 CONFIG, METADATA, WEIGHTS, CARD = "config.yaml", "metadata.json", "model.safetensors", "README.md"
+DECODER, LANGUAGE_MODEL, LEXICON = "decoder.json", "lm.ngram", "lexicon.txt"
 MOST_TENSORS_SHOWN = 5
 
 
@@ -51,6 +58,7 @@ class Model:
         features: waveforms to features.
         acoustic: features to log-probabilities of tokens.
         metadata: what metadata.json holds.
+        decoder: how its output is searched; greedily, where there are no settings.
     """
 
     config: Recipe
@@ -58,6 +66,7 @@ class Model:
     features: FeatureExtractor
     acoustic: AcousticModel
     metadata: Mapping[str, Any]
+    decoder: DecoderSettings | None = None
 
 
 def save(
@@ -95,6 +104,36 @@ def save(
         (temporary / WEIGHTS).write_bytes(to_safetensors(tensors))
 
 
+def save_decoder(folder: str | Path, settings: DecoderSettings) -> None:
+    """Write settings of the beam search into a model folder, in place of those that are there.
+
+    At no moment does the folder hold settings beside files that they were not made for.
+
+    Args:
+        folder: of the model.
+        settings: the files that they name become part of the model.
+    """
+    folder = Path(folder)
+    files = {}
+    with ExitStack() as written:
+        for key, name, source, copy in (
+            ("lm", LANGUAGE_MODEL, settings.lm, _copy_language_model),
+            ("lexicon", LEXICON, settings.lexicon, shutil.copyfile),
+        ):
+            if source is not None:
+                files[key] = Path(name)
+                if source.resolve() != (folder / name).resolve():
+                    copy(source, written.enter_context(atomic_path(folder / name)))
+        (folder / DECODER).unlink(missing_ok=True)
+    write_json(folder / DECODER, settings.model_copy(update=files).model_dump(mode="json"))
+
+
+def _copy_language_model(source: Path, destination: Path) -> None:
+    from asr.text import ngram
+
+    ngram.save(ngram.load(source), destination)
+
+
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Model:
     """Read a model folder.
 
@@ -117,7 +156,14 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Model:
     features = build.features(config.features)
     acoustic = build.acoustic(config.model, features.dim, len(tokenizer.surfaces))
     _load_tensors(folder / WEIGHTS, features, acoustic)
-    return Model(config, tokenizer, features.to(device).eval(), acoustic.to(device).eval(), metadata)
+    return Model(
+        config,
+        tokenizer,
+        features.to(device).eval(),
+        acoustic.to(device).eval(),
+        metadata,
+        _read_decoder(folder / DECODER),
+    )
 
 
 def locate(path: str | Path) -> Path:
@@ -193,6 +239,22 @@ def _read_metadata(path: Path) -> dict[str, Any]:
             hint="pip install --upgrade asr",
         )
     return dict(metadata)
+
+
+def _read_decoder(path: Path) -> DecoderSettings | None:
+    """The settings that a file holds, if there is one, naming files by where they are."""
+    if not path.is_file():
+        return None
+    try:
+        settings = DecoderSettings.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ModelError(f"not a decoder's settings: {faults(error)}", where=path) from None
+    named = {"lm": settings.lm, "lexicon": settings.lexicon}
+    files = {key: path.parent / name for key, name in named.items() if name is not None}
+    missing = [str(file) for file in files.values() if not file.is_file()]
+    if missing:
+        raise ModelError(f"{path.name} names files that are not there: {', '.join(missing)}", where=path.parent)
+    return settings.model_copy(update=files)
 
 
 def _state(features: nn.Module, acoustic: nn.Module) -> dict[str, Tensor]:

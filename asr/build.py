@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -11,6 +12,8 @@ from torch import nn
 from asr import audio, config
 from asr.augment import SpecAugment, WaveformAugmenter
 from asr.data.batching import Concatenation
+from asr.decoder_settings import DecoderSettings
+from asr.decoding.greedy import GreedyDecoder
 from asr.errors import ConfigError, DataError
 from asr.features import (
     Deltas,
@@ -28,6 +31,10 @@ from asr.model.frontend import Frontend
 from asr.text import tokenizer
 from asr.text.normalize import Normalizer
 from asr.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from asr.decoding.beam import Decoder
+    from asr.text.ngram import NgramModel
 
 
 def normalizer(section: config.Text) -> Normalizer:
@@ -126,6 +133,51 @@ def acoustic(section: config.Model, input_dim: int, vocab_size: int) -> Acoustic
         rnn.residual,
     )
     return AcousticModel(frontend, encoder, CtcHead(encoder.dim, vocab_size))
+
+
+def decoder(
+    surfaces: Sequence[str], normalizer: Normalizer, settings: DecoderSettings | None
+) -> GreedyDecoder | Decoder:
+    """A decoder for tokens with these surfaces: a beam search as the settings say, or greedy without any."""
+    if settings is None:
+        return GreedyDecoder(surfaces)
+    return beam_search(surfaces, settings, language_model(settings), lexicon(settings, normalizer))
+
+
+def beam_search(
+    surfaces: Sequence[str], settings: DecoderSettings, lm: NgramModel | None, lexicon: Sequence[str] | None
+) -> Decoder:
+    """A beam search with the weights of the settings."""
+    from asr.decoding.beam import Decoder  # which takes a second that greedy decoding need not wait
+
+    return Decoder(surfaces, lm, lexicon, alpha=settings.alpha, beta=settings.beta, unknown=settings.unknown)
+
+
+def language_model(settings: DecoderSettings) -> NgramModel | None:
+    """The language model that the settings name."""
+    if settings.lm is None:
+        return None
+    from asr.text import ngram
+
+    return ngram.load(settings.lm)
+
+
+def lexicon(settings: DecoderSettings, normalizer: Normalizer) -> list[str] | None:
+    """The words that the settings allow, written as the model writes.
+
+    Raises:
+        DataError: the file can't be read, or holds no words.
+    """
+    path = settings.lexicon
+    if path is None:
+        return None
+    try:
+        words = sorted(set(normalizer(path.read_text(encoding="utf-8-sig")).split()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"can't be read: {error}", where=path, expected="UTF-8 text, a word to a line") from None
+    if not words:
+        raise DataError("holds no words", where=path, expected="a word to a line")
+    return words
 
 
 def device(name: str) -> torch.device:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -39,18 +40,24 @@ class Format:
 
 
 def text(transcript: Transcript) -> str:
-    """What was said, on one line."""
-    return f"{transcript.text}\n"
+    """What was said, on one line; where several ways to hear it were asked for, these below, with their scores."""
+    return f"{transcript.text}\n" + "".join(
+        f"{alternative.score:10.2f}  {alternative.text}\n" for alternative in transcript.alternatives
+    )
 
 
 def named_text(transcript: Transcript) -> str:
-    """The recording and what was said in it, on one line."""
-    return f"{transcript.path}: {transcript.text}\n"
+    """As `text`, behind the recording's path."""
+    return f"{transcript.path}: {text(transcript)}"
 
 
 def json_object(transcript: Transcript) -> str:
-    """All that is known, as a JSON object; times in seconds, confidences from 0 to 1."""
-    value = {
+    """All that is known, as a JSON object.
+
+    Times are in seconds, confidences from 0 to 1, scores natural logarithms. What is infinite, because no sentence
+    of the grammar is possible, is null.
+    """
+    value: dict[str, Any] = {
         "path": transcript.path,
         "duration": round(transcript.duration, 3),
         "text": transcript.text,
@@ -58,6 +65,15 @@ def json_object(transcript: Transcript) -> str:
         "words": [_timed(word) for word in transcript.words],
         "segments": [_timed(segment) for segment in transcript.segments],
     }
+    if transcript.alternatives:
+        value["alternatives"] = [
+            {"text": alternative.text, "score": _finite(alternative.score)}
+            for alternative in transcript.alternatives
+        ]
+    if transcript.rejection is not None:
+        value["slots"] = [slot._asdict() for slot in transcript.slots]
+        value["rejection"] = _finite(transcript.rejection)
+        value["rejected"] = transcript.rejected
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
@@ -114,6 +130,10 @@ def _timed(part: Any) -> dict[str, str | float]:
         "end": round(part.end, 3),
         "confidence": round(part.confidence, 4),
     }
+
+
+def _finite(number: float) -> float | None:
+    return round(number, 4) if math.isfinite(number) else None
 
 
 def _clock(seconds: float, mark: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain, groupby, islice
+from dataclasses import dataclass, replace
+from functools import partial, reduce
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeAlias, overload
+from typing import Any, BinaryIO, Protocol, TypeAlias, TypeVar, Unpack, overload
 
 import numpy as np
 import torch
@@ -16,12 +17,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from asr import artefact, audio, build
 from asr.artefact import Model
-from asr.decoding.greedy import GreedyDecoder
-from asr.decoding.types import Hypothesis
+from asr.decoder_settings import Choice, choose
+from asr.decoding.types import Hypothesis, Options
 from asr.errors import AsrError, AudioError
 from asr.longform import Window, Windowing, stretches
 from asr.sound_files import FloatArray
-from asr.transcript import TimedWord, Transcript, mean_confidence
+from asr.transcript import Alternative, TimedWord, Transcript, join_alternatives, mean_confidence
 
 Source: TypeAlias = str | Path | BinaryIO | NDArray[np.floating[Any]]
 """A sound file, an open one, or a waveform at the model's sample rate."""
@@ -32,19 +33,22 @@ BATCH_SIZE = 8
 BLOCK_SECONDS = 30.0
 _NO_WINDOW = Window(np.zeros(0, np.float32), 0, 0, slice(0))
 
+T = TypeVar("T")
 
-class Decoder(Protocol):
+
+class BatchDecoder(Protocol):
     """From log-probabilities to text."""
 
-    def decode(self, log_probs: Tensor, lengths: Tensor) -> list[Hypothesis]:
+    def decode(self, log_probs: Tensor, lengths: Tensor, **options: Unpack[Options]) -> list[Hypothesis]:
         """Decode a batch: log_probs (batch, time, vocab), lengths (batch,)."""
         ...
 
 
-def load(path: str | Path | None = None, device: str = "auto") -> Recognizer:
+def load(path: str | Path | None = None, device: str = "auto", **choice: Unpack[Choice]) -> Recognizer:
     """Load a trained model; see `asr.load`."""
-    folder = artefact.newest(Path("runs")) if path is None else artefact.locate(path)
-    return Recognizer(artefact.load(folder), build.device(device))
+    where = build.device(device)
+    model = artefact.load(artefact.newest(Path("runs")) if path is None else artefact.locate(path))
+    return Recognizer(replace(model, decoder=choose(model.decoder, choice)), where)
 
 
 class Recognizer:
@@ -56,7 +60,9 @@ class Recognizer:
     Args:
         model: a trained model, which is put into evaluation mode and moved to the device.
         device: where to compute.
-        decoder: log-probabilities to text; greedy by default.
+        decoder: log-probabilities to text; by default, as the model's settings say, and greedy without any.
+        reject_above: with a grammar, a recording whose rejection is above this has no text; by default, all have.
+        options: of the decoder, where a call does not say otherwise. Hotwords are normalised as transcripts are.
 
     Attributes:
         model: what it was made from.
@@ -64,7 +70,14 @@ class Recognizer:
         normalizer: how the transcripts were written that the model has learnt from.
     """
 
-    def __init__(self, model: Model, device: str | torch.device = "cpu", decoder: Decoder | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        device: str | torch.device = "cpu",
+        decoder: BatchDecoder | None = None,
+        reject_above: float | None = None,
+        **options: Unpack[Options],
+    ) -> None:
         self.model = model
         self.device = torch.device(device)
         self.sample_rate = model.config.features.sample_rate
@@ -72,47 +85,56 @@ class Recognizer:
         surfaces = model.tokenizer.surfaces
         self._features = model.features.to(self.device).eval()
         self._acoustic = model.acoustic.to(self.device).eval()
-        self._decoder = decoder or GreedyDecoder(surfaces)
+        self._decoder = decoder or build.decoder(surfaces, self.normalizer, model.decoder)
+        width: Options = {} if decoder or model.decoder is None else {"beam_width": model.decoder.beam_width}
+        self._options: Options = {**width, **options}
+        self._reject_above = reject_above
         # A model of characters may put its space anywhere into a pause.
         self._says_nothing = torch.tensor([not surface.strip() for surface in surfaces])
         frame = round(model.features.frame_shift * self.sample_rate) * model.acoustic.subsampling
         self._windowing = Windowing.in_seconds(frame, self.sample_rate)
 
     @overload
-    def transcribe(self, source: Source) -> Transcript: ...
+    def transcribe(self, source: Source, **options: Unpack[Options]) -> Transcript: ...
     @overload
-    def transcribe(self, source: Sources) -> list[Transcript]: ...
-    def transcribe(self, source: Source | Sources) -> Transcript | list[Transcript]:
+    def transcribe(self, source: Sources, **options: Unpack[Options]) -> list[Transcript]: ...
+    def transcribe(self, source: Source | Sources, **options: Unpack[Options]) -> Transcript | list[Transcript]:
         """Transcribe a recording, or each of a list.
 
         Args:
             source: a path, an open binary file, or a float waveform (samples,) at `sample_rate`; or a list.
+            options: of the decoder.
 
         Returns:
             A transcript, empty when nothing was said; or a list of them in the same order.
 
         Raises:
             AudioError: a recording can't be read.
+            ConfigError: the decoder can't do what the options ask for.
         """
         if isinstance(source, list | tuple):
-            return list(self.stream(source))
-        (transcript,) = self.stream([source])
+            return list(self.stream(source, **options))
+        (transcript,) = self.stream([source], **options)
         return transcript
 
-    def stream(self, sources: Iterable[Source], batch_size: int = BATCH_SIZE) -> Iterator[Transcript]:
+    def stream(
+        self, sources: Iterable[Source], batch_size: int = BATCH_SIZE, **options: Unpack[Options]
+    ) -> Iterator[Transcript]:
         """Transcribe recordings one after another, as they are asked for.
 
         Args:
             sources: as for `transcribe`.
             batch_size: how many windows of at most 30 s, of whatever recordings, go through the network at once.
+            options: of the decoder.
 
         Yields:
             A transcript for each source, in order.
 
         Raises:
             AudioError: a recording can't be read.
+            ConfigError: the decoder can't do what the options ask for.
         """
-        for result in self.attempt(sources, batch_size):
+        for result in self.attempt(sources, batch_size, **options):
             if isinstance(result, AsrError):
                 raise result
             yield result
@@ -122,6 +144,7 @@ class Recognizer:
         sources: Iterable[Source],
         batch_size: int = BATCH_SIZE,
         on_progress: Callable[[float], None] = lambda seconds: None,
+        **options: Unpack[Options],
     ) -> Iterator[Transcript | AsrError]:
         """As `stream`, but a recording that can't be read is an answer too, and the others still get theirs.
 
@@ -129,17 +152,38 @@ class Recognizer:
             sources: as for `transcribe`.
             batch_size: as for `stream`.
             on_progress: is told how many seconds of audio have gone through the network.
+            options: of the decoder.
 
         Yields:
             A transcript, or what is wrong with the recording, for each source, in order.
+
+        Raises:
+            ConfigError: the decoder can't do what the options ask for.
         """
-        pieces = self._pieces(sources, batch_size, on_progress)
-        for _, group in groupby(pieces, key=lambda piece: piece.item.number):
-            try:
-                result: Transcript | AsrError = self._transcript(group)
-            except AsrError as error:
-                result = error
-            yield result
+        asked = self._normalized({**self._options, **options})
+        parts = self._stretches(self._pieces(self._items(sources), batch_size, on_progress))
+        for recording in _recordings(self._heard(parts, batch_size, asked)):
+            yield self._result(list(recording), asked.get("nbest", 1))
+
+    def outputs(self, sources: Iterable[Source], batch_size: int = BATCH_SIZE) -> Iterator[list[Tensor]]:
+        """What the network makes of recordings, before anything is decoded.
+
+        Args:
+            sources: as for `transcribe`.
+            batch_size: as for `stream`.
+
+        Yields:
+            For each source, log-probabilities (frames, vocab) on the CPU, cut into the stretches that are decoded.
+
+        Raises:
+            AudioError: a recording can't be read.
+        """
+        pieces = self._pieces(self._items(sources), batch_size, lambda seconds: None)
+        for recording in _recordings(self._stretches(pieces)):
+            parts = list(recording)
+            if parts[-1].place.error is not None:
+                raise parts[-1].place.error
+            yield [part.log_probs for part in parts]
 
     @torch.inference_mode()
     def log_probs(self, waveforms: Sequence[NDArray[np.floating[Any]]]) -> tuple[Tensor, Tensor]:
@@ -174,26 +218,59 @@ class Recognizer:
         )
         return extracted
 
+    def _normalized(self, options: Options) -> Options:
+        hotwords = options.get("hotwords")
+        if not hotwords:
+            return options
+        return {**options, "hotwords": {self.normalizer(phrase): bonus for phrase, bonus in hotwords.items()}}
+
+    def _items(self, sources: Iterable[Source]) -> Iterator[_Item]:
+        """The windows of all the sources, in order."""
+        for source in sources:
+            try:
+                for window, last in _with_last(self._windowing.windows(self._blocks(source))):
+                    yield _Item(_Place(source, window.end / self.sample_rate, last), window)
+            except AsrError as error:
+                yield _Item(_Place(source, 0.0, True, error), _NO_WINDOW)
+
     def _pieces(
-        self, sources: Iterable[Source], batch_size: int, on_progress: Callable[[float], None]
+        self, items: Iterator[_Item], batch_size: int, on_progress: Callable[[float], None]
     ) -> Iterator[_Piece]:
-        """What the network makes of the windows of all the sources, in batches and in order."""
-        items = self._items(sources)
+        """What the network makes of each window, in batches."""
         heard = 0
         while batch := list(islice(items, batch_size)):
             log_probs, lengths = self.log_probs([item.window.waveform for item in batch])
             heard += sum(item.window.fresh for item in batch)
             on_progress(heard / self.sample_rate)
             for item, output, length in zip(batch, log_probs.cpu(), lengths.tolist(), strict=True):
-                yield _Piece(item, output[:length][item.window.kept])
+                yield _Piece(item.place, output[:length][item.window.kept])
 
-    def _items(self, sources: Iterable[Source]) -> Iterator[_Item]:
-        for number, source in enumerate(sources):
-            try:
-                for window in self._windowing.windows(self._blocks(source)):
-                    yield _Item(number, source, window)
-            except AsrError as error:
-                yield _Item(number, source, _NO_WINDOW, error)
+    def _stretches(self, pieces: Iterator[_Piece]) -> Iterator[_Stretch]:
+        """The same, joined to whole recordings and cut where nobody speaks."""
+        for recording in _recordings(pieces):
+            yield from self._cut(recording)
+
+    def _cut(self, recording: Iterator[_Piece]) -> Iterator[_Stretch]:
+        place: _Place
+
+        def log_probs() -> Iterator[Tensor]:
+            nonlocal place
+            for piece in recording:
+                place = piece.place
+                yield piece.log_probs
+
+        cut = stretches(log_probs(), self._is_silent, self._windowing.window)
+        for (start, output), last in _with_last(cut):
+            yield _Stretch(replace(place, last=last), start, output)
+
+    def _heard(self, parts: Iterator[_Stretch], batch_size: int, options: Options) -> Iterator[_Heard]:
+        """What the decoder makes of each stretch, in batches."""
+        while batch := list(islice(parts, batch_size)):
+            log_probs = pad_sequence([part.log_probs for part in batch], batch_first=True)
+            lengths = torch.tensor([len(part.log_probs) for part in batch])
+            hypotheses = self._decoder.decode(log_probs, lengths, **options)
+            for part, hypothesis in zip(batch, hypotheses, strict=True):
+                yield _Heard(part.place, part.start, hypothesis)
 
     def _blocks(self, source: Source) -> Iterator[FloatArray]:
         if not isinstance(source, np.ndarray):
@@ -206,59 +283,123 @@ class Recognizer:
         else:
             yield source.astype(np.float32)
 
-    def _transcript(self, pieces: Iterator[_Piece]) -> Transcript:
-        """Join and decode the pieces of one recording, of which there is at least one."""
-        first = next(pieces)
-        seconds_per_frame = self._windowing.frame / self.sample_rate
-        duration = 0.0
-
-        def joined() -> Iterator[Tensor]:
-            nonlocal duration
-            for piece in chain([first], pieces):
-                if piece.item.error is not None:
-                    raise piece.item.error
-                duration = piece.item.window.end / self.sample_rate
-                yield piece.log_probs
-
-        texts: list[str] = []
-        words: list[TimedWord] = []
-        confidence = 1.0
-        for start, log_probs in stretches(joined(), self._is_silent, self._windowing.window):
-            (hypothesis,) = self._decoder.decode(log_probs[None], torch.tensor([len(log_probs)]))
-            texts.append(hypothesis.text)
-            confidence = min(confidence, hypothesis.confidence)
-            for word in hypothesis.words:
-                begin = (start + word.start) * seconds_per_frame
-                end = min((start + word.end) * seconds_per_frame, duration)
-                words.append(TimedWord(word.text, begin, end, word.confidence))
-        return Transcript(
-            path=_name(first.item.source),
-            duration=duration,
-            text=" ".join(filter(None, texts)),
+    def _result(self, parts: Sequence[_Heard], nbest: int) -> Transcript | AsrError:
+        """Put what was heard in the stretches of one recording together."""
+        place = parts[-1].place
+        if place.error is not None:
+            return place.error
+        hypotheses = [part.hypothesis for part in parts]
+        words = [word for part in parts for word in self._timed(part)]
+        rejections = [hypothesis.rejection for hypothesis in hypotheses if hypothesis.rejection is not None]
+        transcript = Transcript(
+            path=_name(place.source),
+            duration=place.seconds,
+            text=" ".join(hypothesis.text for hypothesis in hypotheses if hypothesis.text),
             words=tuple(words),
-            confidence=mean_confidence(words) if words else confidence,
+            confidence=mean_confidence(words) if words else min(each.confidence for each in hypotheses),
+            alternatives=_alternatives(hypotheses, nbest) if nbest > 1 else (),
+            slots=tuple(slot for hypothesis in hypotheses for slot in hypothesis.slots),
+            rejection=max(rejections, default=None),
         )
+        if self._reject_above is None or transcript.rejection is None or transcript.rejection <= self._reject_above:
+            return transcript
+        return transcript.without_text()
+
+    def _timed(self, part: _Heard) -> Iterator[TimedWord]:
+        """The words of a stretch, in seconds of the recording."""
+        frame = self._windowing.frame / self.sample_rate
+        for word in part.hypothesis.words:
+            end = min((part.start + word.end) * frame, part.place.seconds)
+            yield TimedWord(word.text, (part.start + word.start) * frame, end, word.confidence)
 
     def _is_silent(self, log_probs: Tensor) -> Tensor:
         return self._says_nothing[log_probs.argmax(-1)]
 
 
 @dataclass(frozen=True)
-class _Item:
-    """A window of a source on its way into the network, or the error that ends the source."""
+class _Place:
+    """Where a part of a recording belongs.
 
-    number: int
+    Attributes:
+        source: the recording.
+        seconds: from the recording's start to the part's end, or to a later place.
+        last: whether the recording ends here.
+        error: why it does, if it could not be read.
+    """
+
     source: Source
-    window: Window
+    seconds: float
+    last: bool
     error: AsrError | None = None
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A window on its way into the network."""
+
+    place: _Place
+    window: Window
 
 
 @dataclass(frozen=True)
 class _Piece:
     """The network's output for the part of a window that counts: log_probs (frames, vocab)."""
 
-    item: _Item
+    place: _Place
     log_probs: Tensor
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """What is decoded at once: its first frame's place in the recording, and log_probs (frames, vocab)."""
+
+    place: _Place
+    start: int
+    log_probs: Tensor
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """A stretch, decoded."""
+
+    place: _Place
+    start: int
+    hypothesis: Hypothesis
+
+
+Part = TypeVar("Part", _Piece, _Stretch, _Heard)
+
+
+def _recordings(parts: Iterator[Part]) -> Iterator[Iterator[Part]]:
+    """Divide parts by recordings. Nothing behind a recording's last part is asked for before the next recording."""
+    for first in parts:
+        yield _to_the_last(first, parts)
+
+
+def _to_the_last(part: Part, others: Iterator[Part]) -> Iterator[Part]:
+    yield part
+    while not part.place.last:
+        part = next(others)
+        yield part
+
+
+def _with_last(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
+    """Each of at least one item, and whether it is the last."""
+    iterator = iter(items)
+    current = next(iterator)
+    for following in iterator:
+        yield current, False
+        current = following
+    yield current, True
+
+
+def _alternatives(hypotheses: Sequence[Hypothesis], count: int) -> tuple[Alternative, ...]:
+    """The best ways to hear a recording, given the best ones of each of its stretches."""
+    heard = [
+        [Alternative(each.text, each.score) for each in (hypothesis, *hypothesis.alternatives)]
+        for hypothesis in hypotheses
+    ]
+    return tuple(reduce(partial(join_alternatives, count=count), heard, (Alternative("", 0.0),)))
 
 
 def _name(source: Source) -> str:

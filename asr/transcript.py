@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from asr.decoding.types import Slot
 
 PAUSE_SECONDS = 0.8
 """A pause this long ends a segment."""
@@ -50,6 +52,14 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """A way to hear a recording, and its score: a natural logarithm, the higher the likelier."""
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True)
 class Transcript:
     """What was said in a recording.
 
@@ -60,6 +70,11 @@ class Transcript:
         words: each with times and confidence.
         confidence: the geometric mean of the words' confidences; where there are none, the model's confidence
             that nothing was said.
+        alternatives: the best ways to hear it, `text` the first of them; empty unless several were asked for.
+        slots: of the grammar's sentences, in order.
+        rejection: how much less likely the audio is as a sentence of the grammar than as anything else, at least
+            0; None without a grammar.
+        rejected: whether that was too much; then there is no text.
     """
 
     path: str
@@ -67,11 +82,34 @@ class Transcript:
     text: str
     words: tuple[TimedWord, ...]
     confidence: float
+    alternatives: tuple[Alternative, ...] = ()
+    slots: tuple[Slot, ...] = ()
+    rejection: float | None = None
+    rejected: bool = False
 
     @property
     def segments(self) -> tuple[Segment, ...]:
         """The words, cut at pauses."""
         return cut_at_pauses(self.words)
+
+    def without_text(self) -> Transcript:
+        """The transcript of speech that is no sentence of the grammar."""
+        return replace(self, text="", words=(), slots=(), rejected=True)
+
+
+def join_alternatives(
+    first: Sequence[Alternative], second: Sequence[Alternative], count: int
+) -> tuple[Alternative, ...]:
+    """The best ways to hear two parts of a recording, one after the other: no text twice, the best first."""
+    joined = [
+        Alternative(" ".join(filter(None, (before.text, after.text))), before.score + after.score)
+        for before in first
+        for after in second
+    ]
+    best: dict[str, Alternative] = {}
+    for alternative in sorted(joined, key=lambda alternative: -alternative.score):
+        best.setdefault(alternative.text, alternative)
+    return tuple(best.values())[:count]
 
 
 def mean_confidence(words: Sequence[TimedWord]) -> float:

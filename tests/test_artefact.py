@@ -15,10 +15,12 @@ import asr
 from asr import artefact, build
 from asr.artefact import Model
 from asr.config import Recipe
+from asr.decoder_settings import DecoderSettings, Tuning
 from asr.doctor import SPOKEN, synthesise
-from asr.errors import ModelError
+from asr.errors import DataError, ModelError
 from asr.features import GlobalNorm
 from asr.recognizer import Recognizer
+from asr.text import ngram
 
 MODELS = Path(__file__).parent / "models"
 
@@ -121,6 +123,94 @@ def test_a_failed_save_leaves_the_model_that_was_there(folder: Path) -> None:
         save(make_model(), folder, wer=float("nan"))
     assert (folder / "metadata.json").read_text() == before
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+# ------------------------------------------------------------------------------------ the decoder's settings
+
+ARPA = """\\data\\
+ngram 1=4
+
+\\1-grams:
+-0.5\t<unk>
+-0.4\t</s>
+-0.3\tgrüße
+-0.9\taus
+
+\\end\\
+"""
+TUNING = Tuning(manifest="0123456789abcdef", utterances=3, words=9, wer_greedy=0.3, wer_untuned=0.2, wer=0.1)
+
+
+@pytest.fixture
+def tuned(folder: Path, tmp_path: Path) -> Path:
+    """A model with settings of its own, whose language model and lexicon came from elsewhere."""
+    (tmp_path / "text.arpa").write_text(ARPA, encoding="utf-8")
+    (tmp_path / "words").write_text("grüße\naus\n", encoding="utf-8")
+    settings = DecoderSettings(
+        alpha=0.75, beam_width=16, lm=tmp_path / "text.arpa", lexicon=tmp_path / "words", tuning=TUNING
+    )
+    artefact.save_decoder(folder, settings)
+    return folder
+
+
+def test_a_model_without_settings_has_none(folder: Path) -> None:
+    assert artefact.load(folder).decoder is None
+
+
+def test_settings_travel_with_the_folder(tuned: Path, tmp_path: Path) -> None:
+    expected = ngram.load(tmp_path / "text.arpa").log_prob(["grüße", "aus"])
+    (tmp_path / "text.arpa").unlink()
+    (tmp_path / "words").unlink()
+    elsewhere = tuned.rename(tmp_path / "elsewhere")
+    settings = artefact.load(elsewhere).decoder
+    assert settings == DecoderSettings(
+        alpha=0.75,
+        beam_width=16,
+        lm=elsewhere / "lm.ngram",
+        lexicon=elsewhere / "lexicon.txt",
+        tuning=TUNING,
+    )
+    assert ngram.load(elsewhere / "lm.ngram").log_prob(["grüße", "aus"]) == expected
+    assert (elsewhere / "lexicon.txt").read_text(encoding="utf-8") == "grüße\naus\n"
+
+
+def test_settings_are_replaced_and_files_of_the_model_kept(tuned: Path) -> None:
+    settings = artefact.load(tuned).decoder
+    assert settings is not None
+    before = (tuned / "lm.ngram").read_bytes()
+    artefact.save_decoder(tuned, settings.model_copy(update={"alpha": 2.0, "lexicon": None}))
+    again = artefact.load(tuned).decoder
+    assert again == settings.model_copy(update={"alpha": 2.0, "lexicon": None})
+    assert (tuned / "lm.ngram").read_bytes() == before
+
+
+def test_settings_that_can_not_be_written_leave_those_that_were_there(tuned: Path, tmp_path: Path) -> None:
+    before = {path.name: path.read_bytes() for path in tuned.iterdir()}
+    (tmp_path / "other words").write_text("köln\n", encoding="utf-8")
+    (tmp_path / "broken.arpa").write_text("broken")
+    with pytest.raises(DataError, match=r"broken\.arpa"):
+        artefact.save_decoder(tuned, DecoderSettings(lm=tmp_path / "broken.arpa", lexicon=tmp_path / "other words"))
+    assert {path.name: path.read_bytes() for path in tuned.iterdir()} == before
+
+
+def test_a_new_training_does_not_inherit_settings(tuned: Path) -> None:
+    save(make_model(), tuned)
+    assert artefact.load(tuned).decoder is None
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"alpha": -1}', '{"alpha": "much"}', '{"omega": 1}', '{"beta": NaN}']
+)
+def test_wrong_settings_are_refused(folder: Path, content: str) -> None:
+    (folder / "decoder.json").write_text(content)
+    with pytest.raises(ModelError, match=r"decoder\.json: not a decoder's settings"):
+        artefact.load(folder)
+
+
+def test_a_missing_language_model_is_named(tuned: Path) -> None:
+    (tuned / "lm.ngram").unlink()
+    with pytest.raises(ModelError, match=r"lm\.ngram"):
+        artefact.load(tuned)
 
 
 # ------------------------------------------------------------------------------------------------ refusal

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,18 @@ import numpy as np
 import pytest
 
 import asr
-from asr import audio, catalogue, doctor
-from asr.cli import main
+from asr import artefact, audio, catalogue, doctor, tuning
+from asr.cli import decoding, main
+from asr.cli.decoding import HOTWORD_BONUS, read_hotwords
 from asr.cli.inputs import find_recordings
 from asr.data.manifest import Utterance, write_manifest
+from asr.decoder_settings import DecoderSettings
+from asr.decoding import beam
 from asr.doctor import SAMPLE_RATE, Check, synthesise
-from asr.errors import ConfigError
+from asr.errors import ConfigError, DataError
+from asr.evaluation import wer
 from asr.recipe_file import read_recipe
+from asr.tuning import Trial, Tuned
 
 COMMANDS: tuple[list[str], ...] = (
     [],
@@ -35,6 +41,8 @@ COMMANDS: tuple[list[str], ...] = (
     ["recipes", "show"],
     ["recipes", "copy"],
     ["doctor"],
+    ["tune"],
+    ["tune", "decoder"],
 )
 
 
@@ -312,6 +320,140 @@ def test_without_a_model_the_way_to_one_is_told(run: Run, here: Path) -> None:
     assert run("transcribe", "a.wav", "--device", "abacus").code == 2
 
 
+# ----------------------------------------------------------------------------------------------- decoding
+
+ARPA = """\\data\\
+ngram 1=5
+
+\\1-grams:
+-0.7\t<unk>
+-0.7\t</s>
+-0.7\tlow
+-0.7\tmiddle
+-0.7\thigh
+
+\\end\\
+"""
+
+
+@pytest.fixture
+def words(here: Path) -> Path:
+    """`here` with a language model, a lexicon, a grammar and hotwords, each in a file."""
+    Path("three.arpa").write_text(ARPA)
+    Path("words.txt").write_text("High\nMiddle\n")
+    Path("commands.gram").write_text("<command> = (low{=quiet} | middle){level} high ;\n")
+    Path("hot.txt").write_text("# names\nLow\t1.5\nhigh low\n")
+    return here
+
+
+def test_the_n_best_stand_below_the_text(run: Run, here: Path) -> None:
+    result = run("transcribe", "a.wav", "--nbest", "3")
+    first, *others = result.out.splitlines()
+    assert first == "low high"
+    scores, texts = zip(*(line.split(maxsplit=1) for line in others), strict=True)
+    assert texts[0] == "low high"
+    assert len(set(texts)) == 3
+    assert sorted(map(float, scores), reverse=True) == list(map(float, scores))
+    assert "on cpu, beam search of width 32" in result.err
+    (found,) = json.loads(run("transcribe", "a.wav", "--nbest", "3", "--format", "json").out)
+    assert [alternative["text"] for alternative in found["alternatives"]] == list(texts)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([], "greedy decoding"),
+        (["--decoder", "greedy"], "greedy decoding"),
+        (["--decoder", "beam", "--beam-width", "7"], "beam search of width 7"),
+        (
+            ["--lm", "three.arpa", "--alpha", "0.25"],
+            "beam search of width 32, language model three.arpa (alpha 0.25, beta 1)",
+        ),
+        (["--hotwords", "hot.txt"], "beam search of width 32, 2 hotwords"),
+        (["--hotwords", "middle high"], "beam search of width 32, 1 hotword"),
+    ],
+)
+def test_how_it_decodes_is_told_and_clear_speech_is_heard_either_way(
+    run: Run, words: Path, options: list[str], told: str
+) -> None:
+    result = run("transcribe", "a.wav", *options)
+    assert result.err.splitlines()[0].endswith(f" on cpu, {told}")
+    assert result.out == "low high\n"
+
+
+def test_a_lexicon_closes_the_vocabulary(run: Run, words: Path) -> None:
+    result = run("transcribe", "a.wav", "--lexicon", "words.txt")
+    assert "low" not in result.out.split()
+    assert "high" in result.out.split()
+    assert "words of words.txt" in result.err
+
+
+def test_a_grammar_fills_slots_and_rejects_other_speech(run: Run, words: Path) -> None:
+    say(Path("other.wav"), "high high middle low")
+    arguments = ("transcribe", "a.wav", "other.wav", "--grammar", "commands.gram")
+    command, other = json.loads(run(*arguments, "--format", "json").out)
+    assert command["text"] == "low high"
+    assert command["slots"] == [{"name": "level", "value": "quiet"}]
+    assert other["text"] in ("low high", "middle high", "")
+    assert command["rejection"] < 0.1 < other["rejection"]
+    rejecting = (*arguments, "--reject-above", "0.1")
+    assert run(*rejecting).out == "a.wav: low high\nother.wav: \n"
+    command, other = json.loads(run(*rejecting, "--format", "json").out)
+    assert (command["rejected"], other["rejected"]) == (False, True)
+    assert (other["text"], other["slots"]) == ("", [])
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--decoder", "greedy", "--lm", "three.arpa"], ("--decoder greedy", "--lm")),
+        (["--decoder", "greedy", "--nbest", "2"], ("--decoder greedy", "--nbest")),
+        (["--decoder", "greedy", "--grammar", "commands.gram"], ("--decoder greedy", "--grammar")),
+        (["--decoder", "greedy", "--beam-width", "8"], ("--decoder greedy", "--beam-width")),
+        (["--grammar", "commands.gram", "--lm", "three.arpa"], ("--grammar", "--lm")),
+        (["--grammar", "commands.gram", "--lexicon", "words.txt"], ("--grammar", "--lexicon")),
+        (["--reject-above", "2"], ("--reject-above", "--grammar")),
+        (["--beta", "2"], ("--beta", "--lm")),
+        (["--hotwords", "gone.txt"], ("--hotwords gone.txt", "no such file")),
+    ],
+)
+def test_contradictions_are_refused_by_name(
+    run: Run, words: Path, options: list[str], named: tuple[str, ...]
+) -> None:
+    result = run("transcribe", "a.wav", *options)
+    assert (result.code, result.out) == (2, "")
+    assert all(name in result.err for name in named)
+
+
+def test_hotwords_in_an_argument() -> None:
+    assert read_hotwords("anna:5, new york ,7:30: -2") == {"anna": 5.0, "new york": HOTWORD_BONUS, "7:30": -2.0}
+    for wrong in ("anna:much", "anna:nan", "anna:inf"):
+        with pytest.raises(ConfigError, match="'anna'"):
+            read_hotwords(wrong)
+
+
+def test_hotwords_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "names"
+    path.write_text("# names\n\nanna\t5\nnew york\nC# minor: rondo\t1\n", encoding="utf-8")
+    assert read_hotwords(str(path)) == {"anna": 5.0, "new york": HOTWORD_BONUS, "C# minor: rondo": 1.0}
+    path.write_text("anna\nbert\tx\n")
+    with pytest.raises(DataError, match="names, line 2: the bonus of 'bert' is 'x'"):
+        read_hotwords(str(path))
+    path.write_text("# nobody\n")
+    with pytest.raises(DataError, match="no phrases"):
+        read_hotwords(str(path))
+
+
+def test_compiling_is_announced_only_if_it_takes_long(
+    run: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beam, "warm", lambda: None)
+    assert "compiling" not in run("transcribe", "a.wav", "--decoder", "beam").err
+    monkeypatch.setattr(decoding, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(beam, "warm", lambda: time.sleep(0.5))
+    assert "compiling the beam search" in run("transcribe", "a.wav", "--decoder", "beam").err
+
+
 # ----------------------------------------------------------------------------------------------- evaluate
 
 
@@ -379,6 +521,55 @@ def test_a_field_that_nobody_has_is_refused(run: Run, manifest: Path) -> None:
     result = run("evaluate", "runs/tones", manifest, "--by", "dialect")
     assert result.code == 2
     assert "expected: age, speaker" in result.err
+
+
+def test_evaluate_decodes_as_it_is_told(run: Run, manifest: Path) -> None:
+    Path("words.txt").write_text("high\nmiddle\n")
+    result = run("evaluate", "runs/tones", manifest, "--lexicon", "words.txt", "--hypotheses", "h.tsv")
+    assert "beam search of width 32, words of words.txt" in result.err
+    assert "low" not in Path("h.tsv").read_text()
+
+
+# --------------------------------------------------------------------------------------------------- tune
+
+
+def test_tuning_what_is_perfect_leaves_it_alone(run: Run, manifest: Path) -> None:
+    Path("three.arpa").write_text(ARPA)
+    before = sorted(path.name for path in Path("runs/tones/model").iterdir())
+    result = run("tune", "decoder", "runs/tones", manifest, "--lm", "three.arpa", "--trials", "3")
+    assert result.code == 0
+    assert "test: WER 9.09% greedy" in result.out  # as `test_evaluate` has it
+    assert "no better than greedy decoding: runs/tones/model stays as it is" in result.out
+    assert sorted(path.name for path in Path("runs/tones/model").iterdir()) == before
+
+
+def test_what_tuning_finds_becomes_part_of_the_model(
+    run: Run, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def score(errors: int) -> wer.Score:
+        return wer.Score(5, 100, 400, errors, 0, 0, errors / 100, 0.0, 0.0, 1.0, 1.0)
+
+    def tune(recognizer: object, evidence: object, settings: DecoderSettings, *arguments: Any) -> Tuned:
+        best = Trial(settings.model_copy(update={"alpha": 0.25, "beam_width": 16}), score(1))
+        return Tuned(score(9), score(5), best, [best])
+
+    monkeypatch.setattr(tuning, "tune", tune)
+    Path("three.arpa").write_text(ARPA)
+    command = ("tune", "decoder", "runs/tones", manifest, "--lm", "three.arpa")
+    assert "dry run" in run(*command, "--dry-run").out
+    assert artefact.load("runs/tones/model").decoder is None
+    result = run(*command)
+    assert "WER 9.00% greedy, 5.00% beam search untuned, 1.00% tuned (100 words in 5 utterances)" in result.out
+    assert "written into runs/tones/model: decoder.json, lm.ngram" in result.out
+    Path("three.arpa").unlink()
+    settings = artefact.load("runs/tones/model").decoder
+    assert settings is not None
+    assert settings.tuning is not None
+    assert (settings.tuning.wer_greedy, settings.tuning.wer_untuned, settings.tuning.wer) == (0.09, 0.05, 0.01)
+    told = "beam search of width 16, language model lm.ngram (alpha 0.25, beta 1)"
+    assert told in run("transcribe", "a.wav").err
+    assert "greedy decoding" in run("transcribe", "a.wav", "--decoder", "greedy").err
+    assert asr.load("runs/tones").transcribe("a.wav").text == "low high"
 
 
 # ------------------------------------------------------------------------------------------------- doctor

@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asr.decoding.types import Slot
 from asr.formats import FORMATS, NAMED_TEXT, Format
-from asr.transcript import Segment, TimedWord, Transcript, cut_at_pauses, mean_confidence
+from asr.transcript import Alternative, Segment, TimedWord, Transcript, cut_at_pauses, mean_confidence
 
 
 def words(*spans: tuple[str, float, float]) -> tuple[TimedWord, ...]:
@@ -25,6 +28,8 @@ TALK = Transcript(
     words=words(("rock", 0.04, 0.4), ("&", 0.4, 0.52), ("roll", 0.52, 1.0), ("forever", 3723.9996, 3725.0)),
     confidence=0.5,
 )
+RANKED = replace(TALK, alternatives=(Alternative(TALK.text, -2.504), Alternative("rocking rolls", -13.0)))
+COMMAND = replace(TALK, slots=(Slot("music", "rock"), Slot("music", "roll")), rejection=0.25)
 SILENCE = Transcript(path="silence.wav", duration=2.0, text="", words=(), confidence=0.99)
 
 
@@ -35,6 +40,17 @@ def rendered(name: str, *transcripts: Transcript) -> str:
 def test_text_is_a_line_for_each_recording() -> None:
     assert rendered("text", TALK) == "rock & roll forever\n"
     assert "".join(NAMED_TEXT.render([TALK, SILENCE])) == "talks/my talk.wav: rock & roll forever\nsilence.wav: \n"
+
+
+def test_alternatives_stand_below_the_text_with_their_scores() -> None:
+    below = "     -2.50  rock & roll forever\n    -13.00  rocking rolls\n"
+    assert rendered("text", RANKED, TALK) == f"{TALK.text}\n{below}{TALK.text}\n"
+    assert "".join(NAMED_TEXT.render([RANKED])) == f"talks/my talk.wav: {TALK.text}\n{below}"
+
+
+@pytest.mark.parametrize("name", ["srt", "vtt", "ctm", "tsv"])
+def test_other_formats_hold_the_best_only(name: str) -> None:
+    assert rendered(name, RANKED) == rendered(name, TALK)
 
 
 def test_srt() -> None:
@@ -74,6 +90,33 @@ def test_json_is_an_array_of_recordings(transcripts: tuple[Transcript, ...]) -> 
         assert (first["text"], first["duration"], first["confidence"]) == (TALK.text, 3725.5, 0.5)
         assert first["words"][2] == {"text": "roll", "start": 0.52, "end": 1.0, "confidence": 0.5}
         assert first["segments"][1] == {"text": "forever", "start": 3724.0, "end": 3725.0, "confidence": 0.5}
+
+
+def test_json_holds_what_was_asked_for() -> None:
+    plain, ranked, command = json.loads(rendered("json", TALK, RANKED, COMMAND))
+    assert ranked.pop("alternatives") == [
+        {"text": TALK.text, "score": -2.504},
+        {"text": "rocking rolls", "score": -13.0},
+    ]
+    assert command.pop("slots") == [{"name": "music", "value": "rock"}, {"name": "music", "value": "roll"}]
+    assert (command.pop("rejection"), command.pop("rejected")) == (0.25, False)
+    assert plain == ranked == command
+
+
+def test_json_has_no_infinity() -> None:
+    impossible = replace(
+        COMMAND, rejection=math.inf, alternatives=(Alternative("", -math.inf),), rejected=True, text="", words=()
+    )
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    (found,) = json.loads(rendered("json", impossible), parse_constant=refuse)
+    assert (found["rejection"], found["rejected"], found["alternatives"]) == (
+        None,
+        True,
+        [{"text": "", "score": None}],
+    )
 
 
 def test_parts_come_with_the_transcripts() -> None:

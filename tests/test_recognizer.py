@@ -6,11 +6,12 @@ The acoustic model here is a fake that hears tones: its answers, and where they 
 from __future__ import annotations
 
 import io
+import itertools
 import tracemalloc
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pytest
@@ -25,10 +26,13 @@ from asr.artefact import Model
 from asr.assess import recognise_manifest
 from asr.config import Recipe
 from asr.data.manifest import Utterance
+from asr.decoder_settings import DecoderSettings
 from asr.decoding.greedy import GreedyDecoder
-from asr.errors import AudioError
+from asr.decoding.types import Hypothesis, Options, Slot
+from asr.errors import AudioError, ConfigError
 from asr.longform import Window, Windowing, middle_of_longest_run, stretches
-from asr.recognizer import Recognizer
+from asr.recognizer import BatchDecoder, Recognizer
+from asr.transcript import Alternative, join_alternatives
 
 RATE = 8000
 TONES = {"low": 500.0, "mid": 1500.0, "high": 3000.0}
@@ -72,11 +76,15 @@ class ToneHearer(nn.Module):
         return torch.log_softmax(10 * scores, dim=-1), lengths
 
 
-def tone_recognizer() -> Recognizer:
+def tone_model() -> Model:
     # Sorted, so "nonsense" would stand between the tones: the fake wants it last.
     tokenizer = build.tokens(RECIPE.tokens, ["low mid high zz"])
     features = build.features(RECIPE.features)
-    return Recognizer(Model(RECIPE, tokenizer, features, ToneHearer(tokenizer.surfaces), {}))  # type: ignore[arg-type]
+    return Model(RECIPE, tokenizer, features, ToneHearer(tokenizer.surfaces), {})  # type: ignore[arg-type]
+
+
+def tone_recognizer(decoder: BatchDecoder | None = None, **options: Any) -> Recognizer:
+    return Recognizer(tone_model(), decoder=decoder, **options)
 
 
 def real_recognizer() -> Recognizer:
@@ -276,6 +284,20 @@ def test_order_is_that_of_the_sources(batch_size: int) -> None:
     assert [[word.text for word in without_nonsense(found.words)] for found in transcripts] == expected
 
 
+def test_a_result_does_not_wait_for_the_next_recording() -> None:
+    drawn = []
+
+    def microphone() -> Iterator[np.ndarray]:
+        for seconds in (2.0, 40.0, 3.0):
+            drawn.append(seconds)
+            yield tones(seconds)[0]
+
+    transcripts = tone_recognizer().stream(microphone(), batch_size=1)
+    for count, transcript in enumerate(transcripts, start=1):
+        assert len(drawn) == count
+        assert transcript.duration == drawn[-1]
+
+
 @pytest.mark.parametrize("samples", [0, 1, 199])  # a frame needs 200
 def test_too_short_is_silent(samples: int) -> None:
     transcript = real_recognizer().transcribe(np.ones(samples, np.float32))
@@ -289,6 +311,163 @@ def test_progress_counts_each_second_once() -> None:
     list(tone_recognizer().attempt([waveform, waveform[:RATE]], 2, reports.append))
     assert reports == sorted(reports)
     assert reports[-1] == pytest.approx(71.0)
+
+
+# --------------------------------------------------------------------------------------------- decoding
+
+
+@dataclass
+class Script:
+    """A decoder that gives prepared answers, and remembers what it was asked."""
+
+    answers: list[Hypothesis]
+    batches: list[int] = field(default_factory=list)
+    options: list[Options] = field(default_factory=list)
+
+    def decode(self, log_probs: Tensor, lengths: Tensor, **options: Unpack[Options]) -> list[Hypothesis]:
+        self.batches.append(len(lengths))
+        self.options.append(options)
+        return [self.answers.pop(0) for _ in lengths]
+
+
+def hypothesis(text: str, score: float = 0.0, **more: Any) -> Hypothesis:
+    return Hypothesis(text, (), (), (), score, 1.0, score, **more)
+
+
+def three_stretches() -> np.ndarray:
+    """A recording that is decoded in three parts."""
+    return tones(60.0)[0]
+
+
+def test_stretches_are_decoded_together() -> None:
+    script = Script([hypothesis(text) for text in "abcd"])
+    first, second = tone_recognizer(script).stream([three_stretches(), tones(2.0)[0]], batch_size=8)
+    assert (first.text, second.text) == ("a b c", "d")
+    assert script.batches == [4]
+
+
+def test_the_outputs_are_what_is_decoded() -> None:
+    recognizer = tone_recognizer()
+    sources = [three_stretches(), tones(3.0)[0], np.zeros(0, np.float32)]
+    outputs = list(recognizer.outputs(sources, batch_size=2))
+    assert [len(parts) for parts in outputs] == [3, 1, 1]
+    decoder = GreedyDecoder(recognizer.model.tokenizer.surfaces)
+    for parts, transcript in zip(outputs, recognizer.stream(sources), strict=True):
+        texts = [decoder.decode(part[None], [len(part)])[0].text for part in parts]
+        assert " ".join(filter(None, texts)) == transcript.text
+    (alone, (length,)) = recognizer.log_probs([sources[1]])
+    torch.testing.assert_close(outputs[1][0], alone[0, :length])
+
+
+def test_outputs_of_an_unreadable_recording_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match=r"gone\.wav"):
+        list(tone_recognizer().outputs([tmp_path / "gone.wav"]))
+
+
+def test_options_of_a_call_go_before_those_of_the_recognizer() -> None:
+    script = Script([hypothesis("") for _ in range(2)])
+    recognizer = tone_recognizer(script, beam_width=4, hotwords={"Dr. O’Neill-Smith": 2.5})
+    recognizer.transcribe(np.zeros(800, np.float32))
+    recognizer.transcribe(np.zeros(800, np.float32), beam_width=9, nbest=2, hotwords=None)
+    assert script.options == [
+        {"beam_width": 4, "hotwords": {"dr o'neill smith": 2.5}},
+        {"beam_width": 9, "nbest": 2, "hotwords": None},
+    ]
+
+
+alternatives = st.lists(
+    st.builds(Alternative, st.sampled_from(["", "a", "b", "a b", "b b"]), st.integers(-20, 0).map(float)),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(first=alternatives, second=alternatives, count=st.integers(1, 6))
+def test_joined_alternatives_are_the_best_of_all_pairs(
+    first: list[Alternative], second: list[Alternative], count: int
+) -> None:
+    scores: dict[str, float] = {}
+    for before, after in itertools.product(first, second):
+        text = " ".join(f"{before.text} {after.text}".split())
+        scores[text] = max(scores.get(text, -np.inf), before.score + after.score)
+    joined = join_alternatives(first, second, count)
+    assert [alternative.score for alternative in joined] == sorted(scores.values(), reverse=True)[:count]
+    assert all(scores[alternative.text] == alternative.score for alternative in joined)
+    assert len({alternative.text for alternative in joined}) == len(joined)
+
+
+def test_the_n_best_of_several_stretches() -> None:
+    def ranked(*texts_and_scores: tuple[str, float]) -> Hypothesis:
+        best, *others = (hypothesis(text, score) for text, score in texts_and_scores)
+        return replace(best, alternatives=tuple(others))
+
+    script = Script([ranked(("a", -1), ("b", -3)), ranked(("c", -2), ("d", -2.5)), ranked(("", -1), ("e", -6))])
+    transcript = tone_recognizer(script).transcribe(three_stretches(), nbest=4)
+    assert transcript.text == "a c"
+    # Sums: a c -4, a d -4.5, b c -6, b d -6.5, a c e -9, …
+    assert transcript.alternatives == (
+        Alternative("a c", -4.0),
+        Alternative("a d", -4.5),
+        Alternative("b c", -6.0),
+        Alternative("b d", -6.5),
+    )
+
+
+def test_without_n_best_there_are_no_alternatives() -> None:
+    assert tone_recognizer(Script([hypothesis("a")])).transcribe(tones(2.0)[0]).alternatives == ()
+
+
+def commands() -> Script:
+    room, lamp = Slot("room", "hall"), Slot("device", "lamp")
+    return Script(
+        [
+            hypothesis("lamp on", slots=(lamp,), rejection=0.2),
+            hypothesis("in the hall", slots=(room,), rejection=0.7),
+            hypothesis("now", rejection=0.1),
+        ]
+    )
+
+
+def test_slots_are_joined_and_the_worst_stretch_decides() -> None:
+    transcript = tone_recognizer(commands()).transcribe(three_stretches())
+    assert transcript.text == "lamp on in the hall now"
+    assert transcript.slots == (Slot("device", "lamp"), Slot("room", "hall"))
+    assert (transcript.rejection, transcript.rejected) == (0.7, False)
+
+
+@pytest.mark.parametrize(("threshold", "rejected"), [(None, False), (0.7, False), (0.69, True), (0.0, True)])
+def test_what_is_rejected_has_no_text(threshold: float | None, rejected: bool) -> None:
+    transcript = tone_recognizer(commands(), reject_above=threshold).transcribe(three_stretches())
+    assert transcript.rejected == rejected
+    assert transcript.rejection == 0.7
+    assert bool(transcript.text) == bool(transcript.slots) == (not rejected)
+
+
+def test_nothing_is_rejected_without_a_grammar() -> None:
+    recognizer = tone_recognizer(Script([hypothesis("a")]), reject_above=0.0)
+    assert recognizer.transcribe(tones(2.0)[0]).text == "a"
+
+
+@pytest.mark.parametrize("options", [{"nbest": 2}, {"hotwords": {"low": 1.0}}, {"beam_width": 8}])
+def test_greedy_decoding_refuses_what_only_a_beam_search_does(options: Any) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        tone_recognizer().transcribe(tones(2.0)[0], **options)
+
+
+def test_a_model_with_settings_searches_as_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = replace(tone_model(), decoder=DecoderSettings(beam_width=5))
+    script = Script([hypothesis("a"), hypothesis("b")])
+    monkeypatch.setattr(build, "decoder", lambda surfaces, normalizer, settings: script)
+    recognizer = Recognizer(model)
+    recognizer.transcribe(tones(2.0)[0])
+    recognizer.transcribe(tones(2.0)[0], beam_width=6)
+    assert script.options == [{"beam_width": 5}, {"beam_width": 6}]
+
+
+def test_beam_search_hears_what_greedy_decoding_hears_in_clear_speech() -> None:
+    waveform = tones(70.0)[0]
+    searching = Recognizer(replace(tone_model(), decoder=DecoderSettings()))
+    assert searching.transcribe(waveform).text == tone_recognizer().transcribe(waveform).text
 
 
 # ------------------------------------------------------------------------------------------------ faults

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from asr.cli import doctor, evaluate, recipes, train, transcribe
+from asr.cli import doctor, evaluate, recipes, train, transcribe, tune, vocab
 from asr.errors import AsrError
 
 EPILOG = """
@@ -32,6 +32,8 @@ app.command("transcribe", epilog=transcribe.EPILOG, short_help="Write down what 
 app.command("evaluate", epilog=evaluate.EPILOG, short_help="Measure a model's error rates.")(evaluate.evaluate)
 app.command("doctor", short_help="Show what is installed, and test that it works.")(doctor.doctor)
 app.add_typer(recipes.app, name="recipes")
+app.add_typer(tune.app, name="tune")
+app.add_typer(vocab.app, name="vocab")
 
 
 def _print_version(wanted: bool) -> None:

@@ -12,6 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asr.cli.decoding import (
+    Alpha,
+    BeamWidth,
+    Beta,
+    DecoderName,
+    GrammarFile,
+    Hotwords,
+    LanguageModel,
+    Lexicon,
+    RejectAbove,
+    Wishes,
+)
 from asr.cli.inputs import load_recognizer, refuse_existing
 from asr.errors import ConfigError
 from asr.files import write_json, write_text
@@ -47,11 +59,21 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings at once.")] = 8,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+    decoder: DecoderName = None,
+    beam_width: BeamWidth = None,
+    lm: LanguageModel = None,
+    alpha: Alpha = None,
+    beta: Beta = None,
+    lexicon: Lexicon = None,
+    hotwords: Hotwords = None,
+    grammar: GrammarFile = None,
+    reject_above: RejectAbove = None,
 ) -> None:
     """Measure word and character error rate, with counts, confidence interval and the worst utterances.
 
     Every utterance of the manifest counts: one that can't be read is an error.
     """
+    wishes = Wishes(decoder, beam_width, lm, alpha, beta, lexicon, hotwords, grammar, reject_above)
     if not overwrite:
         refuse_existing([json_file, hypotheses])
     from asr.cli.reporter import TerminalReporter
@@ -60,7 +82,7 @@ def evaluate(
     utterances = read_manifest(manifest)
     _check_fields(by or [], utterances)
     reporter = TerminalReporter()
-    recognizer = load_recognizer(model, device, reporter)
+    recognizer = load_recognizer(model, device, wishes, reporter)
     from asr.assess import recognise_manifest
     from asr.evaluation import report, wer
 

@@ -6,13 +6,15 @@ import glob
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from asr.cli.decoding import Wishes, announced, describe, prepare
 from asr.errors import ConfigError
 
 if TYPE_CHECKING:
+    from asr.artefact import Model
     from asr.recognizer import Recognizer
     from asr.reporting import Reporter
 
@@ -100,13 +102,27 @@ def refuse_existing(paths: Iterable[Path | None]) -> None:
         )
 
 
-def load_recognizer(model: Path | None, device: str, reporter: Reporter) -> Recognizer:
-    """Load a model, the newest one by default, and say which."""
-    from asr import artefact, build
+def load_model(model: Path | None) -> tuple[Path, Model]:
+    """Load a model, the newest one by default, and tell its folder."""
+    from asr import artefact
+
+    folder = artefact.newest(Path("runs")) if model is None else artefact.locate(model)
+    return folder, artefact.load(folder)
+
+
+def load_recognizer(model: Path | None, device: str, wishes: Wishes, reporter: Reporter) -> Recognizer:
+    """Load a model to work with, and say which, and how it will decode."""
+    from asr import build
     from asr.recognizer import Recognizer
 
     where = build.device(device)
-    folder = artefact.newest(Path("runs")) if model is None else artefact.locate(model)
-    loaded = artefact.load(folder)
-    reporter.say(f"model {folder} ({loaded.config.name}, trained {loaded.metadata['created'][:10]}) on {where}")
-    return Recognizer(loaded, where)
+    options = wishes.options()
+    folder, loaded = load_model(model)
+    settings = wishes.settings(loaded.decoder)
+    reporter.say(
+        f"model {folder} ({loaded.config.name}, trained {loaded.metadata['created'][:10]}) on {where}, "
+        + describe(settings, wishes, options.get("hotwords"))
+    )
+    prepare(settings, reporter)
+    with announced("reading the language model …", reporter):
+        return Recognizer(replace(loaded, decoder=settings), where, reject_above=wishes.reject_above, **options)

@@ -10,6 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeGuard
 
 import typer
 
+from asr.cli.decoding import (
+    Alpha,
+    BeamWidth,
+    Beta,
+    DecoderName,
+    GrammarFile,
+    Hotwords,
+    LanguageModel,
+    Lexicon,
+    RejectAbove,
+    Wishes,
+)
 from asr.cli.inputs import Recording, files_for, find_recordings, load_recognizer, refuse_existing
 from asr.errors import AsrError, ConfigError
 from asr.files import write_text
@@ -56,6 +68,16 @@ def transcribe(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings (or 30 s pieces of long ones) at once.")] = 8,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+    decoder: DecoderName = None,
+    beam_width: BeamWidth = None,
+    lm: LanguageModel = None,
+    alpha: Alpha = None,
+    beta: Beta = None,
+    lexicon: Lexicon = None,
+    hotwords: Hotwords = None,
+    grammar: GrammarFile = None,
+    reject_above: RejectAbove = None,
+    nbest: Annotated[int, typer.Option(min=1, help="How many ways to hear it, best first.")] = 1,
 ) -> None:
     """Write down what is said in recordings of any length, format and sample rate.
 
@@ -64,12 +86,13 @@ def transcribe(
     """
     from asr.cli.reporter import TerminalReporter
 
+    wishes = Wishes(decoder, beam_width, lm, alpha, beta, lexicon, hotwords, grammar, reject_above, nbest)
     recordings = find_recordings(files)
     form = _choose_format(format, output)
     _check_output(recordings, form, output, overwrite)
     seconds = _seconds(recordings)
     reporter = TerminalReporter()
-    recognizer = load_recognizer(model, device, reporter)
+    recognizer = load_recognizer(model, device, wishes, reporter)
     work = _Work(recognizer, recordings, batch_size, reporter, seconds)
     _write(work, form, output)
     if work.failed:

@@ -1,0 +1,217 @@
+"""The weights of a beam search, found by trying them on recordings whose text is known.
+
+The network runs once; its log-probabilities stay in memory, and only the search is repeated. Weights are spread
+evenly over a box at first, then ever closer to the best ones. Word errors decide, then character errors, then the
+smaller weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Unpack
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from asr import build
+from asr.data.manifest import Utterance
+from asr.decoder_settings import DecoderSettings
+from asr.decoding.greedy import GreedyDecoder
+from asr.decoding.types import Options
+from asr.evaluation import wer
+from asr.recognizer import BATCH_SIZE, BatchDecoder, Recognizer
+
+RANGES = {"alpha": (0.0, 3.0), "beta": (-3.0, 6.0), "unknown": (-20.0, 0.0)}
+"""Where weights are looked for first. The search may leave them, but for alpha, which is not negative."""
+SPREAD = 0.5
+"""Share of the trials that are spread over all ranges."""
+ROUNDS = 4
+"""In which the others come closer, each round over half the width of the one before."""
+BEAM_WIDTHS = (8, 16, 32, 64, 128)
+AS_GOOD = 0.001
+"""By so much the word error rate of a narrower beam may be higher."""
+STRETCHES_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Recordings as the network hears them, and what is said in them.
+
+    Attributes:
+        batches: log-probabilities (stretches, frames, vocab) and lengths (stretches,) of the stretches of one
+            recording after another.
+        counts: how many stretches each recording has.
+        references: what is said in each recording.
+    """
+
+    batches: Sequence[tuple[Tensor, Tensor]]
+    counts: Sequence[int]
+    references: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Settings, and the error rates that they bring."""
+
+    settings: DecoderSettings
+    score: wer.Score
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """Lower is better."""
+        weights = self.settings
+        return self.score.errors, self.score.cer, weights.alpha, abs(weights.beta), abs(weights.unknown)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What tuning found.
+
+    Attributes:
+        greedy: error rates of greedy decoding.
+        untuned: of a beam search with weights as they were given.
+        best: the settings to keep.
+        widths: the best weights with each beam width.
+    """
+
+    greedy: wer.Score
+    untuned: wer.Score
+    best: Trial
+    widths: Sequence[Trial]
+
+
+def listen(
+    recognizer: Recognizer,
+    utterances: Sequence[Utterance],
+    batch_size: int = BATCH_SIZE,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Evidence:
+    """Run the network over the recordings of a manifest.
+
+    Args:
+        recognizer: the model.
+        utterances: of the manifest.
+        batch_size: how many go through the network at once.
+        progress: is told how many are done.
+
+    Raises:
+        AudioError: a recording can't be read.
+    """
+    # Utterances of similar length batch with little padding.
+    ordered = sorted(utterances, key=lambda utterance: utterance.duration)
+    outputs: list[list[Tensor]] = []
+    for stretches in recognizer.outputs([utterance.audio for utterance in ordered], batch_size):
+        outputs.append(stretches)
+        progress(len(outputs))
+    flat = chain.from_iterable(outputs)
+    batches = []
+    while batch := list(islice(flat, STRETCHES_AT_ONCE)):
+        batches.append((pad_sequence(batch, batch_first=True), torch.tensor([len(stretch) for stretch in batch])))
+    return Evidence(
+        batches=batches,
+        counts=[len(stretches) for stretches in outputs],
+        references=[recognizer.normalizer(utterance.text) for utterance in ordered],
+    )
+
+
+def measure(evidence: Evidence, decoder: BatchDecoder, **options: Unpack[Options]) -> wer.Score:
+    """Error rates of a decoder with some options."""
+    texts = (
+        hypothesis.text
+        for log_probs, lengths in evidence.batches
+        for hypothesis in decoder.decode(log_probs, lengths, **options)
+    )
+    return wer.score(
+        [
+            wer.Utterance("", reference, " ".join(filter(None, islice(texts, count))))
+            for reference, count in zip(evidence.references, evidence.counts, strict=True)
+        ],
+        bootstrap=1,  # nobody looks at the interval
+    )
+
+
+def tune(
+    recognizer: Recognizer,
+    evidence: Evidence,
+    settings: DecoderSettings,
+    trials: int = 60,
+    seed: int = 0,
+    threads: int | None = None,
+    on_trial: Callable[[Trial], None] = lambda trial: None,
+) -> Tuned:
+    """Find the settings with the fewest errors.
+
+    Without a language model there are no weights to find, only a beam width.
+
+    Args:
+        recognizer: the model.
+        evidence: what `listen` made of it.
+        settings: language model and lexicon to search with, and the weights to begin with.
+        trials: how many weights to try.
+        seed: of where the trials lie; everything else is certain.
+        threads: as for the decoder.
+        on_trial: is told of each trial, those of beam widths last.
+    """
+    surfaces = recognizer.model.tokenizer.surfaces
+    lm, lexicon = build.language_model(settings), build.lexicon(settings, recognizer.normalizer)
+
+    def attempt(tried: DecoderSettings) -> Trial:
+        decoder = build.beam_search(surfaces, tried, lm, lexicon)
+        trial = Trial(tried, measure(evidence, decoder, beam_width=tried.beam_width, threads=threads))
+        on_trial(trial)
+        return trial
+
+    untuned = attempt(settings)
+    if lm is None:
+        best = untuned
+    else:
+        names = ("alpha", "beta") if lexicon else ("alpha", "beta", "unknown")
+        best = _best_weights(attempt, untuned, names, trials - 1, np.random.default_rng(seed))
+    widths = [attempt(best.settings.model_copy(update={"beam_width": width})) for width in BEAM_WIDTHS]
+    enough = min(trial.score.wer for trial in widths) + AS_GOOD
+    return Tuned(
+        greedy=measure(evidence, GreedyDecoder(surfaces)),
+        untuned=untuned.score,
+        best=next(trial for trial in widths if trial.score.wer <= enough),
+        widths=widths,
+    )
+
+
+def _best_weights(
+    attempt: Callable[[DecoderSettings], Trial],
+    first: Trial,
+    names: Sequence[str],
+    trials: int,
+    rng: np.random.Generator,
+) -> Trial:
+    low, high = np.array([RANGES[name] for name in names]).T
+    center, width = (low + high) / 2, high - low
+    spread = round(SPREAD * trials)
+    found = [first]
+    for count in (spread, *(len(part) for part in np.array_split(range(trials - spread), ROUNDS))):
+        for point in _evenly(count, len(names), rng):
+            weights = dict(zip(names, np.round(center + (point - 0.5) * width, 3).tolist(), strict=True))
+            weights["alpha"] = max(weights["alpha"], 0.0)
+            found.append(attempt(first.settings.model_copy(update=weights)))
+        settings = min(found, key=lambda trial: trial.rank).settings
+        center, width = np.array([getattr(settings, name) for name in names]), width / 2
+    return min(found, key=lambda trial: trial.rank)
+
+
+def _evenly(count: int, dimensions: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Points that fill the unit cube evenly, as (count, dimensions).
+
+    Multiples of a vector of irrationals (Roberts 2018, "The unreasonable effectiveness of quasirandom sequences"),
+    from a random place.
+    """
+    ratio = 1.0
+    for _ in range(50):  # to the root of x^(dimensions + 1) = x + 1
+        ratio = (1 + ratio) ** (1 / (dimensions + 1))
+    steps = ratio ** -np.arange(1.0, dimensions + 1)
+    points: NDArray[np.float64] = (rng.random(dimensions) + np.arange(count)[:, None] * steps) % 1
+    return points
