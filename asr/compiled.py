@@ -24,17 +24,13 @@ def compiled(function: Function) -> Function:
 
 
 def kernel(function: Function) -> Function:
-    """As `compiled`, for a function that makes no arrays.
+    """As `compiled`, for a function that makes no arrays; it is written into each place where another calls it.
 
-    It counts no references to those that it is given, which would take longer than the work in inner loops, and
+    It counts no references to the arrays that it is given, which would take longer than the work in inner loops, and
     make threads that share arrays wait for one another.
     """
-    return cast(Function, _cached(numba.njit(nogil=True, error_model="numpy", _nrt=False)(function)))
-
-
-def inlined(function: Function) -> Function:
-    """A part of kernels that is written into each place where it is called."""
-    return cast(Function, numba.njit(nogil=True, error_model="numpy", _nrt=False, inline="always")(function))
+    options = {"nogil": True, "error_model": "numpy", "forceinline": True, "_nrt": False}
+    return cast(Function, _cached(numba.njit(**options)(function)))
 
 
 def _cached(dispatcher: numba.core.dispatcher.Dispatcher) -> object:

@@ -69,6 +69,12 @@ def optional_parts() -> list[Part]:
             _version("espeakng-loader"),
             "pip install 'asr[synth]'",
         ),
+        Part(
+            "num2words",
+            "numbers in words, in the grammars of commands",
+            _version("num2words"),
+            "pip install 'asr[numbers]'",
+        ),
     ]
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.compiled import inlined, kernel
+from asr.compiled import kernel
 
 EMPTY = -1
 _MULTIPLIER = np.int64(-7046029254386353131)  # 2^64 / golden ratio, odd: Fibonacci hashing (Knuth, TAOCP 6.4)
@@ -26,7 +26,7 @@ def table(entries: int) -> Table:
     return Table(np.full(capacity, EMPTY, np.int64), np.zeros(capacity, np.int32))
 
 
-@inlined
+@kernel
 def arc(state: int, symbol: int) -> int:
     """The key of what leads from a state by a symbol, each below 2^31."""
     return int(np.int64(state) << 32 | np.int64(symbol))
@@ -40,14 +40,14 @@ def put(table: Table, key: int, value: int) -> None:
     table.values[slot] = value
 
 
-@inlined
+@kernel
 def find(table: Table, key: int) -> int:
     """The value of a key, or -1."""
     slot = _slot(table, key)
     return int(table.values[slot]) if table.keys[slot] == key else -1
 
 
-@inlined
+@kernel
 def _slot(table: Table, key: int) -> int:
     """Where a key is, or would be entered."""
     mask = len(table.keys) - 1

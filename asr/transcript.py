@@ -72,8 +72,7 @@ class Transcript:
             that nothing was said.
         alternatives: the best ways to hear it, `text` the first of them; empty unless several were asked for.
         slots: of the grammar's sentences, in order.
-        rejection: how much less likely the audio is as a sentence of the grammar than as anything else, at least
-            0; None without a grammar.
+        rejection: how badly the audio fits the grammar's sentence, at least 0; None without a grammar.
         rejected: whether that was too much; then there is no text.
     """
 

@@ -43,6 +43,16 @@ COMMANDS: tuple[list[str], ...] = (
     ["doctor"],
     ["tune"],
     ["tune", "decoder"],
+    ["vocab"],
+    ["vocab", "build"],
+    ["vocab", "show"],
+    ["vocab", "match"],
+    ["lm"],
+    ["lm", "build"],
+    ["lm", "info"],
+    ["lm", "perplexity"],
+    ["lm", "score"],
+    ["lm", "generate"],
 )
 
 

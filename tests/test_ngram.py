@@ -306,29 +306,64 @@ def test_a_model_is_the_same_after_writing_and_reading(folder: Path, model: Mode
     assert same(before, after)
 
 
+def test_half_precision_is_a_quarter_of_the_size_and_nearly_the_same(tmp_path: Path) -> None:
+    model = read(SMALL)
+    ngram.save(model, tmp_path / "whole.ngram")
+    ngram.save(model, tmp_path / "half.ngram", half=True)
+    half = ngram.load(tmp_path / "half.ngram")
+    assert half.words == model.words and half.order == model.order
+    for before, after in zip(model.ngram.arcs, half.ngram.arcs, strict=True):
+        np.testing.assert_array_equal(after, before)
+    np.testing.assert_allclose(half.ngram.log_prob, model.ngram.log_prob, rtol=5e-4)
+    np.testing.assert_allclose(half.ngram.backoff, model.ngram.backoff, rtol=5e-4, atol=1e-7)
+    assert (tmp_path / "half.ngram").stat().st_size < 0.35 * (tmp_path / "whole.ngram").stat().st_size
+
+
 def test_the_name_of_the_file_says_how_to_write(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not say how"):
         ngram.save(read(SMALL), tmp_path / "model.bin")
+    with pytest.raises(ConfigError, match="only the compact form"):
+        ngram.save(read(SMALL), tmp_path / "model.arpa", half=True)
 
 
-def test_a_damaged_compact_file_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("half", [False, True])
+def test_a_damaged_compact_file_is_refused(tmp_path: Path, half: bool) -> None:
     path = tmp_path / "model.ngram"
-    ngram.save(read(SMALL), path)
+    ngram.save(read(SMALL), path, half)
     content = path.read_bytes()
     begin = 8 + int.from_bytes(content[:8], "little")
     damaged = [
         content[:-8],
         content[:100],
         content.replace(b"asr n-gram 1", b"asr n-gram 9"),
-        content.replace(b'"fallback"', b'"backfall"'),
+        content.replace(b'"log_prob"', b'"log_pr0b"'),
+        content.replace(b'"I32"', b'"F32"'),
         content.replace(b'"order":"4"', b'"order":"x"'),
         content[:begin] + b"\x7f" * (len(content) - begin),
+        content[:begin] + b"\xff" * (len(content) - begin),
     ]
     for each in damaged:
         assert each != content
         path.write_bytes(each)
-        with pytest.raises(DataError, match="no n-gram model that this asr reads"):
+        with pytest.raises(
+            DataError, match=r"model\.ngram: (no n-gram model that this asr reads|the file is damaged)"
+        ):
             ngram.load(path)
+
+
+@given(st.data())
+def test_damaged_arrays_are_refused_or_harmless(folder: Path, data: st.DataObject) -> None:
+    path = folder / "flipped.ngram"
+    ngram.save(read_text(folder, TINY), path, half=data.draw(st.booleans()))
+    content = bytearray(path.read_bytes())
+    for position in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=4)):
+        content[position] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    try:
+        model = ngram.load(path)
+    except DataError:
+        return
+    model.log_prob(["a", "b", "a"])
 
 
 # The cache

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from asr.cli import doctor, evaluate, recipes, train, transcribe, tune, vocab
+from asr.cli import doctor, evaluate, lm, recipes, train, transcribe, tune, vocab
 from asr.errors import AsrError
 
 EPILOG = """
@@ -34,6 +34,7 @@ app.command("doctor", short_help="Show what is installed, and test that it works
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(tune.app, name="tune")
 app.add_typer(vocab.app, name="vocab")
+app.add_typer(lm.app, name="lm")
 
 
 def _print_version(wanted: bool) -> None:

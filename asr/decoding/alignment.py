@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.compiled import compiled, kernel
+from asr.compiled import compiled
 from asr.decoding.ranking import Ranking
 from asr.decoding.search import Records
 
@@ -30,63 +30,45 @@ def align(frames: NDArray[np.float32], text: NDArray[np.int32], blank: int) -> t
     spans = np.empty(len(text), SPAN)
     if len(frames) == 0:
         return spans, 0.0
-    # State 2 i + 1 is token i, the even ones are the blanks around them.
-    states = 2 * len(text) + 1
-    score = np.full(states, -np.inf)
-    came_from = np.zeros((len(frames), states), np.uint8)  # how many states before
-    score[0] = frames[0, blank]
-    if len(text):
-        score[1] = frames[0, text[0]]
-    for time in range(1, len(frames)):
-        # Only the tokens that can be reached by now, and from which the last one can still be reached.
-        first, last = max(0, len(text) - len(frames) + time), min(len(text) - 1, time)
-        _step(score, came_from[time], frames[time], text, blank, first, last)
-    state = states - 1
-    if states > 1 and score[states - 2] > score[states - 1]:
-        state = states - 2
-    total = score[state]
-    previous = -1
+    # The best paths to token i - 1 and to the blank behind it; 0 stands for the blank before all tokens.
+    label, between = np.full(len(text) + 1, -np.inf), np.full(len(text) + 1, -np.inf)
+    label_before, between_before = label.copy(), between.copy()
+    between_before[0] = 0.0
+    skip = np.zeros(len(text))  # what it costs to reach a token from the one before without a blank
+    for i in range(len(text)):
+        skip[i] = -np.inf if i == 0 or text[i] == text[i - 1] else 0.0
+    steps = np.empty((len(frames), len(text)), np.uint8)  # how a token was reached: itself, a blank, or a token
+    came_from_label = np.empty((len(frames), len(text)), np.bool_)  # and whether the blank behind it was
+    for time in range(len(frames)):
+        frame = frames[time]
+        between[0] = between_before[0] + frame[blank]
+        for i in range(len(text)):
+            label[i + 1] = frame[text[i]]
+        for i in range(len(text)):
+            stay, from_blank, from_label = label_before[i + 1], between_before[i], label_before[i] + skip[i]
+            best = max(stay, from_blank, from_label)
+            steps[time, i] = 0 if best == stay else (1 if best == from_blank else 2)
+            label[i + 1] += best
+            came_from_label[time, i] = stay > between_before[i + 1]
+            between[i + 1] = max(stay, between_before[i + 1]) + frame[blank]
+        label, label_before = label_before, label
+        between, between_before = between_before, between
+    total = max(label_before[-1], between_before[-1])
+    token = len(text) - 1
+    inside = token >= 0 and label_before[-1] >= between_before[-1]
+    for i in range(len(text)):
+        spans[i].end, spans[i].peak = -1, -np.inf
     for time in range(len(frames) - 1, -1, -1):
-        if state % 2 == 1:
-            span = spans[state // 2]
-            if state != previous:
-                span.end = time + 1
-                span.peak = -np.inf
-            span.start = time
-            span.peak = max(span.peak, np.float64(frames[time, text[state // 2]]))
-        previous = state
-        state -= came_from[time, state]
+        if not inside:
+            inside = token >= 0 and came_from_label[time, token]
+            continue
+        span = spans[token]
+        span.start, span.end = time, max(span.end, time + 1)
+        span.peak = max(span.peak, np.float64(frames[time, text[token]]))
+        step = steps[time, token]
+        inside = step != 1
+        token -= step > 0
     return spans, total
-
-
-@kernel
-def _step(
-    score: NDArray[np.float64],
-    steps: NDArray[np.uint8],
-    frame: NDArray[np.float32],
-    text: NDArray[np.int32],
-    blank: int,
-    first: int,
-    last: int,
-) -> None:
-    """The best paths to some tokens that are a frame longer.
-
-    It goes from the last token to the first, so that the scores of those before it are still the old ones.
-    """
-    for i in range(last, first - 1, -1):
-        before, here, after = 2 * i, 2 * i + 1, 2 * i + 2
-        if score[here] > score[after]:
-            score[after] = score[here]
-            steps[after] = 1
-        score[after] += frame[blank]
-        if score[before] > score[here]:
-            score[here] = score[before]
-            steps[here] = 1
-        if i > 0 and text[i] != text[i - 1] and score[here - 2] > score[here]:
-            score[here] = score[here - 2]
-            steps[here] = 2
-        score[here] += frame[text[i]]
-    score[0] += frame[blank]
 
 
 @compiled

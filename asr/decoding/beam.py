@@ -6,18 +6,17 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.decoding import alignment, search
-from asr.decoding.ranking import Ranking, last_boundary, rank
+from asr.decoding import engine, search
+from asr.decoding.heard import Found, hypotheses, spell
+from asr.decoding.ranking import last_boundary
 from asr.decoding.search import Limits, Rules
-from asr.decoding.types import Hypothesis, Word, geometric_mean
+from asr.decoding.types import Hypothesis
 from asr.decoding.vocabulary import Vocabulary
 from asr.errors import ConfigError, DataError
 from asr.text.ngram import NgramModel
@@ -26,9 +25,7 @@ if TYPE_CHECKING:
     from asr.decoding.automaton import Automaton
 
 BEAM_WIDTH = 32
-ABOVE_ZERO = 1e-3  # what rounding may add to a log-probability
-COMPARED = 16  # texts at most that confidences take into account,
-NEGLIGIBLE = 7.0  # and how much less likely than the best they may be
+MOST_SHOWN = 5
 MOST_ROWS = 1 << 16  # of the tree of prefixes, before a stream forgets those that it needs no more
 
 
@@ -121,29 +118,29 @@ class Decoder:
             The best hypothesis for each utterance, in order, with the others as its alternatives. It has no text
             and the score -inf where the rules allow nothing that has any probability.
 
-            With a grammar, `rejection` is the log-probability of the best path of tokens whatever they say, less
-            that of the sentence's best path, for each frame: 0 where the audio says just that sentence, infinite
-            where no sentence of the grammar is left.
+            With a grammar, `rejection` is the negative log-probability of the sentence's best path, divided by its
+            tokens: 0 where nothing else can have been said, infinite where no sentence of the grammar is left.
 
         Raises:
             ConfigError: a number is out of its range.
             DataError: the vocabulary has another size than `tokens`, or a valid frame holds NaN or a number that is
                 no log-probability; the tokens can't write a hotword or a word of the grammar.
         """
-        utterances = self._utterances(log_probs, lengths)
+        batch, frames = self.checked(log_probs, lengths)
         rules = self.vocabulary.rules(hotwords, grammar)
         limits = self._limits_for(beam_width, nbest, grammar)
+        workers = min(threads or os.cpu_count() or 1, len(batch))
 
-        def decode_one(frames: NDArray[np.float32]) -> Hypothesis:
-            stream = Stream(self, rules, limits, nbest, grammar)
-            stream.advance(frames)
-            return stream.finish()
+        def decode_some(worker: int) -> Found:
+            # Every so many utterances, so that each thread has its part of the long ones where they are sorted.
+            return engine.decode(rules, limits, nbest, batch, frames, np.arange(worker, len(batch), workers))
 
-        workers = min(threads or os.cpu_count() or 1, len(utterances))
         if workers <= 1:
-            return [decode_one(frames) for frames in utterances]
-        with ThreadPoolExecutor(workers) as pool:
-            return list(pool.map(decode_one, utterances))
+            parts = [decode_some(0)] if workers else []
+        else:
+            with ThreadPoolExecutor(workers) as pool:
+                parts = list(pool.map(decode_some, range(workers)))
+        return hypotheses(self.tokens, parts, len(batch), grammar)
 
     def stream(
         self,
@@ -157,36 +154,33 @@ class Decoder:
         rules = self.vocabulary.rules(hotwords, grammar)
         return Stream(self, rules, self._limits_for(beam_width, nbest, grammar), nbest, grammar)
 
-    def checked(self, frames: NDArray[np.float32], what: str) -> NDArray[np.float32]:
-        """Frames (time, vocab), if they can be decoded."""
-        if frames.shape[-1] != len(self.tokens):
-            raise DataError(
-                f"log-probabilities of {frames.shape[-1]} tokens",
-                expected=f"{len(self.tokens)}, as many as the decoder has",
-            )
-        highest = frames.max(initial=-np.inf)
-        if np.isnan(highest):
-            frame = int(np.isnan(frames).any(axis=-1).argmax())
-            raise DataError(
-                f"NaN in the log-probabilities of {what}, frame {frame}",
-                expected="numbers: the features or the model's weights hold NaN or infinity",
-            )
-        if highest > ABOVE_ZERO:
-            raise DataError(
-                f"a log-probability of {highest:g} in {what}",
-                expected="natural logarithms of probabilities, none above 0",
-                hint="log_softmax over the vocabulary",
-            )
-        return frames
-
-    def _utterances(
+    def checked(
         self, log_probs: Tensor | NDArray[np.floating], lengths: Tensor | NDArray[np.integer] | Sequence[int]
-    ) -> list[NDArray[np.float32]]:
-        batch = torch.as_tensor(log_probs).detach().cpu().float().numpy()
-        return [
-            np.ascontiguousarray(self.checked(frames[:length], f"utterance {index}"))
-            for index, (frames, length) in enumerate(zip(batch, map(int, lengths), strict=True))
-        ]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The batch and its lengths as arrays, if they can be decoded."""
+        batch = _array(log_probs)
+        frames = np.array([int(length) for length in lengths], np.int64)
+        if batch.ndim != 3 or batch.shape[2] != len(self.tokens):
+            raise DataError(
+                f"log-probabilities of shape {batch.shape}",
+                expected=f"(batch, time, {len(self.tokens)}), as many as the decoder has tokens",
+            )
+        if len(frames) != len(batch) or not all(0 <= length <= batch.shape[1] for length in frames.tolist()):
+            raise DataError(
+                f"lengths {frames.tolist()[:MOST_SHOWN]} of {len(batch)} utterances",
+                expected=f"one for each, between 0 and {batch.shape[1]} frames",
+            )
+        utterance, frame = engine.first_wrong(batch, frames)
+        if utterance >= 0:
+            found = batch[utterance, frame].max()
+            raise DataError(
+                f"{'NaN' if np.isnan(found) else f'{found:g}'} in utterance {utterance}, frame {frame}",
+                expected="natural logarithms of probabilities, none above 0",
+                hint="log_softmax over the vocabulary"
+                if found > 0
+                else "look for infinity or NaN in features and weights",
+            )
+        return batch, frames
 
     def _limits_for(self, beam_width: int, nbest: int, grammar: Automaton | None) -> Limits:
         for name, value in (("beam_width", beam_width), ("nbest", nbest)):
@@ -215,7 +209,7 @@ class Stream:
         self._decoder, self._rules, self._limits = decoder, rules, limits
         self._nbest, self._grammar = nbest, grammar
         self._pieces = [np.empty((0, len(decoder.tokens)), np.float32)]
-        self._beam = search.new_beam(limits.width)
+        self._beam = search.new_beam(limits, 0)
         self._scratch = search.new_scratch(limits, len(decoder.tokens))
         search.start(rules, self._beam)
 
@@ -231,8 +225,10 @@ class Stream:
         Raises:
             DataError: as `Decoder.decode`.
         """
-        frames = torch.as_tensor(log_probs).detach().cpu().float().numpy()
-        self.advance(np.ascontiguousarray(self._decoder.checked(frames, "this piece")))
+        (frames,), _ = self._decoder.checked(_array(log_probs)[None], [len(log_probs)])
+        self._make_room(len(frames))
+        search.advance(self._rules, self._limits, self._beam, self._scratch, frames)
+        self._pieces.append(frames)
         active = int(self._beam.state["active"][0])
         if active == 0:
             return Partial("", "")
@@ -241,47 +237,14 @@ class Stream:
         stable = search.tokens_of(self._beam.tree, search.common_prefix(self._beam))
         if not self._decoder.vocabulary.whole_words:
             stable = stable[: last_boundary(stable, self._rules.tokens)]
-        return Partial(self._text(stable), self._text(current))
-
-    def advance(self, frames: NDArray[np.float32]) -> None:
-        """Search on through frames (time, vocab) that have been checked."""
-        self._make_room(len(frames))
-        search.advance(self._rules, self._limits, self._beam, self._scratch, frames)
-        self._pieces = [frames] if len(self._pieces[0]) == 0 else [*self._pieces, frames]
+        return Partial(spell(self._decoder.tokens, stable), spell(self._decoder.tokens, current))
 
     def finish(self) -> Hypothesis:
         """The best hypothesis of all the frames."""
-        frames = self._pieces[0] if len(self._pieces) == 1 else np.concatenate(self._pieces)
-        ranking = rank(self._rules, self._beam, self._nbest, COMPARED, NEGLIGIBLE)
-        hypotheses = [self._hypothesis(frames, ranking, i) for i in range(min(self._nbest, len(ranking.texts)))]
-        if not hypotheses:
-            nothing = math.inf if self._grammar else None
-            return Hypothesis("", (), (), (), -math.inf, confidence=0.0, acoustic=-math.inf, rejection=nothing)
-        return replace(hypotheses[0], alternatives=tuple(hypotheses[1:])) if self._nbest > 1 else hypotheses[0]
-
-    def _hypothesis(self, frames: NDArray[np.float32], ranking: Ranking, index: int) -> Hypothesis:
-        """One of the texts, with its times and confidences."""
-        score, acoustic, *places = ranking.texts[index].tolist()
-        tokens, words = ranking.tokens[slice(*places[:2])], ranking.words[slice(*places[2:])]
-        spans, path = alignment.align(frames, tokens, self._decoder.blank)
-        sure = alignment.confidences(ranking, index, spans)
-        text = self._text(tokens)
-        names = text.split()
-        lm = self._decoder.vocabulary.lm_log_prob(tokens, names)
-        starts, ends = spans["start"][words["first"]].tolist(), spans["end"][words["last"] - 1].tolist()
-        return Hypothesis(
-            text=text,
-            tokens=tuple(tokens.tolist()),
-            token_frames=tuple(spans["start"].tolist()),
-            words=tuple(map(Word, names, starts, ends, sure.tolist())),
-            score=score,
-            confidence=_confidence(sure, frames[:, self._decoder.blank]),
-            acoustic=acoustic,
-            lm=lm,
-            bonus=score - acoustic - lm,
-            slots=self._grammar.slots(text) if self._grammar else (),
-            rejection=_rejection(frames, path) if self._grammar else None,
-        )
+        frames = np.concatenate(self._pieces)
+        found = engine.conclude(self._rules, self._limits, self._nbest, self._beam, frames)
+        (hypothesis,) = hypotheses(self._decoder.tokens, [found], 1, self._grammar)
+        return hypothesis
 
     def _make_room(self, frames: int) -> None:
         """See that the tree has room for what so many more frames may add."""
@@ -295,23 +258,16 @@ class Stream:
             tree[:rows] = self._beam.tree[:rows]
             self._beam = self._beam._replace(tree=tree)
 
-    def _text(self, tokens: NDArray[np.int32]) -> str:
-        return " ".join("".join(self._decoder.tokens[token] for token in tokens).split())
 
-
-def _confidence(sure: NDArray[np.float64], log_blank: NDArray[np.float32]) -> float:
-    """The geometric mean of the words' confidences, or else of the blank's probabilities."""
-    if len(sure):
-        return float(math.prod(sure.tolist()) ** (1 / len(sure)))
-    return geometric_mean(log_blank.astype(np.float64)) if len(log_blank) else 1.0
-
-
-def _rejection(frames: NDArray[np.float32], log_prob: float) -> float:
-    """By how much the best path of all beats one of this log-probability, for each frame."""
-    return float(frames.max(axis=-1).sum(dtype=np.float64) - log_prob) / len(frames) if len(frames) else 0.0
+def _array(log_probs: Tensor | NDArray[np.floating]) -> NDArray[np.float32]:
+    """Log-probabilities, on whatever device, as the compiled search takes them."""
+    if isinstance(log_probs, Tensor):
+        log_probs = log_probs.detach().cpu().float().numpy()
+    return np.require(log_probs, np.float32, ["C", "W"])
 
 
 def warm() -> None:
     """Compile what `Decoder` needs, or load it where that has been done before."""
-    frames = np.log(np.full((1, 3, 3), 1 / 3, np.float32))
-    Decoder(("", "a", " ")).decode(frames, [3], nbest=2, hotwords={"a": 1.0})
+    log_probs = np.log(np.full((1, 3, 3), 1 / 3, np.float32))
+    decoder = Decoder(("", "a", " "))
+    decoder.decode(log_probs, [3], nbest=2, hotwords={"a": 1.0})

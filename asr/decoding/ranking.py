@@ -46,20 +46,20 @@ def rank(rules: Rules, beam: search.Beam, wanted: int, enough: int, margin: floa
     """
     outcomes = search.finish(rules, beam)
     strict = rules.guide == GRAMMAR
-    for i in range(len(outcomes)):
-        strict = strict or outcomes[i].complete
-    prefixes = [search.tokens_of(beam.tree, outcome.row) for outcome in outcomes]
     room = 0
-    for prefix in prefixes:
-        room += len(prefix)
+    for outcome in outcomes:
+        strict = strict or outcome.complete
+        room += search.depth(beam.tree, outcome.row)
     texts, tokens, words = np.empty(len(outcomes), TEXT), np.empty(room, np.int32), np.empty(room, WORD)
     count = last_token = last_word = 0
-    for i in np.argsort(np.array([-outcome.total for outcome in outcomes]), kind="mergesort"):
-        outcome, own = outcomes[i], prefixes[i]
+    for i in np.argsort(-outcomes["total"], kind="mergesort"):
+        outcome = outcomes[i]
         if strict and not outcome.complete:
             continue
         if count >= wanted and (count >= enough or outcome.total < texts[0].score - margin):
             break
+        own = tokens[last_token : last_token + search.depth(beam.tree, outcome.row)]
+        search.write_tokens(beam.tree, outcome.row, own)
         if not outcome.complete:
             own = own[: last_boundary(own, rules.tokens)]
         found = _split(own, rules.tokens, rules.letters, words[last_word:])
@@ -69,7 +69,6 @@ def rank(rules: Rules, beam: search.Beam, wanted: int, enough: int, margin: floa
             text.acoustic = outcome.log_mass - search.log_factors(beam.tree, outcome.row)
             text.first_token, text.last_token = last_token, last_token + len(own)
             text.first_word, text.last_word = last_word, last_word + found
-            tokens[last_token : last_token + len(own)] = own
             last_token += len(own)
             last_word += found
             count += 1

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.compiled import compiled, inlined, kernel
+from asr.compiled import compiled, kernel
 from asr.decoding import hotwords
 from asr.decoding.hotwords import SPACE, Phrases
 from asr.decoding.lexicon import NO_WORD, Trie
@@ -166,43 +166,52 @@ class Scratch(NamedTuple):
     buckets: Records
 
 
+@compiled
 def new_tree(rows: int) -> Records:
     """A tree with room for so many prefixes."""
     return np.empty(rows, PREFIX)
 
 
-def new_beam(width: int) -> Beam:
-    """A search that has not started."""
-    return Beam(new_tree(1), np.zeros(width, PLACE), np.zeros(1, STATE))
+@compiled
+def new_beam(limits: Limits, frames: int) -> Beam:
+    """A search with room for so many frames."""
+    return Beam(new_tree(1 + frames * limits.width), np.zeros(limits.width, PLACE), np.zeros(1, STATE))
 
 
+@compiled
 def new_scratch(limits: Limits, vocab: int) -> Scratch:
     """Room for the work on a frame."""
     most = limits.width * (min(limits.max_tokens, vocab) + 1) + 1
-    units = np.zeros(vocab, UNIT)
-    units["mark"] = -1
-    buckets = np.zeros(1 << (2 * most).bit_length(), BUCKET)
-    buckets["time"] = -1
-    return Scratch(
+    capacity = 4
+    while capacity < 2 * most:
+        capacity *= 2
+    scratch = Scratch(
         np.zeros(vocab, np.int32),
-        units,
+        np.zeros(vocab, UNIT),
         np.zeros(most, CANDIDATE),
         np.zeros(most, np.int32),
         np.zeros(2 * max(most, vocab)),
-        buckets,
+        np.zeros(capacity, BUCKET),
     )
+    for unit in scratch.units:
+        unit.mark = -1
+    for bucket in scratch.buckets:
+        bucket.time = -1
+    return scratch
 
 
 @kernel
 def start(rules: Rules, beam: Beam) -> None:
-    """Put the empty prefix into the beam, with all the probability."""
+    """Begin an utterance: put the empty prefix into the beam, with all the probability.
+
+    The count of frames goes on, so that nothing in a scratch of earlier utterances is taken for something new.
+    """
     phrase = hotwords.step(rules.phrases, 0, SPACE) if rules.has_phrases else 0
     _new_row(beam.tree, 0, -1, -1, 0, rules.lm_start, phrase, 1.0)
     beam.tree[0].slot = 0
-    beam.places[0].row = 0
-    beam.places[0].blank = 1.0
-    beam.state[0].active = 1
-    beam.state[0].rows = 1
+    place, state = beam.places[0], beam.state[0]
+    place.row, place.blank, place.label = 0, 1.0, 0.0
+    state.active, state.rows, state.rested, state.log_scale = 1, 1, False, 0.0
 
 
 @kernel
@@ -238,7 +247,7 @@ def advance(rules: Rules, limits: Limits, beam: Beam, scratch: Scratch, frames: 
         state.time += 1
 
 
-@inlined
+@kernel
 def _rest(beam: Beam, log_blank: float) -> None:
     """A frame in which there is nothing but the blank."""
     state = beam.state[0]
@@ -342,13 +351,13 @@ def _grow(rules: Rules, limits: Limits, beam: Beam, scratch: Scratch, tried: int
     return int(count)
 
 
-@inlined
+@kernel
 def _may_lift(rules: Rules, token: int) -> bool:
     """Whether the factor of a token may be more than 1."""
     return rules.has_phrases or rules.guide == TOKENS or (rules.guide == WORDS and rules.tokens[token].begins_word)
 
 
-@inlined
+@kernel
 def _follow(rules: Rules, beam: Beam, row: int, token: int) -> tuple[float, int, int, int]:
     """What a token adds to a prefix: the factor, 0 where it may not follow, and the states after it."""
     prefix, added = beam.tree[row], rules.tokens[token]
@@ -392,7 +401,7 @@ def _follow(rules: Rules, beam: Beam, row: int, token: int) -> tuple[float, int,
     return factor, word, lm, phrase
 
 
-@inlined
+@kernel
 def _end_word(rules: Rules, prefix: Any) -> float:
     """The factor for ending the word of a prefix, worked out once; the state after it goes into `end_lm`."""
     if prefix.end_factor == NOT_YET:
@@ -455,7 +464,7 @@ def _recombine(beam: Beam, scratch: Scratch, kept: int, time: int) -> int:
     return left
 
 
-@inlined
+@kernel
 def _future(beam: Beam, candidate: Any) -> tuple[int, int, int, int]:
     """All that the future of a candidate depends on."""
     word, lm, phrase, token = candidate.word, candidate.lm, candidate.phrase, candidate.token
@@ -500,7 +509,7 @@ def _replace(beam: Beam, scratch: Scratch, kept: int) -> None:
     state.active = kept
 
 
-@inlined
+@kernel
 def _row(beam: Beam, parent: int, candidate: Any) -> int:
     """The row of a candidate that is a token longer than its parent: the one that it once had, or a new one."""
     row = beam.tree[parent].child
@@ -522,7 +531,7 @@ def _row(beam: Beam, parent: int, candidate: Any) -> int:
     return int(row)
 
 
-@inlined
+@kernel
 def _new_row(
     tree: Records, row: int, parent: int, token: int, word: int, lm: int, phrase: int, factor: float
 ) -> None:
@@ -621,18 +630,29 @@ def finish(rules: Rules, beam: Beam) -> Records:
     return outcomes
 
 
+@kernel
+def depth(tree: Records, row: int) -> int:
+    """How many tokens a prefix has."""
+    count = 0
+    while row > 0:
+        count += 1
+        row = tree[row].parent
+    return count
+
+
+@kernel
+def write_tokens(tree: Records, row: int, tokens: NDArray[np.int32]) -> None:
+    """Write the tokens of a prefix into an array of their number."""
+    for position in range(len(tokens) - 1, -1, -1):
+        tokens[position] = tree[row].token
+        row = tree[row].parent
+
+
 @compiled
 def tokens_of(tree: Records, row: int) -> NDArray[np.int32]:
     """The tokens of a prefix."""
-    count = 0
-    ancestor = row
-    while ancestor > 0:
-        count += 1
-        ancestor = tree[ancestor].parent
-    tokens = np.empty(count, np.int32)
-    for position in range(count - 1, -1, -1):
-        tokens[position] = tree[row].token
-        row = tree[row].parent
+    tokens = np.empty(depth(tree, row), np.int32)
+    write_tokens(tree, row, tokens)
     return tokens
 
 
@@ -644,6 +664,37 @@ def log_factors(tree: Records, row: int) -> float:
         total += math.log(tree[row].factor)
         row = tree[row].parent
     return total
+
+
+@kernel
+def lm_log_prob(rules: Rules, text: NDArray[np.int32]) -> float:
+    """The language model's part in what a text of some tokens is worth."""
+    total, state, node = 0.0, rules.lm_start, 0
+    for position in range(len(text)):
+        token = rules.tokens[text[position]]
+        if rules.guide == TOKENS:
+            log_prob, state = ngram.score(rules.lm, state, token.word)
+            total += log_prob
+        elif rules.guide == WORDS:
+            if token.begins_word and node != 0:
+                log_prob, state = ngram.score(rules.lm, state, _word(rules, node))
+                total += log_prob
+                node = 0
+            for place in range(token.first, token.last):
+                node = find(rules.trie.arcs, arc(node, rules.letters[place])) if node >= 0 else -1
+    if node != 0:
+        log_prob, state = ngram.score(rules.lm, state, _word(rules, node))
+        total += log_prob
+    if rules.lm_end >= 0 and (rules.guide == WORDS or rules.guide == TOKENS):
+        total += ngram.score(rules.lm, state, rules.lm_end)[0]
+    return rules.alpha * total
+
+
+@kernel
+def _word(rules: Rules, node: int) -> int:
+    """The language model's word for one that ends at a node of the trie, or beyond it."""
+    word = rules.trie.word[node] if node >= 0 else NO_WORD
+    return rules.lm_unknown if word == NO_WORD else int(word)
 
 
 @kernel

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
-
-import numpy as np
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from asr.decoding.automaton import Automaton
@@ -71,8 +68,8 @@ class Hypothesis:
         lm: the language model's log-probability, weighted.
         bonus: for words, against unknown words, for hotwords.
         slots: of the grammar's sentence, in order.
-        rejection: how much less likely the audio is as a sentence of the grammar than as anything else, at least
-            0 (see `Decoder.decode`); None without a grammar.
+        rejection: how badly the audio fits the grammar's sentence, at least 0 (see `Decoder.decode`); None without
+            a grammar.
         alternatives: the next best, in order.
     """
 
@@ -88,42 +85,3 @@ class Hypothesis:
     slots: tuple[Slot, ...] = ()
     rejection: float | None = None
     alternatives: tuple[Hypothesis, ...] = ()
-
-
-def group_words(
-    surfaces: Sequence[str], starts: NDArray[np.int64], ends: NDArray[np.int64], log_posteriors: NDArray[np.float64]
-) -> tuple[Word, ...]:
-    """Put tokens together to words.
-
-    A token whose surface begins with a space begins a word; one that is nothing but space ends the word before
-    it and belongs to none.
-
-    Args:
-        surfaces: the text of each token of the utterance.
-        starts: (tokens,) the first frame of each.
-        ends: (tokens,) the frame after the last of each.
-        log_posteriors: (tokens,) natural logarithms.
-    """
-    members: list[list[int]] = []
-    begins = True
-    for index, surface in enumerate(surfaces):
-        begins = begins or surface.startswith(" ")
-        if surface.strip():
-            if begins:
-                members.append([])
-            members[-1].append(index)
-            begins = False
-    return tuple(
-        Word(
-            text="".join(surfaces[index] for index in word).strip(),
-            start=int(starts[word[0]]),
-            end=int(ends[word[-1]]),
-            confidence=geometric_mean(log_posteriors[word]),
-        )
-        for word in members
-    )
-
-
-def geometric_mean(log_posteriors: NDArray[np.float64]) -> float:
-    """The geometric mean of at least one posterior, given their natural logarithms; at most 1 despite rounding."""
-    return min(1.0, float(np.exp(log_posteriors.mean())))

@@ -68,14 +68,6 @@ class Vocabulary:
             self._last = request, self._make_rules(dict(bonuses or {}), grammar)
         return self._last[1]
 
-    def lm_log_prob(self, tokens: NDArray[np.int32], words: Sequence[str]) -> float:
-        """The language model's natural logarithm for a sentence, weighted; it is given as tokens and as words."""
-        if self.lm is None:
-            return 0.0
-        if self.guide == TOKENS:
-            words = [self._lm_word(token) for token in tokens.tolist()]
-        return self._alpha * self.lm.log_prob(words)
-
     # ------------------------------------------------------------------------------------------- checking
 
     @cached_property
@@ -153,7 +145,7 @@ class Vocabulary:
         if phrase_words:
             self._writable(phrase_words, "the list of hotwords")
         if grammar is not None:
-            self._writable(sorted(grammar.grammar.words()), "the grammar")
+            self._writable(list(grammar.words), "the grammar")
         lm = self.lm
         letters, ends = lexicon.code_points([surface.removeprefix(" ") for surface in self.tokens])
         trie, look_ahead = self._trie(phrase_words)

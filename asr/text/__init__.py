@@ -1,1 +1,1 @@
-"""Text: its normalisation, the units that a model puts out, and grammars of spoken commands."""
+"""Text: its normalisation, the units that a model puts out, language models, and grammars of spoken commands."""

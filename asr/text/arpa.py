@@ -69,6 +69,20 @@ class Entries:
     backoff: NDArray[np.float32]
 
 
+def connected(
+    words: tuple[str, ...],
+    counts: tuple[int, ...],
+    parent: NDArray[np.int32],
+    last: NDArray[np.int32],
+    log_prob: NDArray[np.float32],
+    backoff: NDArray[np.float32],
+) -> Entries:
+    """Entries, of which all is known but the arcs."""
+    arcs = hashing.table(sum(counts[1:]))
+    _connect(arcs, parent, last)
+    return Entries(words, counts, arcs, parent, last, log_prob, backoff)
+
+
 def read(path: Path) -> Entries:
     """Read an ARPA file, compressed by gzip or not.
 
@@ -341,6 +355,13 @@ def _add_unknown(words: list[str], reading: _Reading) -> int:
     reading.last[len(words)] = len(words) - 1
     reading.log_prob[len(words)] = UNSEEN * LN10
     return 1
+
+
+@compiled
+def _connect(arcs: Table, parent: NDArray[np.int32], last: NDArray[np.int32]) -> None:
+    for entry in range(1, len(parent)):
+        if parent[entry] != 0:
+            put(arcs, arc(parent[entry], last[entry]), entry)
 
 
 @compiled

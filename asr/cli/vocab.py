@@ -1,0 +1,181 @@
+"""`asr vocab`: what can be said, from a grammar or a list of phrases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from asr.cli.inputs import refuse_existing
+from asr.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from asr.decoding.automaton import Automaton
+    from asr.text.grammar import Grammar
+    from asr.text.normalize import Normalizer
+    from asr.text.tokenizer import Tokenizer
+
+SUFFIX = ".vocab"
+MOST_EXAMPLES = 5
+
+app = typer.Typer(no_args_is_help=True, help="Make and look into what may be said: phrases or a grammar.")
+
+Vocabulary = Annotated[Path, typer.Argument(metavar="FILE", help=f"What `asr vocab build` made: a {SUFFIX} file.")]
+
+EPILOG = """
+A list of phrases, one to a line, will do. A grammar says more with less:
+
+  <command> = turn (on | off){state} [all] the <room>{room} lights ;
+
+  <room> = kitchen | living room | hall ;
+
+  a | b    one or the other
+
+  [ a ]    may be left out; a* any number of times, a+ once or more
+
+  <number 0-59>    a number, in words
+
+  {name}   what is said before it fills this slot; {=value} has it mean this
+
+Examples:
+
+  asr vocab build commands.txt --model runs/quickstart
+
+  asr transcribe memo.wav --grammar commands.vocab
+"""
+
+
+@app.command(epilog=EPILOG)
+def build(
+    commands: Annotated[Path, typer.Argument(help="Text file: a phrase to a line, or a grammar.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File to make.", show_default=f"COMMANDS{SUFFIX}")
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Check that this model can write all words."),
+    ] = None,
+    language: Annotated[str, typer.Option(help="Of numbers: en, de, fr, …")] = "en",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+) -> None:
+    """Compile phrases or a grammar, for the --grammar of other commands."""
+    destination = commands.with_suffix(SUFFIX) if out is None else out
+    if destination.suffix != SUFFIX:
+        raise ConfigError(
+            "another kind of file", where=f"--out {destination}", expected=f"a name that ends in {SUFFIX}"
+        )
+    if not overwrite:
+        refuse_existing([destination])
+    from asr.decoding import automaton
+    from asr.text import grammar
+
+    rules = grammar.read(commands, language)
+    if model is not None:
+        _refuse_unwritable(rules.words(), model, commands)
+    vocabulary = automaton.compile(rules)
+    automaton.save(vocabulary, destination)
+    typer.echo(f"{destination}\n{_summary(vocabulary)}")
+
+
+@app.command()
+def show(file: Vocabulary) -> None:
+    """Say what is in a vocabulary, with a few of its sentences."""
+    from asr.decoding import automaton
+
+    vocabulary = automaton.load(file)
+    typer.echo(_summary(vocabulary))
+    for sentence in _examples(vocabulary.grammar):
+        typer.echo(f"    {sentence}")
+
+
+@app.command(
+    short_help="Tell whether a sentence is in it, and its slots.",
+    epilog='Example:\n\n  asr vocab match commands.vocab "turn on the kitchen lights"',
+)
+def match(file: Vocabulary, sentence: Annotated[str, typer.Argument(help="As the model would write it.")]) -> None:
+    """Tell whether a sentence is in a vocabulary, and what fills its slots.
+
+    The exit code is 1 where it is not.
+    """
+    from asr.decoding import automaton
+
+    vocabulary = automaton.load(file)
+    words = sentence.split()
+    if not vocabulary.accepts(" ".join(words)):
+        typer.echo(f"outside: {_breach(vocabulary, words)}")
+        raise typer.Exit(1)
+    typer.echo("inside")
+    for slot in vocabulary.slots(sentence):
+        typer.echo(f"  {slot.name}: {slot.value}")
+
+
+def _summary(vocabulary: Automaton) -> str:
+    grammar = vocabulary.grammar
+    return "\n".join(
+        (
+            f"  sentences  {'endless' if grammar.endless else grammar.count()}",
+            f"  words      {len(vocabulary.words)}",
+            f"  states     {len(vocabulary.accepting)}",
+            f"  slots      {', '.join(vocabulary.slot_names) or 'none'}",
+        )
+    )
+
+
+def _examples(grammar: Grammar) -> list[str]:
+    """A few sentences: all if there are no more, else some by chance, the same ones each time."""
+    import numpy as np
+
+    if not grammar.endless and grammar.count() <= MOST_EXAMPLES:
+        return list(dict.fromkeys(grammar.sentences()))
+    rng = np.random.default_rng(0)
+    return list(dict.fromkeys(grammar.sample(rng) for _ in range(MOST_EXAMPLES)))
+
+
+def _breach(vocabulary: Automaton, words: Sequence[str]) -> str:
+    """Where a sentence leaves the vocabulary."""
+    said = ""
+    for word in words:
+        if vocabulary.follow(f"{said}{word} ") < 0:
+            return f"“{word}” can't come " + (f"after “{said.strip()}”" if said else "first")
+        said += f"{word} "
+    return "there is more to come" if said else "something must be said"
+
+
+def _refuse_unwritable(words: Iterable[str], model: Path, commands: Path) -> None:
+    """Make sure that a model can hear the words.
+
+    Raises:
+        DataError: some are not written as its transcripts are, or not with its tokens; all of them are named.
+    """
+    from asr import artefact
+    from asr import build as objects
+    from asr.recipe_file import read_recipe
+    from asr.text import tokenizer as tokenizers
+
+    folder = artefact.locate(model)
+    tokenizer = tokenizers.load(folder)
+    normalizer = objects.normalizer(read_recipe(folder / artefact.CONFIG).text)
+    faults = [fault for word in sorted(words) if (fault := _fault(word, normalizer, tokenizer))]
+    if faults:
+        raise DataError(
+            f"{len(faults)} of its words can't be heard by this model\n  " + "\n  ".join(faults),
+            where=commands,
+            expected=f"words as {folder} has learnt to write them",
+            hint="change them in the grammar, or train with transcripts that have them",
+        )
+
+
+def _fault(word: str, normalizer: Normalizer, tokenizer: Tokenizer) -> str | None:
+    """Why a model can't write a word, if so."""
+    normal = normalizer(word)
+    unknown = list(dict.fromkeys(tokenizer.unknown(normal)))
+    if unknown == [normal]:
+        return f"“{word}”: the model does not know it"
+    if unknown:
+        return f"“{word}”: there is no token for " + ", ".join(f"“{unit}”" for unit in unknown)
+    if not normal:
+        return f"“{word}”: leave it out, it is not spoken"
+    return None if normal == word else f"“{word}”: write “{normal}”"

@@ -1,0 +1,67 @@
+"""How well a language model foresees a text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from asr.errors import DataError
+from asr.text.ngram import NgramModel
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """Sums over a text, and what follows from them.
+
+    Attributes:
+        sentences, words: of the text.
+        unknown: words outside the model's vocabulary.
+        predictions: the words, and the ends of sentences where the model has </s>.
+        log_prob: natural log-probability of all predictions.
+        log_prob_known: that without the unknown words.
+    """
+
+    sentences: int
+    words: int
+    unknown: int
+    predictions: int
+    log_prob: float
+    log_prob_known: float
+
+    @property
+    def perplexity(self) -> float:
+        """Per prediction."""
+        return math.exp(-self.log_prob / self.predictions)
+
+    @property
+    def perplexity_known(self) -> float:
+        """Per prediction of what the model knows; NaN where that is nothing."""
+        known = self.predictions - self.unknown
+        return math.exp(-self.log_prob_known / known) if known else math.nan
+
+
+def measure(model: NgramModel, texts: Iterable[str]) -> Perplexity:
+    """Measure a model on sentences.
+
+    Raises:
+        DataError: there are none.
+    """
+    sentences = words = unknown = predictions = 0
+    log_prob = log_prob_known = 0.0
+    for text in texts:
+        sentence = text.split()
+        scores = model.log_probs(sentence)
+        known = np.ones(len(scores), np.bool_)
+        known[: len(sentence)] = [word in model for word in sentence]
+        sentences += 1
+        words += len(sentence)
+        unknown += int(np.count_nonzero(~known))
+        predictions += len(scores)
+        log_prob += float(scores.sum())
+        log_prob_known += float(scores[known].sum())
+    if not words:
+        raise DataError("the text has no words", expected="a sentence to a line")
+    return Perplexity(sentences, words, unknown, predictions, log_prob, log_prob_known)

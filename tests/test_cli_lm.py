@@ -1,0 +1,155 @@
+"""`asr lm`, as a user meets it."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from asr.cli import main
+
+EXPECTED = Path(__file__).parent / "ngrams"
+TEXT = EXPECTED / "text.txt"
+SMALL = EXPECTED / "small.arpa"
+RECOGNISER = Path(__file__).parent / "models" / "format-1"
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("ASR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Result:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main(["lm", *map(str, arguments)])
+        return Result(int(caught.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+@pytest.mark.parametrize("name", ["lm.arpa", "lm.arpa.gz", "lm.ngram"])
+def test_a_model_is_built_and_described(run: Run, name: str) -> None:
+    built = run("build", TEXT, "--out", name)
+    assert built.code == 0 and built.out == ""
+    assert "60 sentences" in built.err and "225 3-grams, discounts" in built.err and "warning" not in built.err
+    described = run("info", name)
+    assert described.out.startswith(
+        "words    30, among them <unk>, <s>, </s>\n1-grams  30\n2-grams  145\n3-grams  225\n"
+    )
+
+
+def test_a_built_model_is_that_of_lmplz(run: Run) -> None:
+    run("build", TEXT, "--out", "lm.arpa")
+    theirs, ours = run("perplexity", EXPECTED / "text_o3.arpa", TEXT), run("perplexity", "lm.arpa", TEXT)
+    assert ours == theirs
+    assert "unknown                0 (0.00 %)" in ours.out
+
+
+def test_pruning_and_a_vocabulary(run: Run, tmp_path: Path) -> None:
+    words = {*TEXT.read_text().split()} - {"sky", "hat", "it", "jam"}
+    (tmp_path / "words.txt").write_text("\n".join(words))
+    arguments = ("--order", 4, "--prune", "0,0,1", "--vocabulary", "words.txt")
+    assert run("build", TEXT, "--out", "lm.ngram", *arguments).code == 0
+    assert "1-grams  27\n2-grams  123\n3-grams  38\n4-grams  17\n" in run("info", "lm.ngram").out
+    run("build", TEXT, "--out", "few.ngram", "--vocabulary", 5)
+    assert "words    8," in run("info", "few.ngram").out
+
+
+def test_texts_may_be_compressed_several_and_standard_input(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = TEXT.read_bytes().splitlines(keepends=True)
+    (tmp_path / "a.txt").write_bytes(b"".join(lines[:20]))
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"".join(lines[20:40])))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"".join(lines[40:]))))
+    run("build", "a.txt", "b.txt.gz", "-", "--out", "pieces.arpa")
+    run("build", TEXT, "--out", "whole.arpa")
+    assert (tmp_path / "pieces.arpa").read_text() == (tmp_path / "whole.arpa").read_text()
+
+
+def test_small_texts_come_with_a_warning(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "short.txt").write_text("\n".join(TEXT.read_text().splitlines()[:5]))
+    built = run("build", "short.txt", "--out", "lm.arpa")
+    assert built.code == 0
+    assert built.err.count("warning") == 1 and "too few 3-grams" in built.err and "0.500 1.000 1.500" in built.err
+
+
+def test_text_is_written_as_the_recogniser_writes(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mixed.txt").write_text("That, the old!\n—\n")  # which that recogniser writes in small letters
+    scored = run("score", SMALL, "mixed.txt", "--model", RECOGNISER)
+    assert scored.out.split("\t")[1] == "that the old\n"
+    assert run("build", "mixed.txt", "--out", "lm.arpa", "--model", RECOGNISER).code == 0
+    assert "\tthat the\t" in (tmp_path / "lm.arpa").read_text()
+
+
+def test_sentences_are_scored_as_kenlm_does(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = (EXPECTED / "small_scores.tsv").read_text(encoding="utf-8").splitlines()
+    text = "".join(line.split("\t")[0] + "\n" for line in lines).encode()
+    for arguments in ([], ["-"]):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+        scored = run("score", SMALL, *arguments).out.splitlines()
+        for line, found in zip(lines, scored, strict=True):
+            sentence, scores = line.split("\t")
+            assert found.split("\t")[1] == sentence
+            assert float(found.split("\t")[0]) == pytest.approx(math.fsum(map(float, scores.split())), abs=1e-3)
+
+
+def test_words_are_scored_one_by_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"THAT IS A\n")))
+    # The second line of small_scores.tsv.
+    expected = "-5.2350\tTHAT -1.6212 IS -0.7984 A -1.0507 </s> -1.7646\n"
+    assert run("score", SMALL, "--words").out == expected
+
+
+def test_sentences_are_generated(run: Run) -> None:
+    first, again = (run("generate", SMALL, "--count", 3, "--seed", 1, "--longest", 5).out for _ in range(2))
+    assert first == again != run("generate", SMALL, "--count", 3, "--seed", 2, "--longest", 5).out
+    assert len(first.splitlines()) == 3
+    assert all(len(line.split()) <= 5 for line in first.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("build", TEXT, "--out", "lm.bin"), 2, "does not say how"),
+        (("build", TEXT, "--out", "lm.arpa", "--prune", "0 1"), 2, "--prune: “0 1”"),
+        (("build", TEXT, "--out", "lm.arpa", "--prune", "1,0"), 2, "the thresholds 1 0"),
+        (("build", "missing.txt", "--out", "lm.arpa"), 1, "missing.txt: there is no such file"),
+        (("build", TEXT, "--out", "lm.arpa", "--vocabulary", "missing"), 1, "missing: there is no such file"),
+        (("info", TEXT), 1, "this is no ARPA file"),
+        (("perplexity", "missing.arpa", TEXT), 1, "missing.arpa: there is no such file"),
+        (("perplexity", SMALL, "missing.txt"), 1, "missing.txt: there is no such file"),
+    ],
+)
+def test_mistakes_are_told_and_nothing_is_written(
+    run: Run, tmp_path: Path, arguments: tuple[object, ...], code: int, message: str
+) -> None:
+    result = run(*arguments)
+    assert result.code == code
+    assert message in result.err and "Traceback" not in result.err
+    assert not list(tmp_path.glob("lm*"))
+
+
+def test_nothing_is_overwritten_unless_asked(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "lm.arpa").write_text("precious")
+    refused = run("build", TEXT, "--out", "lm.arpa")
+    assert refused.code == 2 and "already there" in refused.err
+    assert (tmp_path / "lm.arpa").read_text() == "precious"
+    assert run("build", TEXT, "--out", "lm.arpa", "--overwrite").code == 0
