@@ -26,8 +26,8 @@ def compiled(function: Function) -> Function:
 def kernel(function: Function) -> Function:
     """As `compiled`, for a function that makes no arrays; it is written into each place where another calls it.
 
-    It counts no references to the arrays that it is given, which would take longer than the work in inner loops, and
-    make threads that share arrays wait for one another.
+    It counts no references to the arrays that it is given, which would take longer than the work in inner loops,
+    and make threads that share arrays wait for one another.
     """
     options = {"nogil": True, "error_model": "numpy", "forceinline": True, "_nrt": False}
     return cast(Function, _cached(numba.njit(**options)(function)))

@@ -40,7 +40,7 @@ class DecoderSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     alpha: Annotated[float, Field(ge=0)] = 0.5
-    beta: float = 1.0
+    beta: float = 2.0
     unknown: float = -10.0
     beam_width: Annotated[int, Field(ge=1)] = 32
     lm: Path | None = None

@@ -71,9 +71,9 @@ class Contestant(NamedTuple):
 
 
 OURS: Sequence[Mapping[str, float]] = (
-    {"beam_threshold": 14.0, "token_threshold": 9.0},
-    {"beam_threshold": 10.0, "token_threshold": 7.0},
-    {"beam_threshold": 7.0, "token_threshold": 5.0},
+    {"beam_threshold": 12.0, "token_threshold": 8.0},
+    {"beam_threshold": 9.0, "token_threshold": 6.5},
+    {"beam_threshold": 6.0, "token_threshold": 4.5},
 )
 CONTESTANTS = (
     Contestant("asr", "asr", "beam_width", OURS, {"threads": 1}, peer=False),

@@ -87,6 +87,41 @@ MUTATIONS = (
         "pass",
         "tests/test_training.py",
     ),
+    Mutation(
+        "let a repeated token follow without a blank",
+        "asr/decoding/search.py",
+        "mass = (place.blank if token == last else place.blank + place.label) * unit.probability",
+        "mass = (place.blank + place.label) * unit.probability",
+        "tests/test_beam.py",
+    ),
+    Mutation(
+        "keep what was paid for a hotword that breaks off",
+        "asr/decoding/search.py",
+        "gain = -rules.phrases.advance[phrase]",
+        "gain = 0.0",
+        "tests/test_beam.py",
+    ),
+    Mutation(
+        "take a token for a child that another prefix has",
+        "asr/decoding/search.py",
+        "mark = beam.state[0].time * limits.width + i  # of no other prefix and no other frame",
+        "mark = beam.state[0].rows * limits.width + i",
+        "tests/test_beam.py",
+    ),
+    Mutation(
+        "forget the end of the sentence",
+        "asr/decoding/search.py",
+        "log_factor += rules.alpha * ngram.score(rules.lm, lm, rules.lm_end)[0]",
+        "log_factor += 0.0",
+        "tests/test_beam.py",
+    ),
+    Mutation(
+        "back off without the weight",
+        "asr/text/ngram.py",
+        "total += ngram.backoff[state]",
+        "total += 0.0",
+        "tests/test_ngram.py",
+    ),
 )
 
 

@@ -42,7 +42,7 @@ Examples:
 """
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=EPILOG, short_help="Make a model of text.")
 def build(
     texts: Texts,
     out: Annotated[Path, typer.Option(metavar="FILE", help="File to make: .ngram (compact), .arpa or .arpa.gz.")],
@@ -111,7 +111,7 @@ def perplexity(lm: LanguageModel, texts: Texts, model: Recogniser = None) -> Non
     typer.echo(f"unknown                {measured.unknown:,} ({share:.2f} %)")
 
 
-@app.command()
+@app.command(short_help="Say how likely sentences are.")
 def score(
     lm: LanguageModel,
     texts: Annotated[

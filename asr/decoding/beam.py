@@ -49,7 +49,7 @@ class Decoder:
             is a token (with “▁” in place of a space). Of a model whose tokens are whole words, both are the same.
         lexicon: the only words there are; without it, any.
         alpha: the language model's weight.
-        beta: added for each word of the language model, so that it does not prefer few and long ones.
+        beta: added for each word, where there is a language model, so that it does not prefer few and long ones.
         unknown: added for each word that is neither in the language model nor among the hotwords.
         blank: the index of the CTC blank.
         beam_threshold: a prefix is dropped when it is this much less probable than the best one.
@@ -70,7 +70,7 @@ class Decoder:
         lexicon: Iterable[str] | None = None,
         *,
         alpha: float = 0.5,
-        beta: float = 1.0,
+        beta: float = 2.0,
         unknown: float = -10.0,
         blank: int = 0,
         beam_threshold: float = 10.0,

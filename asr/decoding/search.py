@@ -334,7 +334,7 @@ def _grow(rules: Rules, limits: Limits, beam: Beam, scratch: Scratch, tried: int
             mass = (place.blank if token == last else place.blank + place.label) * unit.probability
             if mass <= 0.0:
                 continue
-            if mass < floor and not (guided and mass * OPTIMISM >= floor and _may_lift(rules, token)):
+            if mass < floor and not (guided and mass * OPTIMISM >= floor and _may_lift(rules, beam, row, token)):
                 continue
             factor, word, lm, phrase = 1.0, 0, 0, 0
             if guided:
@@ -352,9 +352,11 @@ def _grow(rules: Rules, limits: Limits, beam: Beam, scratch: Scratch, tried: int
 
 
 @kernel
-def _may_lift(rules: Rules, token: int) -> bool:
-    """Whether the factor of a token may be more than 1."""
-    return rules.has_phrases or rules.guide == TOKENS or (rules.guide == WORDS and rules.tokens[token].begins_word)
+def _may_lift(rules: Rules, beam: Beam, row: int, token: int) -> bool:
+    """Whether the factor of a token after a prefix may be more than 1."""
+    if rules.has_phrases and (beam.tree[row].phrase != 0 or rules.tokens[token].begins_word):
+        return True
+    return rules.guide == TOKENS or (rules.guide == WORDS and rules.tokens[token].begins_word)
 
 
 @kernel
@@ -388,7 +390,7 @@ def _follow(rules: Rules, beam: Beam, row: int, token: int) -> tuple[float, int,
             word = find(rules.grammar, arc(word, rules.letters[position])) if word >= 0 else -1
         if word < 0:
             factor = 0.0
-    if rules.has_phrases and factor > 0.0:
+    if rules.has_phrases and factor > 0.0 and (phrase != 0 or space):
         gain = -rules.phrases.advance[phrase]
         if space:
             phrase = hotwords.step(rules.phrases, phrase, SPACE)

@@ -27,7 +27,7 @@ class Options(TypedDict, total=False):
     threads: int | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Word:
     """A word and where it was heard.
 
@@ -51,7 +51,7 @@ class Slot(NamedTuple):
     value: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Hypothesis:
     """What a decoder heard in one utterance.
 

@@ -64,9 +64,10 @@ class Vocabulary:
             DataError: the tokens can't write one of their words.
         """
         request = (tuple((bonuses or {}).items()), grammar)
-        if self._last is None or self._last[0] != request:
-            self._last = request, self._make_rules(dict(bonuses or {}), grammar)
-        return self._last[1]
+        last = self._last  # which another thread may replace at any time
+        if last is None or last[0] != request:
+            last = self._last = request, self._make_rules(dict(bonuses or {}), grammar)
+        return last[1]
 
     # ------------------------------------------------------------------------------------------- checking
 

@@ -25,7 +25,7 @@ import numpy as np
 from asr.data.manifest import Utterance, write_manifest
 from asr.errors import DataError, MissingDependencyError
 from asr.files import write_json
-from asr.text.grammar import Grammar, parse
+from asr.text.grammar import Grammar, read
 
 Progress = Callable[[int, int], None]
 """Called with the number of utterances made so far, and of all."""
@@ -110,7 +110,7 @@ def prepare(
         raise MissingDependencyError("eSpeak NG is not installed", hint="pip install 'asr[synth]'")
     rng = np.random.default_rng(seed)
     sizes: dict[Set, int] = {"train": train_utterances, "dev": dev_utterances, "test": test_utterances}
-    sentences = split_sentences(read_grammar(grammar), sizes, rng, name=str(grammar))
+    sentences = split_sentences(read(grammar), sizes, rng, name=str(grammar))
     requests = {name: draw_requests(name, sentences[name], sizes[name], rng) for name in sizes}
     (output / "audio").mkdir(parents=True, exist_ok=True)
     durations = synthesise(
@@ -124,20 +124,6 @@ def prepare(
         write_manifest(output / f"{name}.jsonl", utterances)
     manifests = {"train": "train.jsonl", "dev": "dev.jsonl", "tests": {"test": "test.jsonl"}}
     write_json(output / "corpus.json", manifests)
-
-
-def read_grammar(path: Path) -> Grammar:
-    """Read a grammar file.
-
-    Raises:
-        DataError: the file is missing or wrong.
-    """
-    try:
-        return parse(path.read_text(encoding="utf-8-sig"), str(path))
-    except FileNotFoundError:
-        raise DataError("there is no such grammar", where=path) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"byte {error.start} is not UTF-8", where=path, hint="save it as UTF-8") from None
 
 
 def split_sentences(
