@@ -2,12 +2,15 @@
 recordings taken for a command, for a range of rejection thresholds.
 
     python scripts/measure_rejection.py runs/quickstart recipes/quickstart/grammar.txt \\
-        data/commands-*/test.jsonl FOLDER_OF_OTHER_SPEECH …
+        data/commands-*/test.jsonl FOLDER_OF_OTHER_SPEECH … --say train-clean-100.txt
+
+With --say, eSpeak NG says beginnings of a text's lines in the voices of the quickstart's test set, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,12 +19,14 @@ from numpy.typing import NDArray
 
 import asr
 from asr.audio import SUFFIXES
+from asr.data.corpora.commands import draw_requests, synthesise
 from asr.data.manifest import read_manifest
 from asr.decoding import automaton
 from asr.recognizer import Recognizer
 from asr.text import grammar
 from asr.transcript import Transcript
 
+SAID, LEAST_WORDS, MOST_WORDS, SEED = 300, 3, 9, 5
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, np.inf)
 
 
@@ -30,7 +35,8 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("grammar", type=Path, help="its text")
     parser.add_argument("commands", type=Path, help="manifest of recordings of its sentences")
-    parser.add_argument("others", type=Path, nargs="+", help="folders of recordings of anything else")
+    parser.add_argument("others", type=Path, nargs="*", help="folders of recordings of anything else")
+    parser.add_argument("--say", type=Path, metavar="FILE", help="a name, then a sentence, on each line")
     arguments = parser.parse_args()
     recognizer = asr.load(arguments.model, decoder="beam")
     commands = read_manifest(arguments.commands)
@@ -45,7 +51,24 @@ def main() -> None:
     others = {
         folder.name: _rejections(_hear(recognizer, _recordings(folder), compiled)) for folder in arguments.others
     }
+    if arguments.say:
+        with tempfile.TemporaryDirectory() as folder:
+            _say(arguments.say, Path(folder))
+            others["unrelated"] = _rejections(_hear(recognizer, _recordings(Path(folder)), compiled))
     _print_table(_rejections(heard), right, others)
+
+
+def _say(text: Path, folder: Path) -> None:
+    """Record sentences that are no commands, in the voices that say the commands."""
+    rng = np.random.default_rng(SEED)
+    lines = [line.partition(" ")[2].lower() for line in text.read_text(encoding="utf-8").split("\n") if line]
+    sentences = [
+        " ".join(line.split()[: int(rng.integers(LEAST_WORDS, MOST_WORDS + 1))])
+        for line in rng.permutation(lines)[:SAID].tolist()
+    ]
+    (folder / "audio").mkdir()
+    requests = draw_requests("test", sentences, SAID, rng)
+    synthesise(requests, folder, processes=2, progress=lambda done, total: None)
 
 
 def _recordings(folder: Path) -> list[Path]:

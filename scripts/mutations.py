@@ -97,8 +97,8 @@ MUTATIONS = (
     Mutation(
         "keep what was paid for a hotword that breaks off",
         "asr/decoding/search.py",
-        "gain = -rules.phrases.advance[phrase]",
-        "gain = 0.0",
+        "factor /= rules.phrases.advance[phrase]",
+        "factor /= 1.0",
         "tests/test_beam.py",
     ),
     Mutation(

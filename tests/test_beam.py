@@ -519,6 +519,9 @@ def test_wrong_numbers_are_named() -> None:
         decoder.decode(log_probs, [5], beam_width=0)
     with pytest.raises(ConfigError, match="nbest"):
         decoder.decode(log_probs, [5], nbest=0)
+    for bonus in (1000.0, math.nan):
+        with pytest.raises(ConfigError, match="the bonus of “a b”"):
+            decoder.decode(log_probs, [5], hotwords={"a b": bonus})
 
 
 def test_words_that_can_not_be_written_are_named(word_lm: NgramModel) -> None:

@@ -25,8 +25,8 @@ class Phrases(NamedTuple):
 
     arcs: arc(state, code point) → state, where a phrase goes on.
     fallback: (states,) the state of the longest proper suffix.
-    award: (states,) the bonuses of all phrases that end in a state.
-    advance: (states,) what has been paid for the phrases that are being said.
+    award: (states,) the factor of all phrases that end in a state: e to the sum of their bonuses.
+    advance: (states,) the factor that has been paid for the phrases that are being said.
     """
 
     arcs: Table
@@ -36,12 +36,13 @@ class Phrases(NamedTuple):
 
 
 def build(bonuses: Mapping[str, float]) -> Phrases:
-    """The automaton of phrases, whose words stand one space apart, and the bonus of each."""
+    """The automaton of phrases, whose words stand one space apart, and the bonus of each, a natural logarithm."""
     letters, ends = code_points([f" {phrase} " for phrase in bonuses])
     size = len(letters) + 1
     phrases = Phrases(table(len(letters)), np.zeros(size, np.int32), np.zeros(size), np.zeros(size))
     count = _insert(phrases, letters, ends, np.array(list(bonuses.values()), np.float64))
-    return Phrases(phrases.arcs, phrases.fallback[:count], phrases.award[:count], phrases.advance[:count])
+    award, advance = np.exp(phrases.award[:count]), np.exp(phrases.advance[:count])
+    return Phrases(phrases.arcs, phrases.fallback[:count], award, advance)
 
 
 @kernel
@@ -62,7 +63,7 @@ def step(phrases: Phrases, state: int, letter: int) -> int:
 def _insert(
     phrases: Phrases, letters: NDArray[np.int32], ends: NDArray[np.int64], bonuses: NDArray[np.float64]
 ) -> int:
-    """Make the automaton in arrays with room for it; returns the number of states."""
+    """Make the automaton in arrays with room for it, bonuses in place of factors; returns the number of states."""
     parent, letter = np.zeros(len(letters) + 1, np.int32), np.zeros(len(letters) + 1, np.int32)
     depth = np.zeros(len(letters) + 1, np.int32)
     count = 1

@@ -391,15 +391,13 @@ def _follow(rules: Rules, beam: Beam, row: int, token: int) -> tuple[float, int,
         if word < 0:
             factor = 0.0
     if rules.has_phrases and factor > 0.0 and (phrase != 0 or space):
-        gain = -rules.phrases.advance[phrase]
+        factor /= rules.phrases.advance[phrase]
         if space:
             phrase = hotwords.step(rules.phrases, phrase, SPACE)
-            gain += rules.phrases.award[phrase]
+            factor *= rules.phrases.award[phrase]
         for position in range(added.first, added.last):
             phrase = hotwords.step(rules.phrases, phrase, rules.letters[position])
-        gain += rules.phrases.advance[phrase]
-        if gain != 0.0:
-            factor *= math.exp(gain)
+        factor *= rules.phrases.advance[phrase]
     return factor, word, lm, phrase
 
 
@@ -625,7 +623,7 @@ def finish(rules: Rules, beam: Beam) -> Records:
             log_factor += rules.alpha * ngram.score(rules.lm, lm, rules.lm_end)[0]
         if rules.has_phrases:
             after = hotwords.step(rules.phrases, prefix.phrase, SPACE)
-            log_factor += rules.phrases.award[after] - rules.phrases.advance[prefix.phrase]
+            log_factor += math.log(rules.phrases.award[after] / rules.phrases.advance[prefix.phrase])
         outcome.row = place.row
         outcome.log_mass = beam.state[0].log_scale + math.log(place.blank + place.label)
         outcome.total = outcome.log_mass + log_factor

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 BOUNDARY = "▁"  # how language models of tokens write a space, as sentencepiece does
 SPECIAL = frozenset({"<s>", "</s>", "<unk>"})
 MOST_SHOWN = 5
+MOST_BONUS = 100.0  # whose exponential, and the product of several, is still a number
 SMALLEST = -600.0  # of exponents; below -745 exp gives 0, and 0 / 0 would be NaN
 NOTHING = Ngram(
     table(0), np.zeros(2, np.float32), np.zeros(2, np.int32), np.zeros(2, np.float32), np.zeros(2, np.int32)
@@ -145,6 +146,9 @@ class Vocabulary:
         phrase_words = list(dict.fromkeys(word for phrase in bonuses for word in phrase.split() or [""]))
         if phrase_words:
             self._writable(phrase_words, "the list of hotwords")
+        for phrase, bonus in bonuses.items():
+            if not -MOST_BONUS <= bonus <= MOST_BONUS:
+                raise ConfigError(f"the bonus of “{phrase}” is {bonus:g}", expected=f"between ±{MOST_BONUS:g}")
         if grammar is not None:
             self._writable(list(grammar.words), "the grammar")
         lm = self.lm
