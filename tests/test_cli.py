@@ -53,6 +53,13 @@ COMMANDS: tuple[list[str], ...] = (
     ["lm", "perplexity"],
     ["lm", "score"],
     ["lm", "generate"],
+    ["embed"],
+    ["embed", "train"],
+    ["embed", "neighbours"],
+    ["embed", "analogy"],
+    ["embed", "similarity"],
+    ["embed", "evaluate"],
+    ["embed", "plot"],
 )
 
 
@@ -377,7 +384,7 @@ def test_the_n_best_stand_below_the_text(run: Run, here: Path) -> None:
         (["--decoder", "beam", "--beam-width", "7"], "beam search of width 7"),
         (
             ["--lm", "three.arpa", "--alpha", "0.25"],
-            "beam search of width 32, language model three.arpa (alpha 0.25, beta 1)",
+            "beam search of width 32, language model three.arpa (alpha 0.25, beta 2)",
         ),
         (["--hotwords", "hot.txt"], "beam search of width 32, 2 hotwords"),
         (["--hotwords", "middle high"], "beam search of width 32, 1 hotword"),
@@ -405,8 +412,8 @@ def test_a_grammar_fills_slots_and_rejects_other_speech(run: Run, words: Path) -
     assert command["text"] == "low high"
     assert command["slots"] == [{"name": "level", "value": "quiet"}]
     assert other["text"] in ("low high", "middle high", "")
-    assert command["rejection"] < 0.1 < other["rejection"]
-    rejecting = (*arguments, "--reject-above", "0.1")
+    assert command["rejection"] < 1 < other["rejection"]
+    rejecting = (*arguments, "--reject-above", "1")
     assert run(*rejecting).out == "a.wav: low high\nother.wav: \n"
     command, other = json.loads(run(*rejecting, "--format", "json").out)
     assert (command["rejected"], other["rejected"]) == (False, True)
@@ -576,7 +583,7 @@ def test_what_tuning_finds_becomes_part_of_the_model(
     assert settings is not None
     assert settings.tuning is not None
     assert (settings.tuning.wer_greedy, settings.tuning.wer_untuned, settings.tuning.wer) == (0.09, 0.05, 0.01)
-    told = "beam search of width 16, language model lm.ngram (alpha 0.25, beta 1)"
+    told = "beam search of width 16, language model lm.ngram (alpha 0.25, beta 2)"
     assert told in run("transcribe", "a.wav").err
     assert "greedy decoding" in run("transcribe", "a.wav", "--decoder", "greedy").err
     assert asr.load("runs/tones").transcribe("a.wav").text == "low high"

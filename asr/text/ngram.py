@@ -267,6 +267,7 @@ def _load_compact(path: Path, source: Mapping[str, str] | None = None) -> NgramM
             if metadata.get(name) != value:
                 raise ValueError(f"{name} is {metadata.get(name)}, not {value}")
         words = tuple(arrays["words"].tobytes().decode().split("\n"))
+        _require(UNKNOWN in words)
         read = _from_half if "parent" in arrays else _from_whole
         return read(words, int(metadata["order"]), arrays)
     except (ValueError, KeyError) as error:
