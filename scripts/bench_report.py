@@ -136,10 +136,10 @@ def paired(rows: Iterable[dict[str, Any]], task: str, slow: str, fast: str) -> t
 
 def plot(measured: Sequence[Point], path: Path) -> None:
     """Word error rate over time, a panel for each task and a line for each decoder."""
-    import matplotlib  # type: ignore[import-not-found]
+    import matplotlib
 
     matplotlib.use("Agg")
-    import matplotlib.pyplot as plt  # type: ignore[import-not-found]
+    import matplotlib.pyplot as plt
 
     panels: dict[str, dict[str, list[Point]]] = {}
     for point in measured:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from asr.cli import doctor, evaluate, lm, recipes, train, transcribe, tune, vocab
+from asr.cli import doctor, embed, evaluate, lm, recipes, train, transcribe, tune, vocab
 from asr.errors import AsrError
 
 EPILOG = """
@@ -35,6 +35,7 @@ app.add_typer(recipes.app, name="recipes")
 app.add_typer(tune.app, name="tune")
 app.add_typer(vocab.app, name="vocab")
 app.add_typer(lm.app, name="lm")
+app.add_typer(embed.app, name="embed")
 
 
 def _print_version(wanted: bool) -> None:
