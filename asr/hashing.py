@@ -48,6 +48,14 @@ def find(table: Table, key: int) -> int:
 
 
 @kernel
+def copy(source: Table, target: Table) -> None:
+    """Enter all that one table holds into another one, with room for it."""
+    for slot in range(len(source.keys)):
+        if source.keys[slot] != EMPTY:
+            put(target, source.keys[slot], source.values[slot])
+
+
+@kernel
 def _slot(table: Table, key: int) -> int:
     """Where a key is, or would be entered."""
     mask = len(table.keys) - 1

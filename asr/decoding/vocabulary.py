@@ -152,10 +152,12 @@ class Vocabulary:
         if grammar is not None:
             self._writable(list(grammar.words), "the grammar")
         lm = self.lm
+        guide = self.guide if grammar is None else GRAMMAR
         letters, ends = lexicon.code_points([surface.removeprefix(" ") for surface in self.tokens])
-        trie, look_ahead = self._trie(phrase_words)
+        words = self._known(phrase_words) if guide == WORDS else _NO_WORDS
+        trie, look_ahead = self._trie(*words)
         return Rules(
-            guide=self.guide if grammar is None else GRAMMAR,
+            guide=guide,
             tokens=self._token_records(ends, frozenset(phrase_words)),
             letters=letters,
             trie=trie,
@@ -200,18 +202,23 @@ class Vocabulary:
         surface = self.tokens[token]
         return surface.strip() if self.whole_words else surface.replace(" ", BOUNDARY)
 
-    def _trie(self, added: list[str]) -> tuple[lexicon.Trie, NDArray[np.float64]]:
-        """The words of a search with a lexicon or a language model of words, and the factor held at each node."""
-        if self.guide != WORDS:
-            words, numbers, weights = _NO_WORDS
-        else:
-            words, numbers, weights = self._words
-            new = [word for word in added if word not in self._word_set]
-            if new:
-                unknown = 0 if self.lm is None else self.lm.unknown
-                words = words + new
-                numbers = np.concatenate((numbers, np.full(len(new), unknown, np.int32)))
-                weights = np.concatenate((weights, np.full(len(new), self._unknown_log_prob)))
+    def _known(self, added: list[str]) -> tuple[list[str], NDArray[np.int32], NDArray[np.float64]]:
+        """The words of a search with a lexicon or a language model of words, and those of the hotwords."""
+        words, numbers, weights = self._words
+        new = [word for word in added if word not in self._word_set]
+        if not new:
+            return self._words
+        unknown = 0 if self.lm is None else self.lm.unknown
+        return (
+            words + new,
+            np.concatenate((numbers, np.full(len(new), unknown, np.int32))),
+            np.concatenate((weights, np.full(len(new), self._unknown_log_prob))),
+        )
+
+    def _trie(
+        self, words: list[str], numbers: NDArray[np.int32], weights: NDArray[np.float64]
+    ) -> tuple[lexicon.Trie, NDArray[np.float64]]:
+        """The trie of words, and the factor held at each of its nodes."""
         trie = lexicon.build(words, numbers, weights)
         best = np.maximum(trie.best, SMALLEST)  # a trie without words has -inf, which alpha = 0 can't weigh
         exponents = np.append(self._alpha * best, self._alpha * self._unknown_log_prob + self._unknown)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from asr import hashing
 from asr.compiled import compiled
 from asr.errors import ConfigError, DataError
-from asr.hashing import EMPTY, Table, arc, find, put
+from asr.hashing import Table, arc, find, put
 from asr.text import ngram
 from asr.text.arpa import UNKNOWN, Entries, connected
 from asr.text.ngram import END, START, NgramModel
@@ -189,19 +189,12 @@ def _with_room(level: _Level, entries: int) -> _Level:
         return level
     level = _resized(level, needed + needed // 2)
     arcs = hashing.table(len(level.raw))
-    _move(level.arcs, arcs)
+    hashing.copy(level.arcs, arcs)
     return level._replace(arcs=arcs)
 
 
 def _resized(level: _Level, entries: int) -> _Level:
     return _Level(level.size, level.arcs, *(np.pad(part, (0, entries - len(part))) for part in level[2:]))
-
-
-@compiled
-def _move(source: Table, target: Table) -> None:
-    for slot in range(len(source.keys)):
-        if source.keys[slot] != EMPTY:
-            put(target, source.keys[slot], source.values[slot])
 
 
 @compiled

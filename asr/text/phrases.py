@@ -58,17 +58,10 @@ def _pairs(text: NumberedText, discount: int) -> Table:
         needed = int(size[0]) + len(block)
         if 2 * needed > len(table.keys):
             larger = hashing.table(needed + needed // 2)
-            _move(table, larger)
+            hashing.copy(table, larger)
             table = larger
         _count(block, text.counts > discount, table, size)
     return table
-
-
-@compiled
-def _move(source: Table, target: Table) -> None:
-    for slot in range(len(source.keys)):
-        if source.keys[slot] != EMPTY:
-            put(target, source.keys[slot], source.values[slot])
 
 
 @compiled
