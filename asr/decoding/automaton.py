@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from asr.compiled import compiled
-from asr.decoding.lexicon import code_points
+from asr.decoding.spelling import code_points
 from asr.decoding.types import Slot
 from asr.errors import DataError
 from asr.files import atomic_path

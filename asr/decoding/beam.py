@@ -9,23 +9,23 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
 
 from asr.decoding import engine, search
-from asr.decoding.heard import Found, hypotheses, spell
+from asr.decoding.frames import Lengths, LogProbs, as_array, check
+from asr.decoding.heard import Found, hypotheses
 from asr.decoding.ranking import last_boundary
 from asr.decoding.search import Limits, Rules
+from asr.decoding.spelling import Spelling
 from asr.decoding.types import Hypothesis
 from asr.decoding.vocabulary import Vocabulary
-from asr.errors import ConfigError, DataError
+from asr.errors import ConfigError
 from asr.text.ngram import NgramModel
 
 if TYPE_CHECKING:
     from asr.decoding.automaton import Automaton
 
 BEAM_WIDTH = 32
-MOST_SHOWN = 5
+FRAMES_FOR_A_THREAD = 500  # fewer are decoded sooner than it is started
 MOST_ROWS = 1 << 16  # of the tree of prefixes, before a stream forgets those that it needs no more
 
 
@@ -81,6 +81,7 @@ class Decoder:
     ) -> None:
         self.tokens = tuple(tokens)
         self.blank = blank
+        self.spelling = Spelling.of(self.tokens)
         self.vocabulary = Vocabulary(self.tokens, lm, lexicon, alpha, beta if lm else 0.0, unknown, blank)
         self._limits = Limits(
             blank=blank,
@@ -94,14 +95,15 @@ class Decoder:
 
     def decode(
         self,
-        log_probs: Tensor | NDArray[np.floating],
-        lengths: Tensor | NDArray[np.integer] | Sequence[int],
+        log_probs: LogProbs,
+        lengths: Lengths,
         *,
         beam_width: int = BEAM_WIDTH,
         nbest: int = 1,
         hotwords: Mapping[str, float] | None = None,
         grammar: Automaton | None = None,
         threads: int | None = None,
+        timestamps: bool = True,
     ) -> list[Hypothesis]:
         """Decode a batch. What stands behind an utterance's end is never looked at.
 
@@ -113,6 +115,7 @@ class Decoder:
             hotwords: words and phrases to expect, in the vocabulary or not, each with the bonus of one occurrence.
             grammar: only its sentences are heard; language model and lexicon do not count then.
             threads: how many utterances are decoded at once; by default as many as there are cores.
+            timestamps: False: no words, frames and confidences, which is quicker.
 
         Returns:
             The best hypothesis for each utterance, in order, with the others as its alternatives. It has no text
@@ -126,21 +129,23 @@ class Decoder:
             DataError: the vocabulary has another size than `tokens`, or a valid frame holds NaN or a number that is
                 no log-probability; the tokens can't write a hotword or a word of the grammar.
         """
-        batch, frames = self.checked(log_probs, lengths)
+        frames = check(log_probs, lengths, len(self.tokens))
         rules = self.vocabulary.rules(hotwords, grammar)
         limits = self._limits_for(beam_width, nbest, grammar)
-        workers = min(threads or os.cpu_count() or 1, len(batch))
+        batch = len(frames.lengths)
+        worthwhile = 1 + int(frames.lengths.sum()) // FRAMES_FOR_A_THREAD
+        workers = min(threads or os.cpu_count() or 1, batch, worthwhile)
 
         def decode_some(worker: int) -> Found:
             # Every so many utterances, so that each thread has its part of the long ones where they are sorted.
-            return engine.decode(rules, limits, nbest, batch, frames, np.arange(worker, len(batch), workers))
+            return engine.decode(rules, limits, nbest, timestamps, frames, np.arange(worker, batch, workers))
 
         if workers <= 1:
             parts = [decode_some(0)] if workers else []
         else:
             with ThreadPoolExecutor(workers) as pool:
                 parts = list(pool.map(decode_some, range(workers)))
-        return hypotheses(self.tokens, parts, len(batch), grammar)
+        return hypotheses(self.spelling, parts, batch, timestamps, grammar)
 
     def stream(
         self,
@@ -153,34 +158,6 @@ class Decoder:
         """A decoding that is given its frames in pieces; arguments and, at the end, result are as for `decode`."""
         rules = self.vocabulary.rules(hotwords, grammar)
         return Stream(self, rules, self._limits_for(beam_width, nbest, grammar), nbest, grammar)
-
-    def checked(
-        self, log_probs: Tensor | NDArray[np.floating], lengths: Tensor | NDArray[np.integer] | Sequence[int]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The batch and its lengths as arrays, if they can be decoded."""
-        batch = _array(log_probs)
-        frames = np.array([int(length) for length in lengths], np.int64)
-        if batch.ndim != 3 or batch.shape[2] != len(self.tokens):
-            raise DataError(
-                f"log-probabilities of shape {batch.shape}",
-                expected=f"(batch, time, {len(self.tokens)}), as many as the decoder has tokens",
-            )
-        if len(frames) != len(batch) or not all(0 <= length <= batch.shape[1] for length in frames.tolist()):
-            raise DataError(
-                f"lengths {frames.tolist()[:MOST_SHOWN]} of {len(batch)} utterances",
-                expected=f"one for each, between 0 and {batch.shape[1]} frames",
-            )
-        utterance, frame = engine.first_wrong(batch, frames)
-        if utterance >= 0:
-            found = batch[utterance, frame].max()
-            raise DataError(
-                f"{'NaN' if np.isnan(found) else f'{found:g}'} in utterance {utterance}, frame {frame}",
-                expected="natural logarithms of probabilities, none above 0",
-                hint="log_softmax over the vocabulary"
-                if found > 0
-                else "look for infinity or NaN in features and weights",
-            )
-        return batch, frames
 
     def _limits_for(self, beam_width: int, nbest: int, grammar: Automaton | None) -> Limits:
         for name, value in (("beam_width", beam_width), ("nbest", nbest)):
@@ -213,7 +190,7 @@ class Stream:
         self._scratch = search.new_scratch(limits, len(decoder.tokens))
         search.start(rules, self._beam)
 
-    def feed(self, log_probs: Tensor | NDArray[np.floating]) -> Partial:
+    def feed(self, log_probs: LogProbs) -> Partial:
         """Search on.
 
         Args:
@@ -225,10 +202,11 @@ class Stream:
         Raises:
             DataError: as `Decoder.decode`.
         """
-        (frames,), _ = self._decoder.checked(_array(log_probs)[None], [len(log_probs)])
-        self._make_room(len(frames))
-        search.advance(self._rules, self._limits, self._beam, self._scratch, frames)
-        self._pieces.append(frames)
+        frames = check(as_array(log_probs)[None], [len(log_probs)], len(self._decoder.tokens))
+        (piece,), (peaks,) = frames.log_probs, frames.peaks
+        self._make_room(len(piece))
+        search.advance(self._rules, self._limits, self._beam, self._scratch, piece, peaks)
+        self._pieces.append(piece)
         active = int(self._beam.state["active"][0])
         if active == 0:
             return Partial("", "")
@@ -237,13 +215,14 @@ class Stream:
         stable = search.tokens_of(self._beam.tree, search.common_prefix(self._beam))
         if not self._decoder.vocabulary.whole_words:
             stable = stable[: last_boundary(stable, self._rules.tokens)]
-        return Partial(spell(self._decoder.tokens, stable), spell(self._decoder.tokens, current))
+        both, ends = np.concatenate((stable, current)), np.cumsum([len(stable), len(current)])
+        return Partial(*self._decoder.spelling.texts(both, ends))
 
     def finish(self) -> Hypothesis:
         """The best hypothesis of all the frames."""
         frames = np.concatenate(self._pieces)
-        found = engine.conclude(self._rules, self._limits, self._nbest, self._beam, frames)
-        (hypothesis,) = hypotheses(self._decoder.tokens, [found], 1, self._grammar)
+        found = engine.conclude(self._rules, self._limits, self._nbest, True, self._beam, frames)
+        (hypothesis,) = hypotheses(self._decoder.spelling, [found], 1, grammar=self._grammar)
         return hypothesis
 
     def _make_room(self, frames: int) -> None:
@@ -257,13 +236,6 @@ class Stream:
             tree = search.new_tree(needed)
             tree[:rows] = self._beam.tree[:rows]
             self._beam = self._beam._replace(tree=tree)
-
-
-def _array(log_probs: Tensor | NDArray[np.floating]) -> NDArray[np.float32]:
-    """Log-probabilities, on whatever device, as the compiled search takes them."""
-    if isinstance(log_probs, Tensor):
-        log_probs = log_probs.detach().cpu().float().numpy()
-    return np.require(log_probs, np.float32, ["C", "W"])
 
 
 def warm() -> None:

@@ -8,14 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.compiled import compiled, kernel
-from asr.decoding import alignment, search
+from asr.decoding import search
+from asr.decoding.alignment import align, confidences
+from asr.decoding.frames import Frames
 from asr.decoding.heard import HEARD, TIMED, Found
-from asr.decoding.ranking import rank
-from asr.decoding.search import Beam, Limits, Rules
+from asr.decoding.ranking import Ranking, rank
+from asr.decoding.search import GRAMMAR, Beam, Limits, Rules
 
 COMPARED = 16  # texts at most that confidences take into account,
 NEGLIGIBLE = 7.0  # and how much less likely than the best they may be
-ABOVE_ZERO = 1e-3  # what rounding may add to a log-probability
 
 
 @compiled
@@ -23,8 +24,8 @@ def decode(
     rules: Rules,
     limits: Limits,
     wanted: int,
-    log_probs: NDArray[np.float32],
-    lengths: NDArray[np.int64],
+    timestamps: bool,
+    frames: Frames,
     utterances: NDArray[np.int64],
 ) -> Found:
     """Decode some utterances of a batch.
@@ -32,21 +33,22 @@ def decode(
     Args:
         rules, limits: of the search.
         wanted: how many texts there shall be of each, if there are so many.
-        log_probs: (batch, time, vocab), checked.
-        lengths: (batch,)
-        utterances: which of the batch.
+        timestamps: whether to align the tokens, which confidences need too.
+        frames: the batch.
+        utterances: which of it.
     """
     longest = 0
     for utterance in utterances:
-        longest = max(longest, lengths[utterance])
+        longest = max(longest, frames.lengths[utterance])
     beam = search.new_beam(limits, longest)
-    scratch = search.new_scratch(limits, log_probs.shape[2])
+    scratch = search.new_scratch(limits, frames.log_probs.shape[2])
     parts = []
     for utterance in utterances:
-        frames = log_probs[utterance, : lengths[utterance]]
+        length = frames.lengths[utterance]
+        log_probs = frames.log_probs[utterance, :length]
         search.start(rules, beam)
-        search.advance(rules, limits, beam, scratch, frames)
-        found = conclude(rules, limits, wanted, beam, frames)
+        search.advance(rules, limits, beam, scratch, log_probs, frames.peaks[utterance])
+        found = conclude(rules, limits, wanted, timestamps, beam, log_probs)
         for text in found.texts:
             text.utterance = utterance
         parts.append(found)
@@ -54,41 +56,55 @@ def decode(
 
 
 @compiled
-def conclude(rules: Rules, limits: Limits, wanted: int, beam: Beam, frames: NDArray[np.float32]) -> Found:
+def conclude(
+    rules: Rules, limits: Limits, wanted: int, timestamps: bool, beam: Beam, frames: NDArray[np.float32]
+) -> Found:
     """What a search has heard in an utterance.
 
     Args:
         rules, limits, beam: of the search, after its last frame.
         wanted: how many texts there shall be, if there are so many.
+        timestamps: as for `decode`; without, there are no words, and frames and confidences mean nothing.
         frames: (time, vocab) all of the utterance.
     """
-    ranking = rank(rules, beam, wanted, COMPARED, NEGLIGIBLE)
+    ranking = rank(rules, beam, wanted, COMPARED if timestamps else 0, NEGLIGIBLE)
     count = min(wanted, len(ranking.texts))
     last_token = ranking.texts[count - 1].last_token if count else 0
-    last_word = ranking.texts[count - 1].last_word if count else 0
+    last_word = ranking.texts[count - 1].last_word if count and timestamps else 0
     found = Found(
         np.zeros(count, HEARD),
         ranking.tokens[:last_token],
-        np.empty(last_token, np.int64),
+        np.zeros(last_token, np.int64),
         np.empty(last_word, TIMED),
     )
     for index in range(count):
         text, heard = ranking.texts[index], found.texts[index]
         tokens = ranking.tokens[text.first_token : text.last_token]
-        spans, heard.path = alignment.align(frames, tokens, limits.blank)
-        sure = alignment.confidences(ranking, index, spans)
-        for i in range(len(spans)):
-            found.frames[text.first_token + i] = spans[i].start
-        for i in range(len(sure)):
-            word, timed = ranking.words[text.first_word + i], found.words[text.first_word + i]
-            timed.start, timed.end = spans[word.first].start, spans[word.last - 1].end
-            timed.confidence = sure[i]
+        heard.first_token, heard.last_token = text.first_token, text.last_token
         heard.score, heard.acoustic = text.score, text.acoustic
         heard.lm = search.lm_log_prob(rules, tokens)
-        heard.confidence = _confidence(sure, frames, limits.blank)
-        heard.first_token, heard.last_token = text.first_token, text.last_token
-        heard.first_word, heard.last_word = text.first_word, text.last_word
+        heard.confidence = math.nan
+        if timestamps:
+            _time(ranking, index, frames, limits.blank, found)
+        elif rules.guide == GRAMMAR:
+            _, heard.path = align(frames, tokens, limits.blank)
     return found
+
+
+@compiled
+def _time(ranking: Ranking, index: int, frames: NDArray[np.float32], blank: int, found: Found) -> None:
+    """Find out where the tokens and words of a text are, and how sure."""
+    text, heard = ranking.texts[index], found.texts[index]
+    spans, heard.path = align(frames, ranking.tokens[text.first_token : text.last_token], blank)
+    sure = confidences(ranking, index, spans)
+    for i in range(len(spans)):
+        found.frames[text.first_token + i] = spans[i].start
+    for i in range(len(sure)):
+        word, timed = ranking.words[text.first_word + i], found.words[text.first_word + i]
+        timed.start, timed.end = spans[word.first].start, spans[word.last - 1].end
+        timed.confidence = sure[i]
+    heard.confidence = _confidence(sure, frames, blank)
+    heard.first_word, heard.last_word = text.first_word, text.last_word
 
 
 @kernel
@@ -127,21 +143,3 @@ def _joined(parts: list[Found]) -> Found:
         tokens += len(part.tokens)
         words += len(part.words)
     return whole
-
-
-@kernel
-def first_wrong(log_probs: NDArray[np.float32], lengths: NDArray[np.int64]) -> tuple[int, int]:
-    """The first utterance and frame in which something is no log-probability, or -1 twice.
-
-    Args:
-        log_probs: (batch, time, vocab)
-        lengths: (batch,)
-    """
-    for utterance in range(len(lengths)):
-        for time in range(lengths[utterance]):
-            wrong = 0
-            for token in range(log_probs.shape[2]):
-                wrong |= not log_probs[utterance, time, token] <= ABOVE_ZERO  # so that NaN is wrong too
-            if wrong:
-                return utterance, time
-    return -1, -1

@@ -5,42 +5,37 @@ Graves et al. 2006, "Connectionist Temporal Classification", section 3.2, call i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Unpack
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from asr.decoding.heard import HEARD, TIMED, Found, Records, hypotheses
+from asr.compiled import compiled, kernel
+from asr.decoding.frames import BLOCK, Frames, Lengths, LogProbs, check
+from asr.decoding.heard import HEARD, TIMED, Found, hypotheses
+from asr.decoding.spelling import Spelling
 from asr.decoding.types import Hypothesis, Options
-from asr.errors import ConfigError, DataError
+from asr.errors import ConfigError
 
-RUN = np.dtype([("utterance", "i8"), ("token", "i8"), ("start", "i8"), ("end", "i8"), ("peak", "f8")])
-"""A run of one token on a best path: its first frame, the frame after its last, its highest log-probability."""
+ALWAYS_KNOWN = ("threads", "timestamps")
 
 
 class GreedyDecoder:
     """Best-path decoding.
 
     Args:
-        tokens: the surface of each token, in which a space is a word boundary.
+        tokens: the surface of each token, in which a space in front begins a word.
         blank: the index of the CTC blank.
     """
 
     def __init__(self, tokens: Sequence[str], blank: int = 0) -> None:
         self.tokens = tuple(tokens)
         self.blank = blank
-        self._begins_word = np.array([surface.startswith(" ") for surface in self.tokens])
-        self._spells = np.array([bool(surface.strip()) for surface in self.tokens])
+        self._spelling = Spelling.of(self.tokens)
 
-    def decode(
-        self,
-        log_probs: Tensor | NDArray[np.floating],
-        lengths: Tensor | NDArray[np.integer] | Sequence[int],
-        **options: Unpack[Options],
-    ) -> list[Hypothesis]:
+    def decode(self, log_probs: LogProbs, lengths: Lengths, **options: Unpack[Options]) -> list[Hypothesis]:
         """Decode a batch. What stands behind an utterance's end is never looked at.
 
         Args:
@@ -53,92 +48,87 @@ class GreedyDecoder:
 
         Raises:
             ConfigError: an option asks for what only a beam search does.
-            DataError: the vocabulary has another size than `tokens`, or a valid frame holds NaN.
+            DataError: the vocabulary has another size than `tokens`, or a valid frame holds NaN or a number that is
+                no log-probability.
         """
-        beyond = [name for name, value in options.items() if name != "threads" and value and value != 1]
+        beyond = [name for name, value in options.items() if name not in ALWAYS_KNOWN and value and value != 1]
         if beyond:
             raise ConfigError(f"greedy decoding knows no {', '.join(beyond)}", expected="a beam search for that")
-        log_probs = torch.as_tensor(log_probs)
-        if log_probs.shape[-1] != len(self.tokens):
-            raise DataError(
-                f"log-probabilities of {log_probs.shape[-1]} tokens",
-                expected=f"{len(self.tokens)}, as many as the decoder has",
-            )
-        best, paths = log_probs.detach().max(dim=-1)  # (batch, time); the first of equals, NaN before all
-        frames = np.array([int(length) for length in lengths], np.int64)
-        found = self._found(paths.cpu().numpy(), best.double().cpu().numpy(), frames)
-        return hypotheses(self.tokens, [found], len(frames))
-
-    def _found(self, paths: NDArray[np.int64], best: NDArray[np.float64], lengths: NDArray[np.int64]) -> Found:
-        """What the best paths say, all utterances at once.
-
-        Args:
-            paths: (batch, time) the best token of each frame.
-            best: (batch, time) its log-probability.
-            lengths: (batch,) valid frames.
-        """
-        valid = np.arange(paths.shape[1]) < lengths[:, None]
-        _refuse_nan(best, valid)
-        runs = _runs(paths, np.where(valid, best, -np.inf), lengths, valid)
-        runs = runs[runs["token"] != self.blank]
-        texts = np.zeros(len(lengths), HEARD)
-        texts["utterance"] = np.arange(len(lengths))
-        # Term by term: a sum of numpy's own would depend on the padding in its last digit.
-        scores = np.bincount(np.repeat(texts["utterance"], lengths), best[valid], len(lengths))
-        texts["score"] = texts["acoustic"] = texts["path"] = scores
-        texts["last_token"] = np.cumsum(np.bincount(runs["utterance"], minlength=len(lengths)))
-        texts["first_token"][1:] = texts["last_token"][:-1]
-        # The geometric mean of the tokens' posteriors, or else of the blanks'.
-        sums = np.bincount(runs["utterance"], runs["peak"], len(lengths))
-        counts = texts["last_token"] - texts["first_token"]
-        silent = counts == 0
-        logs = np.where(silent, texts["score"], sums) / np.maximum(np.where(silent, lengths, counts), 1)
-        texts["confidence"] = np.minimum(np.exp(logs), 1.0)
-        words, utterances = self._words(runs)
-        texts["last_word"] = np.cumsum(np.bincount(utterances, minlength=len(lengths)))
-        texts["first_word"][1:] = texts["last_word"][:-1]
-        return Found(texts, runs["token"].astype(np.int32), runs["start"], words)
-
-    def _words(self, runs: Records) -> tuple[Records, NDArray[np.int64]]:
-        """The words that tokens make: a token with a space in front begins one, a space belongs to none.
-
-        Returns:
-            TIMED, and the utterance of each.
-        """
-        begins = self._begins_word[runs["token"]] | (np.diff(runs["utterance"], prepend=-1) != 0)
-        number = np.cumsum(begins)
-        spelled = self._spells[runs["token"]]
-        runs, number = runs[spelled], number[spelled]
-        firsts = np.flatnonzero(np.diff(number, prepend=-1))
-        words = np.empty(len(firsts), TIMED)
-        words["start"] = runs["start"][firsts]
-        words["end"] = runs["end"][np.append(firsts[1:], len(runs))[: len(firsts)] - 1]
-        sizes = np.diff(np.append(firsts, len(runs)))
-        sums = np.add.reduceat(runs["peak"], firsts) if len(firsts) else np.zeros(0)
-        words["confidence"] = np.minimum(np.exp(sums / sizes), 1.0)
-        return words, runs["utterance"][firsts]
+        frames = check(log_probs, lengths, len(self.tokens))
+        found = _decode(self._spelling, self.blank, frames)
+        return hypotheses(self._spelling, [found], len(frames.lengths), options.get("timestamps", True))
 
 
-def _runs(
-    paths: NDArray[np.int64], best: NDArray[np.float64], lengths: NDArray[np.int64], valid: NDArray[np.bool_]
-) -> Records:
-    """The RUNs of all utterances, one after another; best: (batch, time) is -inf where nothing is valid."""
-    places = np.flatnonzero(valid & (np.diff(paths, axis=1, prepend=-1) != 0))
-    runs = np.empty(len(places), RUN)
-    if len(places):
-        runs["utterance"], runs["start"] = np.divmod(places, paths.shape[1])
-        runs["token"] = paths.ravel()[places]
-        runs["peak"] = np.maximum.reduceat(best.ravel(), places)
-        last = np.append(runs["utterance"][1:] != runs["utterance"][:-1], True)
-        runs["end"] = np.where(last, lengths[runs["utterance"]], np.append(runs["start"][1:], 0))
-    return runs
-
-
-def _refuse_nan(best: NDArray[np.float64], valid: NDArray[np.bool_]) -> None:
-    wrong = np.argwhere(np.isnan(best) & valid)
-    if len(wrong):
-        utterance, frame = wrong[0].tolist()
-        raise DataError(
-            f"NaN in the log-probabilities of utterance {utterance}, frame {frame}",
-            expected="numbers: the features or the model's weights hold NaN or infinity",
+@compiled
+def _decode(spelling: Spelling, blank: int, frames: Frames) -> Found:
+    """The best paths of a batch."""
+    room = frames.lengths.sum()
+    found = Found(
+        np.zeros(len(frames.lengths), HEARD),
+        np.empty(room, np.int32),
+        np.empty(room, np.int64),
+        np.empty(room, TIMED),
+    )
+    path = np.empty(frames.log_probs.shape[1], np.int32)
+    tokens = words = 0
+    for utterance in range(len(found.texts)):
+        text, length, peaks = found.texts[utterance], frames.lengths[utterance], frames.peaks[utterance]
+        text.utterance, text.first_token, text.first_word = utterance, tokens, words
+        for time in range(length):
+            path[time] = _first_equal(frames.log_probs[utterance, time], peaks[time])
+            text.score += np.float64(peaks[time])
+        text.acoustic = text.path = text.score
+        in_word, in_tokens = 0.0, 0.0  # sums of the tokens' highest log-probabilities
+        inside, spelled, time = False, 0, 0
+        while time < length:
+            token, start, highest = path[time], time, np.float64(peaks[time])
+            while time < length and path[time] == token:
+                highest = max(highest, np.float64(peaks[time]))
+                time += 1
+            if token == blank:
+                continue
+            found.tokens[tokens], found.frames[tokens] = token, start
+            tokens += 1
+            in_tokens += highest
+            inside = inside and not spelling.begins_word[token]
+            if _has_letters(spelling, token):
+                if not inside:
+                    found.words[words].start = start
+                    words += 1
+                    inside, in_word, spelled = True, 0.0, 0
+                in_word += highest
+                spelled += 1
+                found.words[words - 1].end = time
+                found.words[words - 1].confidence = _geometric_mean(in_word, spelled)
+        text.last_token, text.last_word = tokens, words
+        silent = tokens == text.first_token
+        text.confidence = _geometric_mean(
+            text.score if silent else in_tokens, length if silent else tokens - text.first_token
         )
+    return Found(found.texts, found.tokens[:tokens], found.frames[:tokens], found.words[:words])
+
+
+@kernel
+def _first_equal(frame: NDArray[np.float32], value: np.float32) -> int:
+    """The first token that has a log-probability which one of them has."""
+    block = 0
+    while block + BLOCK <= len(frame):
+        equal = np.int32(0)
+        for offset in range(BLOCK):
+            equal |= np.int32(frame[block + offset] == value)
+        if equal:
+            break
+        block += BLOCK
+    while frame[block] != value:
+        block += 1
+    return block
+
+
+@kernel
+def _has_letters(spelling: Spelling, token: int) -> bool:
+    return bool(spelling.ends[token] > (spelling.ends[token - 1] if token else 0))
+
+
+@kernel
+def _geometric_mean(log_sum: float, count: int) -> float:
+    return min(1.0, math.exp(log_sum / count)) if count else 1.0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from asr.decoding.spelling import Spelling
 from asr.decoding.types import Hypothesis, Word
 
 if TYPE_CHECKING:
@@ -41,45 +42,47 @@ class Found(NamedTuple):
 
 
 def hypotheses(
-    surfaces: Sequence[str], parts: Iterable[Found], count: int, grammar: Automaton | None = None
+    spelling: Spelling,
+    parts: Iterable[Found],
+    count: int,
+    timestamps: bool = True,
+    grammar: Automaton | None = None,
 ) -> list[Hypothesis]:
     """The best hypothesis for each utterance, with the others as its alternatives.
 
     Args:
-        surfaces: of the tokens.
+        spelling: of the tokens.
         parts: what was heard in some of the utterances each.
         count: of all utterances.
+        timestamps: whether words and frames were asked for.
         grammar: whose sentences were searched for.
     """
     heard: list[list[Hypothesis]] = [[] for _ in range(count)]
     for found in parts:
-        tokens, frames, words = found.tokens.tolist(), found.frames.tolist(), found.words.tolist()
-        for score, acoustic, lm, path, confidence, utterance, *places in found.texts.tolist():
-            first_token, last_token, first_word, last_word = places
-            own = tokens[first_token:last_token]
-            text = spell(surfaces, own)
-            timed = zip(text.split(), words[first_word:last_word], strict=True)
+        texts = spelling.texts(found.tokens, found.texts["last_token"])
+        tokens = found.tokens.tolist()
+        frames, words = (found.frames.tolist(), found.words.tolist()) if timestamps else ([], [])
+        for text, record in zip(texts, found.texts.tolist(), strict=True):
+            score, acoustic, lm, path, confidence, utterance, first_token, last_token, first_word, last_word = (
+                record
+            )
+            timed = zip(text.split(), words[first_word:last_word], strict=True) if timestamps else ()
             heard[utterance].append(
                 Hypothesis(
                     text,
-                    tuple(own),
+                    tuple(tokens[first_token:last_token]),
                     tuple(frames[first_token:last_token]),
                     tuple([Word(word, *times) for word, times in timed]),
                     score,
                     confidence,
                     acoustic,
                     lm,
-                    bonus=score - acoustic - lm,
-                    slots=grammar.slots(text) if grammar else (),
-                    rejection=max(0.0, -path) / max(len(own), 1) if grammar else None,
+                    score - acoustic - lm,
+                    grammar.slots(text) if grammar else (),
+                    max(0.0, -path) / max(last_token - first_token, 1) if grammar else None,
                 )
             )
     return [_best(ranked, grammar) for ranked in heard]
-
-
-def spell(surfaces: Sequence[str], tokens: Iterable[int]) -> str:
-    """The text of tokens, with single spaces."""
-    return " ".join("".join([surfaces[token] for token in tokens]).split())
 
 
 def _best(ranked: Sequence[Hypothesis], grammar: Automaton | None) -> Hypothesis:

@@ -14,10 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.compiled import compiled, kernel
-from asr.decoding.lexicon import code_points
+from asr.decoding.spelling import SPACE, code_points
 from asr.hashing import Table, arc, find, put, table
-
-SPACE = 32
 
 
 class Phrases(NamedTuple):

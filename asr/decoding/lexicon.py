@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.compiled import compiled
+from asr.decoding.spelling import code_points
 from asr.hashing import Table, arc, find, put, table
 
 NO_WORD = -1
@@ -19,36 +20,39 @@ class Trie(NamedTuple):
 
     arcs: arc(node, code point) → node.
     word: (nodes,) the number of the word that ends at a node, or NO_WORD.
+    bonus: (nodes,) its bonus, or 0.
     best: (nodes,) the highest weight of all words that end at a node or below it.
     """
 
     arcs: Table
     word: NDArray[np.int32]
+    bonus: NDArray[np.float64]
     best: NDArray[np.float64]
 
 
-def build(words: Sequence[str], numbers: NDArray[np.int32], weights: NDArray[np.float64]) -> Trie:
+def build(
+    words: Sequence[str],
+    numbers: NDArray[np.int32],
+    weights: NDArray[np.float64],
+    bonuses: NDArray[np.float64],
+) -> Trie:
     """The trie of some words.
 
     Args:
         words: none of them empty; of equal ones the first counts.
         numbers: (words,) the number of each, which need not differ.
-        weights: (words,) such as log-probabilities.
+        weights: (words,) such as log-probabilities, with the bonus of the word.
+        bonuses: (words,)
     """
     letters, ends = code_points(words)
     nodes = Trie(
         table(len(letters)),
         np.full(len(letters) + 1, NO_WORD, np.int32),
+        np.zeros(len(letters) + 1),
         np.full(len(letters) + 1, -np.inf),
     )
-    count = _insert(nodes, letters, ends, numbers, weights)
-    return Trie(nodes.arcs, nodes.word[:count].copy(), nodes.best[:count].copy())
-
-
-def code_points(texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """The characters of all texts, one after another as Unicode code points, and where each text ends."""
-    letters = np.frombuffer("".join(texts).encode("utf-32-le"), np.int32)
-    return letters.copy(), np.cumsum([len(text) for text in texts], dtype=np.int64)
+    count = _insert(nodes, letters, ends, numbers, weights, bonuses)
+    return Trie(nodes.arcs, nodes.word[:count].copy(), nodes.bonus[:count].copy(), nodes.best[:count].copy())
 
 
 @compiled
@@ -58,6 +62,7 @@ def _insert(
     ends: NDArray[np.int64],
     numbers: NDArray[np.int32],
     weights: NDArray[np.float64],
+    bonuses: NDArray[np.float64],
 ) -> int:
     """Insert words into a trie with room for them; returns the number of nodes."""
     count = 1
@@ -75,5 +80,6 @@ def _insert(
             trie.best[node] = max(trie.best[node], weights[index])
         if trie.word[node] == NO_WORD:
             trie.word[node] = numbers[index]
+            trie.bonus[node] = bonuses[index]
         start = ends[index]
     return count

@@ -6,7 +6,7 @@ with what makes it fast and exact:
 - One node for each prefix that was ever kept, in a tree on flat arrays; the words, language model and hotwords of a
   prefix are states of automata, kept in its node. What a token adds to a prefix is a factor that depends on nothing
   else, so that the mass of a prefix can flow into a longer one that is already in the beam.
-- Probabilities, not their logarithms, in double precision and rescaled at each frame: sums without exp and log.
+- Probabilities, not their logarithms, in double precision and rescaled in time: sums without exp and log.
 - Only the likely tokens of a frame are tried. A frame that is all blank keeps the beam as it is.
 - Within a word, the best unigram that can still be reached stands in for the language model (look-ahead).
 - Of two prefixes with the same future, one that is better in everything replaces the other (recombination).
@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 
 from asr.compiled import compiled, kernel
 from asr.decoding import hotwords
-from asr.decoding.hotwords import SPACE, Phrases
+from asr.decoding.frames import find_likely
+from asr.decoding.hotwords import Phrases
 from asr.decoding.lexicon import NO_WORD, Trie
+from asr.decoding.spelling import SPACE
 from asr.hashing import Table, arc, find
 from asr.text import ngram
 from asr.text.ngram import Ngram
@@ -34,6 +36,7 @@ FREE, WORDS, TOKENS, GRAMMAR = range(4)
 SAME = -1  # the token of a candidate that is a prefix of the beam, kept
 NOT_YET = -1.0  # a factor that has not been worked out
 OPTIMISM = 20.0  # by how much a language model may lift a candidate before it is tried at all
+RESCALED = 1e-30  # the best prefix's probability, below which all are multiplied
 
 
 Records = NDArray[np.void]
@@ -215,7 +218,14 @@ def start(rules: Rules, beam: Beam) -> None:
 
 
 @kernel
-def advance(rules: Rules, limits: Limits, beam: Beam, scratch: Scratch, frames: NDArray[np.float32]) -> None:
+def advance(
+    rules: Rules,
+    limits: Limits,
+    beam: Beam,
+    scratch: Scratch,
+    frames: NDArray[np.float32],
+    peaks: NDArray[np.float32],
+) -> None:
     """Search on through more frames.
 
     Args:
@@ -224,6 +234,7 @@ def advance(rules: Rules, limits: Limits, beam: Beam, scratch: Scratch, frames: 
             has any probability.
         scratch: as made for these limits.
         frames: (time, vocab) log-probabilities without NaN.
+        peaks: (time,) the highest of each.
     """
     state = beam.state[0]
     for time in range(len(frames)):
@@ -234,7 +245,7 @@ def advance(rules: Rules, limits: Limits, beam: Beam, scratch: Scratch, frames: 
             _rest(beam, frame[limits.blank])
             continue
         state.rested = False
-        tried = _likely_tokens(limits, scratch, frame)
+        tried = _likely_tokens(limits, scratch, frame, peaks[time])
         _hold(beam, scratch, math.exp(np.float64(frame[limits.blank])))
         count = _grow(rules, limits, beam, scratch, tried)
         kept = _threshold(limits, scratch, count)
@@ -260,17 +271,9 @@ def _rest(beam: Beam, log_blank: float) -> None:
 
 
 @kernel
-def _likely_tokens(limits: Limits, scratch: Scratch, frame: NDArray[np.float32]) -> int:
-    """Choose the tokens to try, apart from the blank, and enter their probabilities; returns how many."""
-    best = frame[0]
-    for k in range(1, len(frame)):
-        best = max(best, frame[k])
-    floor = best - limits.token_threshold
-    tried = 0
-    for k in range(len(frame)):
-        if frame[k] >= floor and k != limits.blank and frame[k] > -np.inf:
-            scratch.tokens[tried] = k
-            tried += 1
+def _likely_tokens(limits: Limits, scratch: Scratch, frame: NDArray[np.float32], peak: float) -> int:
+    """List the tokens to try, apart from the blank, and enter their probabilities; returns how many."""
+    tried = find_likely(frame, limits.blank, peak - limits.token_threshold, scratch.tokens)
     if tried > limits.max_tokens:
         for k in range(tried):
             scratch.values[k] = frame[scratch.tokens[k]]
@@ -313,10 +316,14 @@ def _grow(rules: Rules, limits: Limits, beam: Beam, scratch: Scratch, tried: int
     """Add the candidates that are a token longer and not in the beam yet; returns the number of all candidates."""
     active = beam.state[0].active
     count = active
-    floor = 0.0
+    floor, least = 0.0, math.inf
     for i in range(active):
-        floor = max(floor, scratch.candidates[i].total * limits.worst)
+        total = scratch.candidates[i].total
+        floor, least = max(floor, total * limits.worst), min(least, total)
+    if active == limits.width and not (limits.recombine and rules.guide != FREE):
+        floor = max(floor, least)  # what is less would not be kept
     guided = rules.guide != FREE or rules.has_phrases
+    optimism = OPTIMISM if guided else 1.0
     for i in range(active):
         place = beam.places[i]
         row = place.row
@@ -329,12 +336,12 @@ def _grow(rules: Rules, limits: Limits, beam: Beam, scratch: Scratch, tried: int
         for k in range(tried):
             token = scratch.tokens[k]
             unit = scratch.units[token]
+            mass = (place.blank + place.label) * unit.probability
             if unit.mark == mark:
                 continue
-            mass = (place.blank if token == last else place.blank + place.label) * unit.probability
-            if mass <= 0.0:
-                continue
-            if mass < floor and not (guided and mass * OPTIMISM >= floor and _may_lift(rules, beam, row, token)):
+            if token == last:
+                mass = place.blank * unit.probability
+            if mass <= 0.0 or mass * optimism < floor or (mass < floor and not _may_lift(rules, beam, row, token)):
                 continue
             factor, word, lm, phrase = 1.0, 0, 0, 0
             if guided:
@@ -411,7 +418,7 @@ def _end_word(rules: Rules, prefix: Any) -> float:
             prefix.end_factor = 0.0
         else:
             log_prob, state = ngram.score(rules.lm, prefix.lm, rules.lm_unknown if word == NO_WORD else word)
-            bonus = rules.beta + (rules.unknown if word == NO_WORD else 0.0)
+            bonus = rules.beta + (rules.unknown if word == NO_WORD else rules.trie.bonus[node])
             prefix.end_factor = math.exp(rules.alpha * log_prob + bonus) / rules.look_ahead[node]
             prefix.end_lm = state
     return float(prefix.end_factor)
@@ -491,8 +498,10 @@ def _replace(beam: Beam, scratch: Scratch, kept: int) -> None:
     best = 0.0
     for position in range(kept):
         best = max(best, scratch.candidates[scratch.kept[position]].total)
-    scale = 1.0 / best if kept else 1.0
-    state.log_scale += math.log(best) if kept else 0.0
+    scale = 1.0
+    if 0.0 < best < RESCALED:
+        scale = 1.0 / best
+        state.log_scale += math.log(best)
     for i in range(state.active):
         beam.tree[beam.places[i].row].slot = -1
     for position in range(kept):

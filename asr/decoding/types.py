@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypedDict, Unpack
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from asr.decoding.automaton import Automaton
 
 
@@ -18,6 +20,7 @@ class Options(TypedDict, total=False):
     hotwords: words and phrases to expect, each with the bonus of one occurrence (a natural logarithm).
     grammar: only its sentences are heard.
     threads: how many utterances are decoded at once; by default, as many as there are cores.
+    timestamps: False: only texts, tokens and scores, which is quicker.
     """
 
     beam_width: int
@@ -25,17 +28,16 @@ class Options(TypedDict, total=False):
     hotwords: Mapping[str, float] | None
     grammar: Automaton | None
     threads: int | None
+    timestamps: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(NamedTuple):
     """A word and where it was heard.
 
-    Args:
-        text: without spaces.
-        start: its first frame.
-        end: the frame after its last.
-        confidence: from 0 to 1, the geometric mean of its tokens' posteriors.
+    text: without spaces.
+    start: its first frame.
+    end: the frame after its last.
+    confidence: from 0 to 1, the geometric mean of its tokens' posteriors.
     """
 
     text: str
@@ -58,11 +60,12 @@ class Hypothesis:
     Args:
         text: the words, joined by single spaces.
         tokens: without blanks and repeats.
-        token_frames: the frame in which each token begins.
-        words: their times are frames of the acoustic model, after its subsampling.
-        score: natural logarithm; the sum of the three parts below.
+        token_frames: the frame in which each token begins; none without timestamps.
+        words: their times are frames of the acoustic model, after its subsampling; none without timestamps.
+        score: natural logarithm; the sum of the parts below: `acoustic`, `lm`, `bonus` and `rescoring`.
         confidence: from 0 to 1, the geometric mean of the tokens' posteriors; where there are no tokens, that of
-            the blanks' posteriors, and 1 where there are no frames either.
+            the blanks' posteriors, and 1 where there are no frames either. NaN from a beam search without
+            timestamps.
         acoustic: natural log-probability of the tokens given the audio: of the best path in greedy decoding, of
             all paths that the search kept in beam search.
         lm: the language model's log-probability, weighted.
@@ -70,6 +73,7 @@ class Hypothesis:
         slots: of the grammar's sentence, in order.
         rejection: how badly the audio fits the grammar's sentence, at least 0 (see `Decoder.decode`); None without
             a grammar.
+        rescoring: what a second language model added (see `asr.decoding.rescoring`).
         alternatives: the next best, in order.
     """
 
@@ -84,4 +88,13 @@ class Hypothesis:
     bonus: float = 0.0
     slots: tuple[Slot, ...] = ()
     rejection: float | None = None
+    rescoring: float = 0.0
     alternatives: tuple[Hypothesis, ...] = ()
+
+
+class BatchDecoder(Protocol):
+    """From log-probabilities to text."""
+
+    def decode(self, log_probs: Tensor, lengths: Tensor, **options: Unpack[Options]) -> list[Hypothesis]:
+        """Decode a batch: log_probs (batch, time, vocab), lengths (batch,)."""
+        ...

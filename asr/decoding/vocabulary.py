@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from asr.decoding import hotwords, lexicon, search
 from asr.decoding.search import FREE, GRAMMAR, TOKENS, WORDS, Rules
+from asr.decoding.spelling import Spelling
 from asr.errors import ConfigError, DataError
 from asr.hashing import Table, table
 from asr.text.ngram import Ngram, NgramModel
@@ -153,13 +154,17 @@ class Vocabulary:
             self._writable(list(grammar.words), "the grammar")
         lm = self.lm
         guide = self.guide if grammar is None else GRAMMAR
-        letters, ends = lexicon.code_points([surface.removeprefix(" ") for surface in self.tokens])
-        words = self._known(phrase_words) if guide == WORDS else _NO_WORDS
-        trie, look_ahead = self._trie(*words)
+        spaced = {" ".join(phrase.split()): bonus for phrase, bonus in bonuses.items()}
+        # Where words are looked up in any case, single ones cost nothing there.
+        in_words = guide == WORDS or (guide == TOKENS and self.whole_words)
+        single = {phrase: bonus for phrase, bonus in spaced.items() if in_words and " " not in phrase}
+        phrases = {phrase: bonus for phrase, bonus in spaced.items() if phrase not in single}
+        spelling = Spelling.of(self.tokens)
+        trie, look_ahead = self._trie(phrase_words if guide == WORDS else None, single)
         return Rules(
             guide=guide,
-            tokens=self._token_records(ends, frozenset(phrase_words)),
-            letters=letters,
+            tokens=self._token_records(spelling, frozenset(phrase_words), single),
+            letters=spelling.letters,
             trie=trie,
             look_ahead=look_ahead,
             closed=self._lexicon is not None,
@@ -170,22 +175,25 @@ class Vocabulary:
             alpha=self._alpha,
             beta=self._beta,
             unknown=self._unknown,
-            has_phrases=bool(bonuses),
-            phrases=hotwords.build({" ".join(phrase.split()): bonus for phrase, bonus in bonuses.items()}),
+            has_phrases=bool(phrases),
+            phrases=hotwords.build(phrases),
             grammar=table(0) if grammar is None else _own_table(grammar.arcs),
             accepting=np.zeros(1, np.bool_) if grammar is None else _own(grammar.accepting),
         )
 
-    def _token_records(self, ends: NDArray[np.int64], added: frozenset[str]) -> search.Records:
+    def _token_records(
+        self, spelling: Spelling, added: frozenset[str], bonuses: Mapping[str, float]
+    ) -> search.Records:
         """What the tokens are to the search.
 
         Args:
-            ends: (vocab,) where the letters of each end.
+            spelling: of the tokens.
             added: the words of the hotwords.
+            bonuses: of words that are tokens.
         """
         records = np.zeros(len(self.tokens), search.TOKEN)
-        records["first"][1:], records["last"] = ends[:-1], ends
-        records["begins_word"] = [surface.startswith(" ") for surface in self.tokens]
+        records["first"][1:], records["last"] = spelling.ends[:-1], spelling.ends
+        records["begins_word"] = spelling.begins_word
         records["factor"], records["word"] = 1.0, -1
         if self.guide == TOKENS:
             allowed = None if self._lexicon is None else added.union(self._lexicon)
@@ -194,7 +202,8 @@ class Vocabulary:
                 if token != self._blank and (allowed is None or name in allowed):
                     record["word"] = 0 if self.lm is None else self.lm.id(name)
                     known = self.lm is None or name in self.lm or name in added
-                    record["factor"] = np.exp(self._beta + (0.0 if known else self._unknown))
+                    bonus = self._beta + (0.0 if known else self._unknown) + bonuses.get(name, 0.0)
+                    record["factor"] = np.exp(bonus)
         return records
 
     def _lm_word(self, token: int) -> str:
@@ -202,9 +211,27 @@ class Vocabulary:
         surface = self.tokens[token]
         return surface.strip() if self.whole_words else surface.replace(" ", BOUNDARY)
 
+    def _trie(
+        self, added: list[str] | None, bonuses: Mapping[str, float]
+    ) -> tuple[lexicon.Trie, NDArray[np.float64]]:
+        """The trie of words, and the factor held at each of its nodes.
+
+        Args:
+            added: the words of the hotwords; None where words don't matter.
+            bonuses: of single words.
+        """
+        words, numbers, log_probs = _NO_WORDS if added is None else self._known(added)
+        bonus = np.array([bonuses.get(word, 0.0) for word in words]) if bonuses else np.zeros(len(words))
+        trie = lexicon.build(words, numbers, self._alpha * np.maximum(log_probs, SMALLEST) + bonus, bonus)
+        # A trie without words has -inf at its root.
+        exponents = np.append(np.maximum(trie.best, SMALLEST), self._alpha * self._unknown_log_prob + self._unknown)
+        look_ahead = np.exp(np.maximum(exponents + self._beta, SMALLEST))
+        look_ahead[0] = 1.0
+        return trie, look_ahead
+
     def _known(self, added: list[str]) -> tuple[list[str], NDArray[np.int32], NDArray[np.float64]]:
         """The words of a search with a lexicon or a language model of words, and those of the hotwords."""
-        words, numbers, weights = self._words
+        words, numbers, log_probs = self._words
         new = [word for word in added if word not in self._word_set]
         if not new:
             return self._words
@@ -212,19 +239,8 @@ class Vocabulary:
         return (
             words + new,
             np.concatenate((numbers, np.full(len(new), unknown, np.int32))),
-            np.concatenate((weights, np.full(len(new), self._unknown_log_prob))),
+            np.concatenate((log_probs, np.full(len(new), self._unknown_log_prob))),
         )
-
-    def _trie(
-        self, words: list[str], numbers: NDArray[np.int32], weights: NDArray[np.float64]
-    ) -> tuple[lexicon.Trie, NDArray[np.float64]]:
-        """The trie of words, and the factor held at each of its nodes."""
-        trie = lexicon.build(words, numbers, weights)
-        best = np.maximum(trie.best, SMALLEST)  # a trie without words has -inf, which alpha = 0 can't weigh
-        exponents = np.append(self._alpha * best, self._alpha * self._unknown_log_prob + self._unknown)
-        look_ahead = np.exp(np.maximum(exponents + self._beta, SMALLEST))
-        look_ahead[0] = 1.0
-        return trie, look_ahead
 
     @cached_property
     def _words(self) -> tuple[list[str], NDArray[np.int32], NDArray[np.float64]]:
