@@ -51,11 +51,15 @@ class Decoder(NamedTuple):
 
 
 def asr(task: Task, settings: dict[str, Any]) -> Decoder:
-    """The decoder of this project: with its language model unless "lm" is false, closed vocabulary if "closed"."""
+    """The decoder of this project: with its language model unless "lm" is false, closed vocabulary if "closed".
+
+    It gives texts only, as the peers do, unless "timestamps".
+    """
     from asr.decoding.beam import Decoder as BeamDecoder
     from asr.text import ngram
 
     options = {key: settings.pop(key) for key in ("beam_width", "threads")}
+    options["timestamps"] = settings.pop("timestamps", False)
     hotwords = task.words[-settings.pop("hotwords") :] if "hotwords" in settings else []
     options["hotwords"] = dict.fromkeys(hotwords, 1.0) or None
     lm = ngram.load(task.folder / "lm.arpa") if settings.pop("lm", True) else None
@@ -68,8 +72,8 @@ def greedy(task: Task, settings: dict[str, Any]) -> Decoder:
     """The greedy decoder of this project."""
     from asr.decoding.greedy import GreedyDecoder
 
-    decoder = GreedyDecoder(task.surfaces)
-    return Decoder(padded, lambda batch: [best.text for best in decoder.decode(*batch)])
+    decoder, timestamps = GreedyDecoder(task.surfaces), settings.get("timestamps", False)
+    return Decoder(padded, lambda batch: [best.text for best in decoder.decode(*batch, timestamps=timestamps)])
 
 
 def argmax(task: Task, settings: dict[str, Any]) -> Decoder:

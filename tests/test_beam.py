@@ -7,7 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -395,6 +395,27 @@ def test_batch_single_and_threads_give_the_same(everything: Decoder) -> None:
     ]
     assert alone == together
     assert any(each.text for each in together)
+
+
+@pytest.mark.parametrize("options", [{}, {"nbest": 3}, {"hotwords": {"ab": 2.0}}, {"beam_width": 1}])
+def test_texts_alone_are_the_same(everything: Decoder, options: dict[str, object]) -> None:
+    batch, lengths = speech(13, 12)
+    timed = everything.decode(batch, lengths, **options)
+    texts = everything.decode(batch, lengths, timestamps=False, **options)
+    for one, other in zip(timed, texts, strict=True):
+        for full, short in zip((one, *one.alternatives), (other, *other.alternatives), strict=True):
+            expected = replace(full, words=(), token_frames=(), confidence=0.0, alternatives=())
+            assert replace(short, confidence=0.0, alternatives=()) == expected
+            assert math.isnan(short.confidence)
+
+
+def test_texts_alone_have_their_rejection() -> None:
+    grammar = compile_grammar(parse("<s> = a | b a ;"))
+    log_probs = random_log_probs(np.random.default_rng(0), 7, len(CHARACTERS))[None]
+    decoder = Decoder(CHARACTERS)
+    (timed,) = decoder.decode(log_probs, [7], grammar=grammar)
+    (texts,) = decoder.decode(log_probs, [7], grammar=grammar, timestamps=False)
+    assert texts.rejection == timed.rejection > 0
 
 
 def test_a_decoder_may_serve_several_threads_with_different_requests(everything: Decoder) -> None:

@@ -21,7 +21,7 @@ class Trie(NamedTuple):
     arcs: arc(node, code point) → node.
     word: (nodes,) the number of the word that ends at a node, or NO_WORD.
     bonus: (nodes,) its bonus, or 0.
-    best: (nodes,) the highest weight of all words that end at a node or below it.
+    best: (nodes,) the highest weight of all words that end at a node or below it, with its share of the bonus.
     """
 
     arcs: Table
@@ -41,8 +41,8 @@ def build(
     Args:
         words: none of them empty; of equal ones the first counts.
         numbers: (words,) the number of each, which need not differ.
-        weights: (words,) such as log-probabilities, with the bonus of the word.
-        bonuses: (words,)
+        weights: (words,) such as log-probabilities.
+        bonuses: (words,) what is added to the weights, in proportion to the letters that have been said.
     """
     letters, ends = code_points(words)
     nodes = Trie(
@@ -77,7 +77,9 @@ def _insert(
                 put(trie.arcs, arc(node, letters[position]), child)
                 count += 1
             node = child
-            trie.best[node] = max(trie.best[node], weights[index])
+            # A bonus is held letter by letter, lest words that only begin alike crowd the beam.
+            share = (position + 1 - start) / (ends[index] - start)
+            trie.best[node] = max(trie.best[node], weights[index] + bonuses[index] * share)
         if trie.word[node] == NO_WORD:
             trie.word[node] = numbers[index]
             trie.bonus[node] = bonuses[index]

@@ -222,7 +222,7 @@ class Vocabulary:
         """
         words, numbers, log_probs = _NO_WORDS if added is None else self._known(added)
         bonus = np.array([bonuses.get(word, 0.0) for word in words]) if bonuses else np.zeros(len(words))
-        trie = lexicon.build(words, numbers, self._alpha * np.maximum(log_probs, SMALLEST) + bonus, bonus)
+        trie = lexicon.build(words, numbers, self._alpha * np.maximum(log_probs, SMALLEST), bonus)
         # A trie without words has -inf at its root.
         exponents = np.append(np.maximum(trie.best, SMALLEST), self._alpha * self._unknown_log_prob + self._unknown)
         look_ahead = np.exp(np.maximum(exponents + self._beta, SMALLEST))
