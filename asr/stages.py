@@ -27,8 +27,7 @@ from asr.recognizer import Recognizer
 from asr.reporting import Reporter
 from asr.text import tokenizer as tokenizers
 from asr.text.tokenizer import Tokenizer
-from asr.training.loop import Job
-from asr.training.loop import train as run_training
+from asr.training import acoustic as acoustic_training
 
 ENOUGH_FOR_STATISTICS = 2000
 """Utterances, evenly spaced over the training set, from which global normalisation is measured."""
@@ -231,8 +230,8 @@ def train(work: Workspace) -> None:
     acoustic = build.acoustic(recipe.model, extractor.dim, len(tokenizer.surfaces))
     parameters = sum(parameter.numel() for parameter in acoustic.parameters())
     work.reporter.say(f"  {parameters:,} parameters on {device}, {len(utterances)} utterances")
-    outcome = run_training(
-        Job(
+    outcome = acoustic_training.train(
+        acoustic_training.Job(
             acoustic=acoustic.to(device),
             extractor=extractor.to(device),
             train=utterances,

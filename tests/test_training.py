@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from tones import SETTINGS, write_recipe
+from torch import nn
 
 from asr import audio, build
 from asr import recipe as recipes
-from asr.config import Recipe
-from asr.data.batching import plan_epoch
-from asr.data.loading import Reader
 from asr.data.manifest import read_manifest
 from asr.errors import ConfigError, ModelError
 from asr.recipe_file import read_recipe
 from asr.reporting import Advance, Silent
 from asr.training.checkpoint import BestEpoch, Checkpoints, Progress
 from asr.training.loop import InterruptedTrainingError
+from asr.training.optimization import Optimization, parameter_groups
 from asr.training.schedule import FINAL_FACTOR, learning_rate_factor
-from asr.training.step import Stepper, parameter_groups
+
+LONG_ENOUGH = "training.epochs=12"
+"""To learn the language without a fault, from any seed and on any machine."""
 
 
 class Recorder(Silent):
@@ -95,7 +96,7 @@ AUGMENTED = (
 
 
 def test_learns_the_language_exactly(path: Path, tmp_path: Path) -> None:
-    results = run(path, tmp_path / "run")
+    results = run(path, tmp_path / "run", LONG_ENOUGH)
     (test,) = results["tests"]
     assert test["wer"] == test["cer"] == 0
     assert test["utterances"] == 12
@@ -205,7 +206,7 @@ def test_dev_and_test_words_that_training_lacks_count_as_errors(path: Path, tmp_
     recipe = path.read_text(encoding="utf-8")
     other.write_text(re.sub("corpus/(dev|test)", r"corpus/strange-\1", recipe), encoding="utf-8")
     reporter = Recorder()
-    results = run(other, tmp_path / "run", reporter=reporter)
+    results = run(other, tmp_path / "run", LONG_ENOUGH, reporter=reporter)
     assert results["tests"][0]["wer"] == pytest.approx(words.count("middle") / len(words))
     assert any("test: 'muddle' is not in the training transcripts" in message for message in reporter.warned)
     assert 0 < log(tmp_path / "run")[-1]["dev_loss"] < 0.5
@@ -251,41 +252,41 @@ def test_schedules(kind: str) -> None:
     assert learning_rate_factor(0.5, 1.0, kind) == 0.5
 
 
-def tiny(recipe: Recipe) -> tuple:
-    utterances = read_manifest(recipe.prepare.train)
-    extractor = build.features(recipe.features)
-    tokenizer = build.tokens(recipe.tokens, [utterance.text for utterance in utterances])
-    acoustic = build.acoustic(recipe.model, extractor.dim, len(tokenizer.surfaces))
-    reader = Reader(recipe.features.sample_rate, extractor, build.normalizer(recipe.text), tokenizer)
-    return utterances, extractor, acoustic, reader
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_step_with_a_gradient_that_is_not_finite_changes_nothing(value: float) -> None:
+    model = nn.Linear(3, 2)
+    optimization = Optimization(model, learning_rate=0.1, weight_decay=0.1, clip_norm=1.0, precision="fp32")
+    before = {name: tensor.clone() for name, tensor in model.named_parameters()}
+    assert optimization.step((model(torch.ones(3)) * value).sum(), factor=1.0).skipped
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.named_parameters())
+    assert not optimization.step(model(torch.ones(3)).sum(), factor=1.0).skipped
+    assert not any(torch.equal(tensor, before[name]) for name, tensor in model.named_parameters())
 
 
-def test_a_step_with_a_gradient_that_is_not_finite_changes_nothing(path: Path) -> None:
-    utterances, extractor, acoustic, reader = tiny(read_recipe(path, SETTINGS))
-    stepper = Stepper(acoustic, extractor, learning_rate=0.1, weight_decay=0.1, clip_norm=1.0, precision="fp32")
-    batch = reader.read_batch(plan_epoch(utterances, batch_seconds=5, seed=1, epoch=1)[0])
-    before = {name: tensor.clone() for name, tensor in acoustic.named_parameters()}
-    result = stepper(replace(batch, inputs=batch.inputs * float("nan")), factor=1.0)
-    assert result.skipped
-    assert all(torch.equal(tensor, before[name]) for name, tensor in acoustic.named_parameters())
-
-
-def test_gradients_are_clipped_to_the_norm(path: Path) -> None:
-    utterances, extractor, acoustic, reader = tiny(read_recipe(path, SETTINGS))
-    stepper = Stepper(acoustic, extractor, learning_rate=0.0, weight_decay=0.0, clip_norm=0.01, precision="fp32")
-    batch = reader.read_batch(plan_epoch(utterances, batch_seconds=5, seed=1, epoch=1)[0])
-    result = stepper(batch, factor=1.0)
-    norm = torch.stack([parameter.grad.norm() for parameter in acoustic.parameters()]).norm().item()
-    assert result.gradient_norm > 0.01
+def test_gradients_are_clipped_to_the_norm() -> None:
+    model = nn.Linear(3, 2)
+    optimization = Optimization(model, learning_rate=0.0, weight_decay=0.0, clip_norm=0.01, precision="fp32")
+    update = optimization.step(model(torch.ones(3)).sum(), factor=1.0)
+    norm = torch.stack([parameter.grad.norm() for parameter in model.parameters()]).norm().item()
+    assert update.gradient_norm == pytest.approx(math.sqrt(8))  # 1 for each of the 6 weights and 2 biases
     assert norm == pytest.approx(0.01, rel=1e-3)
 
 
-def test_biases_and_normalisation_do_not_decay(path: Path) -> None:
-    _, _, acoustic, _ = tiny(read_recipe(path, SETTINGS))
-    decayed, free = parameter_groups(acoustic, 0.1)
+def test_the_factor_scales_the_first_step() -> None:
+    """Adam's first step is the learning rate, whatever the gradient (Kingma and Ba 2015)."""
+    model = nn.Linear(3, 2)
+    before = model.weight.detach().clone()
+    optimization = Optimization(model, learning_rate=0.1, weight_decay=0.0, clip_norm=None, precision="fp32")
+    optimization.step(model(torch.ones(3)).sum(), factor=0.5)
+    torch.testing.assert_close(model.weight.detach(), before - 0.05)
+    assert optimization.current_learning_rate == 0.05
+
+
+def test_biases_and_normalisation_do_not_decay() -> None:
+    model = nn.Sequential(nn.Linear(3, 8), nn.LayerNorm(8), nn.LSTM(8, 4))
+    decayed, free = parameter_groups(model, 0.1)
     assert decayed["weight_decay"] == 0.1
     assert free["weight_decay"] == 0
-    names = {id(parameter): name for name, parameter in acoustic.named_parameters()}
-    assert all("bias" in names[id(p)] or "norm" in names[id(p)] for p in free["params"])
-    assert not any("bias" in names[id(p)] or "norm" in names[id(p)] for p in decayed["params"])
-    assert len(decayed["params"]) + len(free["params"]) == len(names)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert {names[id(p)] for p in decayed["params"]} == {"0.weight", "2.weight_ih_l0", "2.weight_hh_l0"}
+    assert len(free["params"]) == len(names) - 3

@@ -5,26 +5,22 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic
 
 import torch
+from torch import Tensor
 
-from asr.config import Training
-from asr.data.batching import Concatenation, plan_epoch, plan_in_order
-from asr.data.loading import Loader, Reader
-from asr.data.manifest import Utterance
-from asr.errors import AsrError
-from asr.features import FeatureExtractor
-from asr.model.acoustic import AcousticModel
+from asr.errors import AsrError, ModelError
 from asr.reporting import Reporter
 from asr.training.checkpoint import BestEpoch, Checkpoints, Progress
 from asr.training.log import TrainingLog
+from asr.training.optimization import Optimization
 from asr.training.schedule import learning_rate_factor
-from asr.training.step import Stepper, StepResult, resolve_precision
-from asr.training.validation import DevResult, validate
+from asr.training.task import ResultT, Task, mean
 
 CORES = torch.get_num_threads()
 """Torch's own choice, before anything changes it: the physical cores."""
@@ -37,35 +33,38 @@ class InterruptedTrainingError(AsrError):
 
 
 @dataclass(frozen=True)
-class Job:
-    """All that a training needs.
+class Settings:
+    """What the trainings of all models have in common.
 
     Attributes:
-        acoustic, extractor: on the device to train on; the weights are changed in place.
-        train, dev: the utterances.
-        train_reader, dev_reader: read them; the former augments.
-        settings: the recipe's section.
-        seed: of shuffling and augmentation; dropout follows torch's generator.
-        folder: of checkpoints and log.
-        concatenation: strings of utterances, or None.
-        spec_augment_start: first epoch in which the training reader's SpecAugment is used.
+        epochs: at most.
+        learning_rate: at the end of the warm-up.
+        warmup: share of all steps in which the learning rate rises from zero.
+        schedule: how it falls then: cosine, linear or constant.
+        weight_decay: decoupled, of matrices.
+        clip_norm: gradients with a larger L2 norm are scaled down to it.
+        patience: stop after this many epochs without a better dev result, or None.
+        average: how many of the best epochs' weights are averaged.
+        precision: auto, fp32, bf16 or fp16.
+        threads: of the CPU, or None for as many as there are cores.
+        checkpoint_minutes: a checkpoint is written at each epoch's end, and this often inside long epochs.
     """
 
-    acoustic: AcousticModel
-    extractor: FeatureExtractor
-    train: list[Utterance]
-    dev: list[Utterance]
-    train_reader: Reader
-    dev_reader: Reader
-    settings: Training
-    seed: int
-    folder: Path
-    concatenation: Concatenation | None = None
-    spec_augment_start: int = 1
+    epochs: int
+    learning_rate: float
+    warmup: float
+    schedule: str
+    weight_decay: float
+    clip_norm: float | None
+    patience: int | None
+    average: int
+    precision: str = "auto"
+    threads: int | None = None
+    checkpoint_minutes: float = 10.0
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Generic[ResultT]):
     """What a training brought.
 
     Attributes:
@@ -73,11 +72,11 @@ class Outcome:
         epochs: how many were trained.
     """
 
-    dev: DevResult
+    dev: ResultT
     epochs: int
 
 
-def train(job: Job, reporter: Reporter) -> Outcome:
+def train(task: Task[Any, ResultT], settings: Settings, folder: Path, reporter: Reporter) -> Outcome[ResultT]:
     """Train until the last epoch, or until the dev set has not improved for `settings.patience` epochs.
 
     The model is left with the average of its best epochs' weights, or the best's if these do better on dev.
@@ -85,160 +84,128 @@ def train(job: Job, reporter: Reporter) -> Outcome:
     A training that was cut off goes on from its checkpoint as if nothing had happened: on a CPU with the same
     number of threads its weights are bit for bit those of a training that ran through.
 
+    Args:
+        task: the model and its data; its weights are changed in place.
+        settings: the same as before, where it goes on.
+        folder: of checkpoints and log.
+        reporter: told what happens.
+
     Raises:
         InterruptedTrainingError: SIGINT or SIGTERM came; a checkpoint was written first.
+        ModelError: the checkpoint is damaged, or of another model.
     """
-    return _Run(job, reporter).run()
+    return _Run(task, settings, folder, reporter).run()
 
 
-class _Run:
+class _Run(Generic[ResultT]):
     """One call of `train`."""
 
-    def __init__(self, job: Job, reporter: Reporter) -> None:
-        self.job, self.settings, self.reporter = job, job.settings, reporter
-        self.device = next(job.acoustic.parameters()).device
-        # A thread that shares its core with a worker holds up all the others at every operation's end.
-        torch.set_num_threads(job.settings.threads or max(CORES - job.settings.workers, 1))
-        self.stepper = Stepper(
-            job.acoustic,
-            job.extractor,
-            learning_rate=job.settings.learning_rate,
-            weight_decay=job.settings.weight_decay,
-            clip_norm=job.settings.clip_norm,
-            precision=resolve_precision(job.settings.precision, self.device),
+    def __init__(self, task: Task[Any, ResultT], settings: Settings, folder: Path, reporter: Reporter) -> None:
+        self.task, self.settings, self.reporter = task, settings, reporter
+        torch.set_num_threads(settings.threads or CORES)
+        self.optimization = Optimization(
+            task.model,
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            clip_norm=settings.clip_norm,
+            precision=settings.precision,
         )
-        self.checkpoints = Checkpoints(job.folder / "checkpoints", job.settings.average)
+        self.checkpoints = Checkpoints(folder / "checkpoints", settings.average)
         self.progress = Progress()
         self._restore()
-        self.log = TrainingLog(job.folder, self.progress.log_bytes, self.progress.step)
-        self.dev_loader = self._loader(job.dev_reader)
+        self.log = TrainingLog(folder, self.progress.log_bytes, self.progress.step)
         self.saved_at = time.monotonic()
 
-    def run(self) -> Outcome:
+    def run(self) -> Outcome[ResultT]:
         with closing(self.log), _signals_noted() as signals:
             self.signals = signals
-            train_loader = None
             while self.progress.epoch <= self.settings.epochs and not self._out_of_patience():
-                if train_loader is None or self.progress.epoch == self.job.spec_augment_start:
-                    train_loader = self._loader(self._train_reader())
-                self._run_epoch(train_loader)
+                self._run_epoch()
         return self._finish()
 
-    def _run_epoch(self, loader: Loader) -> None:
+    def _run_epoch(self) -> None:
         progress, started = self.progress, time.monotonic()
-        plan = plan_epoch(
-            self.job.train,
-            batch_seconds=self.settings.batch_seconds,
-            seed=self.job.seed,
-            epoch=progress.epoch,
-            concatenation=self.job.concatenation,
-            shortest_first=self.settings.sorted_first_epoch and progress.epoch == 1,
-        )
-        name = f"epoch {progress.epoch}/{self.settings.epochs}"
-        with self.reporter.progress(name, len(plan)) as advance:
+        epoch = self.task.epoch(progress.epoch, progress.batch)
+        with self.reporter.progress(f"epoch {progress.epoch}/{self.settings.epochs}", epoch.size) as advance:
             waiting_since = time.monotonic()
-            for batch in loader(plan[progress.batch :]):
+            for batch in epoch.batches:
                 waited = time.monotonic() - waiting_since
-                share = (progress.epoch - 1 + progress.batch / len(plan)) / self.settings.epochs
-                factor = learning_rate_factor(share, self.settings.warmup, self.settings.schedule)
-                self._note(self.stepper(batch, factor), sum(s.duration for s in batch.samples), waited)
+                self._step(batch, share=(progress.epoch - 1 + progress.batch / epoch.size) / self.settings.epochs)
+                self._add({"waited": waited})
                 progress.batch += 1
                 progress.step += 1
-                advance(progress.batch, f"loss {self._mean('loss', 'labels'):.3f}")
+                advance(progress.batch, self.task.note(progress.totals))
                 self._save_if_asked()
                 waiting_since = time.monotonic()
         self._end_epoch(time.monotonic() - started)
 
-    def _note(self, result: StepResult, audio_seconds: float, waited: float) -> None:
-        totals = self.progress.totals
-        for name, value in (
-            ("steps", 1),
-            ("loss", 0.0 if result.skipped else result.loss),
-            ("labels", 0 if result.skipped else result.labels),
-            ("infinite", result.infinite),
-            ("skipped", result.skipped),
-            ("gradient_norm", 0.0 if result.skipped else result.gradient_norm),
-            ("audio_seconds", audio_seconds),
-            ("waited", waited),
-        ):
-            totals[name] = totals.get(name, 0.0) + value
+    def _step(self, batch: Any, share: float) -> None:
+        """Learn from a batch when such a share of the training is done."""
+        self.task.model.train()
+        loss = self.task.loss(batch, self.optimization.autocast)
+        factor = learning_rate_factor(share, self.settings.warmup, self.settings.schedule)
+        update = self.optimization.step(loss.mean, factor)
+        self._add({"steps": 1, "skipped": update.skipped})
+        if not update.skipped:
+            self._add({"gradient_norm": update.gradient_norm, **loss.sums})
 
-    def _mean(self, name: str, by: str) -> float:
+    def _add(self, sums: Mapping[str, Tensor | float]) -> None:
         totals = self.progress.totals
-        return totals[name] / max(totals[by], 1)
+        for name, value in sums.items():
+            totals[name] = totals.get(name, 0.0) + float(value)
 
     def _end_epoch(self, seconds: float) -> None:
         progress, totals = self.progress, self.progress.totals
-        dev = self._validate()
+        dev = self.task.validate()
         self.log.write(
             {
                 "epoch": progress.epoch,
                 "step": progress.step,
-                "learning_rate": self.stepper.optimizer.param_groups[0]["lr"],
-                "train_loss": self._mean("loss", "labels"),
-                "dev_loss": dev.loss,
-                "dev_wer": dev.wer,
-                "dev_cer": dev.cer,
-                "gradient_norm": self._mean("gradient_norm", "steps"),
-                "infinite_losses": totals["infinite"],
+                "learning_rate": self.optimization.current_learning_rate,
+                **self.task.figures(totals, dev),
+                "gradient_norm": mean(totals, "gradient_norm", "steps"),
                 "skipped_steps": totals["skipped"],
                 "seconds": seconds,
                 "seconds_waiting_for_data": totals["waited"],
-                "audio_seconds": totals["audio_seconds"],
             }
         )
-        self.reporter.say(
-            f"epoch {progress.epoch:3d}  train loss {self._mean('loss', 'labels'):.3f}  dev loss {dev.loss:.3f}  "
-            f"dev WER {dev.wer:.2%}  CER {dev.cer:.2%}  {seconds:.0f} s"
-        )
-        self._warn_of_losses(dev)
-        weights = self.job.acoustic.state_dict()
+        self.reporter.say(f"epoch {progress.epoch:3d}  train {self.task.note(totals)}  {dev}  {seconds:.0f} s")
+        self._warn(dev)
         epoch = BestEpoch(dev.rank, progress.epoch)
-        progress.best = self.checkpoints.keep_best(progress.best, epoch, weights)
+        progress.best = self.checkpoints.keep_best(progress.best, epoch, self.task.model.state_dict())
         progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, {}
         self._save()
         self.checkpoints.prune(progress.best)
 
-    def _warn_of_losses(self, dev: DevResult) -> None:
+    def _warn(self, dev: ResultT) -> None:
         totals = self.progress.totals
-        if totals["infinite"] or dev.infinite:
-            self.reporter.warn(
-                f"{totals['infinite']:.0f} training and {dev.infinite} dev utterances have an infinite loss: "
-                "too few frames for their labels (less subsampling, or longer tokens)"
-            )
+        for warning in self.task.warnings(totals, dev):
+            self.reporter.warn(warning)
         if totals["skipped"]:
             self.reporter.warn(f"{totals['skipped']:.0f} steps had a gradient that is not finite and were skipped")
-
-    def _validate(self) -> DevResult:
-        plan = plan_in_order(self.job.dev, self.settings.batch_seconds)
-        batches = self.dev_loader(plan)
-        return validate(self.job.acoustic, self.job.extractor, batches, self.job.dev_reader.tokenizer)
 
     def _out_of_patience(self) -> bool:
         if self.settings.patience is None or not self.progress.best:
             return False
         return self.progress.epoch - 1 - self.progress.best[0].epoch >= self.settings.patience
 
-    def _train_reader(self) -> Reader:
-        if self.progress.epoch < self.job.spec_augment_start:
-            return replace(self.job.train_reader, spec_augment=None)
-        return self.job.train_reader
-
-    def _loader(self, reader: Reader) -> Loader:
-        return Loader(reader, self.settings.workers, pin_memory=self.device.type == "cuda")
-
     def _restore(self) -> None:
         saved = self.checkpoints.load()
         if saved is None:
             return
         self.progress, state = saved
-        self.stepper.restore(state)
+        try:
+            self.optimization.restore(state)
+        except (KeyError, ValueError, RuntimeError) as error:
+            hint = "remove the folder that it is in, to train from the start"
+            what = f"this checkpoint is of another model, or of another version of asr ({error})"
+            raise ModelError(what, where=self.checkpoints.state_path, hint=hint) from None
         if self.progress.epoch <= self.settings.epochs:
             self.reporter.say(f"resuming at epoch {self.progress.epoch}, after {self.progress.step} steps")
 
     def _save(self) -> None:
         self.progress.log_bytes = self.log.size
-        self.checkpoints.save(self.progress, self.stepper.state())
+        self.checkpoints.save(self.progress, self.optimization.state())
         self.saved_at = time.monotonic()
 
     def _save_if_asked(self) -> None:
@@ -252,22 +219,21 @@ class _Run:
         if time.monotonic() - self.saved_at > 60 * self.settings.checkpoint_minutes:
             self._save()
 
-    def _finish(self) -> Outcome:
-        acoustic, best = self.job.acoustic, self.progress.best
+    def _finish(self) -> Outcome[ResultT]:
+        model, best = self.task.model, self.progress.best
         candidates = [self.checkpoints.best_weights(best)]
         if len(best) > 1:
             candidates.append(self.checkpoints.average(best))
         results = []
         for weights in candidates:
-            acoustic.load_state_dict(weights)
-            results.append(self._validate())
+            model.load_state_dict(weights)
+            results.append(self.task.validate())
         winner = min(range(len(candidates)), key=lambda index: results[index].rank)
-        acoustic.load_state_dict(candidates[winner])
-        acoustic.eval()
+        model.load_state_dict(candidates[winner])
+        model.eval()
         what = f"average of {len(best)} epochs" if winner else f"epoch {best[0].epoch}"
-        dev = results[winner]
-        self.reporter.say(f"kept: {what}, dev loss {dev.loss:.3f}, WER {dev.wer:.2%}, CER {dev.cer:.2%}")
-        return Outcome(dev, self.progress.epoch - 1)
+        self.reporter.say(f"kept: {what}, {results[winner]}")
+        return Outcome(results[winner], self.progress.epoch - 1)
 
 
 @contextmanager

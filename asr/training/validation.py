@@ -37,6 +37,9 @@ class DevResult:
         """Smaller is better: the CER, and the loss between equals."""
         return self.cer, self.loss
 
+    def __str__(self) -> str:
+        return f"dev loss {self.loss:.3f}, WER {self.wer:.2%}, CER {self.cer:.2%}"
+
 
 @torch.inference_mode()
 def validate(

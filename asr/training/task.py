@@ -1,0 +1,82 @@
+"""What the training loop asks of a model: an epoch's batches, a loss to minimise, a look at the dev set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from torch import Tensor, nn
+
+BatchT = TypeVar("BatchT", contravariant=True)
+ResultT = TypeVar("ResultT", bound="Result")
+
+
+class Result(Protocol):
+    """Figures of a pass over the dev set; as a string, for the terminal."""
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Smaller is better; the second number decides between equals."""
+        ...
+
+
+class Epoch(NamedTuple):
+    """The batches of an epoch that are still to be done, and how many it has in all."""
+
+    size: int
+    batches: Iterator[Any]
+
+
+class Loss(NamedTuple):
+    """The loss of a batch.
+
+    Attributes:
+        mean: to be minimised; a scalar.
+        sums: what `Task.figures` wants to know of all the steps of an epoch, as numbers or scalars.
+    """
+
+    mean: Tensor
+    sums: Mapping[str, Tensor | float]
+
+
+class Task(Protocol[BatchT, ResultT]):
+    """A model, what it is trained on and how it is measured.
+
+    What happens in an epoch may depend on the epoch, a seed and torch's generator, which the loop saves, but on
+    nothing else: a training that is cut off goes on in a new process.
+    """
+
+    @property
+    def model(self) -> nn.Module:
+        """On the device to train on."""
+        ...
+
+    def epoch(self, number: int, done: int) -> Epoch:
+        """An epoch, counted from 1, of which so many batches are done."""
+        ...
+
+    def loss(self, batch: BatchT, autocast: AbstractContextManager[Any]) -> Loss:
+        """The loss of a batch, wherever its tensors are; in `autocast`, operations may lose precision."""
+        ...
+
+    def validate(self) -> ResultT:
+        """Measure the model on the dev set; leaves it in evaluation mode."""
+        ...
+
+    def figures(self, totals: Mapping[str, float], dev: ResultT) -> dict[str, float]:
+        """What to log of an epoch: from the sums of its losses, and from the dev set."""
+        ...
+
+    def note(self, totals: Mapping[str, float]) -> str:
+        """How well training goes, such as "loss 0.123"."""
+        ...
+
+    def warnings(self, totals: Mapping[str, float], dev: ResultT) -> Iterable[str]:
+        """What may be wrong, seen after an epoch."""
+        ...
+
+
+def mean(totals: Mapping[str, float], name: str, by: str) -> float:
+    """One sum divided by another; 0 where there was nothing."""
+    return totals.get(name, 0.0) / max(totals.get(by, 0.0), 1)
