@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import math
 import sys
 from collections.abc import Callable
@@ -136,6 +137,13 @@ def test_sentences_are_generated(run: Run) -> None:
         (("info", TEXT), 1, "this is no ARPA file"),
         (("perplexity", "missing.arpa", TEXT), 1, "missing.arpa: there is no such file"),
         (("perplexity", SMALL, "missing.txt"), 1, "missing.txt: there is no such file"),
+        (("train", TEXT, "--out", "lm.bin"), 2, "neural language model is to be written"),
+        (("train", "missing.txt", "--out", "lm.safetensors"), 1, "missing.txt: there is no such file"),
+        (("train", TEXT, "--out", "lm.safetensors", "--softmax", "adaptive", "--tied"), 2, "can't be tied"),
+        (("train", TEXT, "--out", "lm.safetensors", "--min-count", 999), 1, "the text has no words"),
+        (("train", TEXT, "--out", "lm.safetensors", "--tokens-of", "nowhere"), 1, "there is no such folder"),
+        (("generate", SMALL, "--beam", 3), 2, "are for neural language models"),
+        (("generate", SMALL, "--beam", 3, "--top-k", 3), 2, "a beam search draws nothing"),
     ],
 )
 def test_mistakes_are_told_and_nothing_is_written(
@@ -153,3 +161,90 @@ def test_nothing_is_overwritten_unless_asked(run: Run, tmp_path: Path) -> None:
     assert refused.code == 2 and "already there" in refused.err
     assert (tmp_path / "lm.arpa").read_text() == "precious"
     assert run("build", TEXT, "--out", "lm.arpa", "--overwrite").code == 0
+
+
+TRAINING = ("--epochs", 3, "--hidden", 16, "--embedding", 8, "--batch-units", 64, "--min-count", 1, "--threads", 1)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A neural model of the text, and the folder of its training."""
+    folder = tmp_path_factory.mktemp("trained")
+    arguments = ["lm", "train", TEXT, "--out", folder / "lm.safetensors", "--run-dir", folder / "run", *TRAINING]
+    with pytest.raises(SystemExit) as caught:
+        main(list(map(str, arguments)))
+    assert not caught.value.code
+    return folder / "lm.safetensors"
+
+
+def test_a_neural_model_is_trained_and_described(run: Run, trained: Path) -> None:
+    log = [json.loads(line) for line in (trained.parent / "run" / "log.jsonl").read_text().splitlines()]
+    assert [entry["epoch"] for entry in log] == [1, 2, 3]
+    assert log[-1]["dev_perplexity"] < log[0]["dev_perplexity"] < 60
+    described = run("info", trained)
+    assert described.code == 0
+    assert "among them </s> and <unk>" in described.out and "1 × 16 LSTM, embeddings of 8" in described.out
+    assert "softmax     full, tied to the embeddings" in described.out
+
+
+def test_a_neural_model_answers_as_an_n_gram_model_does(run: Run, trained: Path, tmp_path: Path) -> None:
+    lines = TEXT.read_text().splitlines()[:7]
+    (tmp_path / "some.txt").write_text("\n".join([*lines, "the zebra"]))
+    scored = run("score", trained, "some.txt", "--words").out.splitlines()
+    assert [line.split("\t")[1].split()[::2] for line in scored] == [[*line.split(), "</s>"] for line in lines] + [
+        ["the", "zebra", "</s>"]
+    ]
+    for line in scored:
+        total, each = line.split("\t")
+        assert float(total) == pytest.approx(sum(map(float, each.split()[1::2])), abs=1e-3)
+    measured = run("perplexity", trained, "some.txt").out
+    total = sum(float(line.split("\t")[0]) for line in scored)
+    predictions = sum(len(line.split()) for line in lines) + 7 + 3
+    assert float(measured.split()[1]) == pytest.approx(10 ** (-total / predictions), abs=0.01)
+    assert "unknown                1 " in measured
+
+
+def test_a_neural_model_generates(run: Run, trained: Path) -> None:
+    drawn = [run("generate", trained, "--count", 4, "--seed", seed, "--top-k", 5).out for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len(drawn[0].splitlines()) == 4
+    found = run("generate", trained, "--beam", 8, "--count", 3).out.splitlines()
+    assert len(found) == len(set(found)) == 3
+
+
+def test_training_again_resumes_and_other_settings_are_refused(run: Run, trained: Path, tmp_path: Path) -> None:
+    folder = trained.parent / "run"
+    again = run("train", TEXT, "--out", tmp_path / "again.safetensors", "--run-dir", folder, *TRAINING)
+    assert again.code == 0 and "epoch   1" not in again.err
+    assert (tmp_path / "again.safetensors").read_bytes() == trained.read_bytes()
+    other = run("train", TEXT, "--out", tmp_path / "other.safetensors", "--run-dir", folder, *TRAINING, "--seed", 2)
+    assert other.code == 2
+    assert "seed: 1 there, 2 now" in other.err and "--overwrite" in other.err
+    assert not (tmp_path / "other.safetensors").exists()
+
+
+def test_a_neural_model_of_a_recognisers_tokens_begins_with_vectors(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("High, low!\n" * 20)
+    (tmp_path / "vectors.txt").write_text("2 8\nlow 0 0 0 0 0 0 0 9\nzebra 1 1 1 1 1 1 1 1\n")
+    arguments = ("--tokens-of", RECOGNISER, "--embeddings", "vectors.txt", "--epochs", 1, "--learning-rate", 0)
+    trained = run("train", "text.txt", "--out", "lm.safetensors", "--hidden", 8, *arguments)
+    assert trained.code == 0, trained.err
+    assert "1 of " in trained.err and "begin with a vector" in trained.err
+    assert "held out 1 of 20 sentences" in trained.err
+    from asr.text import neural
+
+    lm = neural.load(tmp_path / "lm.safetensors")
+    vector = lm.network.embedding.weight[lm.words.index(" low")]
+    assert vector.tolist() == [0, 0, 0, 0, 0, 0, 0, 9]
+    assert lm.words == ("</s>", "<unk>", " high", " low", " middle")
+    assert "unknown                0 " in run("perplexity", "lm.safetensors", "text.txt", "--model", RECOGNISER).out
+
+
+def test_a_file_of_another_kind_is_called_that(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "lights.txt").write_text("switch on the light\n")
+    with pytest.raises(SystemExit) as caught:
+        main(["vocab", "build", "lights.txt", "--out", "lights.vocab"])
+    assert not caught.value.code
+    refused = run("info", "lights.vocab")
+    assert refused.code == 1
+    assert "lights.vocab: this is no n-gram language model" in refused.err and "damaged" not in refused.err

@@ -1,34 +1,36 @@
-"""`asr lm`: n-gram language models."""
+"""`asr lm`: language models."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asr.cli import lm_train
 from asr.cli.decoding import announced
 from asr.cli.inputs import refuse_existing
+from asr.cli.texts import TEXTS_HELP, Recogniser, Texts, counted, read_sentences
 from asr.errors import ConfigError
 
 if TYPE_CHECKING:
-    from asr.reporting import Advance, Reporter
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from asr.reporting import Reporter
     from asr.text.kneser_ney import Estimate
+    from asr.text.neural import NeuralLm
     from asr.text.ngram import NgramModel
 
-app = typer.Typer(no_args_is_help=True, help="Build and use language models of words.")
-
-TEXTS_HELP = "Text files in UTF-8 (.gz too), a sentence to a line; - for standard input."
+app = typer.Typer(no_args_is_help=True, help="Build, train and use language models.")
 
 LanguageModel = Annotated[
-    Path, typer.Argument(metavar="LM", help="ARPA file of any tool (.gz too), or .ngram of `asr lm build`.")
-]
-Texts = Annotated[list[str], typer.Argument(metavar="TEXT...", help=TEXTS_HELP)]
-Recogniser = Annotated[
-    Path | None,
-    typer.Option("--model", metavar="FOLDER", help="Normalise the text as this recogniser writes."),
+    Path,
+    typer.Argument(
+        metavar="LM",
+        help="ARPA file of any tool (.gz too), .ngram of `asr lm build`, or .safetensors of `asr lm train`.",
+    ),
 ]
 
 EPILOG = """
@@ -42,7 +44,7 @@ Examples:
 """
 
 
-@app.command(epilog=EPILOG, short_help="Make a model of text.")
+@app.command(epilog=EPILOG, short_help="Make an n-gram model of text.")
 def build(
     texts: Texts,
     out: Annotated[Path, typer.Option(metavar="FILE", help="File to make: .ngram (compact), .arpa or .arpa.gz.")],
@@ -75,24 +77,44 @@ def build(
     words = _vocabulary(vocabulary, model)
     reporter = TerminalReporter()
     with reporter.progress("read") as advance:
-        estimate = kneser_ney.build(_counted(_sentences(texts, model), advance), order, thresholds, words)
+        estimate = kneser_ney.build(counted(read_sentences(texts, model), advance), order, thresholds, words)
     _tell(estimate, reporter)
     ngram.save(estimate.model, out, half)
     reporter.say(f"wrote {out}")
 
 
+app.command(epilog=lm_train.EPILOG, short_help="Train a neural model on text.")(lm_train.train)
+
+
 @app.command()
 def info(lm: LanguageModel) -> None:
     """Say what is in a model."""
-    from asr.text import ngram
+    from asr.text.ngram import NgramModel
 
     model = _load(lm)
+    lines = _of_ngrams(model) if isinstance(model, NgramModel) else _of_network(model)
+    for line in lines:
+        typer.echo(line)
+
+
+def _of_ngrams(model: NgramModel) -> Iterator[str]:
+    from asr.text import ngram
+
     special = [word for word in (ngram.START, ngram.END) if word in model]
-    typer.echo(f"words    {len(model.words):,}, among them <unk>{''.join(f', {word}' for word in special)}")
+    yield f"words    {len(model.words):,}, among them <unk>{''.join(f', {word}' for word in special)}"
     for length, number in enumerate(ngram.to_entries(model).counts, start=1):
-        typer.echo(f"{length}-grams  {number:,}")
+        yield f"{length}-grams  {number:,}"
     arrays = (*model.ngram.arcs, *model.ngram[1:])
-    typer.echo(f"memory   {sum(array.nbytes for array in arrays) / 2**20:,.1f} MiB")
+    yield f"memory   {sum(array.nbytes for array in arrays) / 2**20:,.1f} MiB"
+
+
+def _of_network(model: NeuralLm) -> Iterator[str]:
+    like = model.network.architecture
+    numbers = [parameter.numel() for parameter in model.network.parameters()]
+    yield f"{model.units.kind:10}  {len(model.words):,}, among them </s> and <unk>"
+    yield f"network     {like.layers} × {like.hidden} {like.cell.upper()}, embeddings of {like.embedding}"
+    yield f"softmax     {like.softmax}, {'tied to the embeddings' if like.tied else 'with weights of its own'}"
+    yield f"parameters  {sum(numbers):,}"
 
 
 @app.command()
@@ -101,9 +123,10 @@ def perplexity(lm: LanguageModel, texts: Texts, model: Recogniser = None) -> Non
 
     The end of a sentence counts as a word.
     """
-    from asr.text.perplexity import measure
+    from asr.text.perplexity import summed
 
-    measured = measure(_load(lm), _sentences(texts, model))
+    loaded = _load(lm)
+    measured = summed(_scored(loaded, read_sentences(texts, model)), loaded)
     share = 100 * measured.unknown / measured.words
     typer.echo(f"perplexity             {measured.perplexity:,.2f}")
     typer.echo(f"without unknown words  {measured.perplexity_known:,.2f}")
@@ -124,12 +147,10 @@ def score(
     from asr.text import ngram
     from asr.text.arpa import LN10
 
-    loaded = _load(lm)
-    for sentence in _sentences(texts or ["-"], model):
-        scores = loaded.log_probs(sentence.split()) / LN10
-        spelled = [*sentence.split(), *([ngram.END] if loaded.end >= 0 else [])]
-        each = " ".join(f"{word} {value:.4f}" for word, value in zip(spelled, scores, strict=True))
-        typer.echo(f"{scores.sum():.4f}\t{each if words else sentence}")
+    for sentence, scores in _scored(_load(lm), read_sentences(texts or ["-"], model)):
+        spelled = [*sentence, ngram.END][: len(scores)]
+        each = " ".join(f"{word} {value / LN10:.4f}" for word, value in zip(spelled, scores, strict=True))
+        typer.echo(f"{scores.sum() / LN10:.4f}\t{each if words else ' '.join(sentence)}")
 
 
 @app.command()
@@ -139,26 +160,87 @@ def generate(
     temperature: Annotated[
         float, typer.Option(min=0.01, help="Below 1: nearer to the most probable; above: wilder.")
     ] = 1.0,
-    longest: Annotated[int, typer.Option(min=1, metavar="WORDS", help="Cut sentences off here.")] = 100,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, metavar="K", help="Of neural models: draw from the K most probable only.")
+    ] = None,
+    beam: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="WIDTH", help="Of neural models: the most probable sentences, by a beam search."
+        ),
+    ] = None,
+    longest: Annotated[
+        int, typer.Option(min=1, metavar="WORDS", help="Cut sentences off here (tokens, for a model of these).")
+    ] = 100,
     seed: Annotated[int | None, typer.Option(min=0, help="For the same sentences again.")] = None,
 ) -> None:
     """Draw sentences from a model."""
+    from asr.text.ngram import NgramModel
+
+    if beam is not None and (top_k is not None or temperature != 1.0):
+        raise ConfigError("a beam search draws nothing", where="--beam", hint="no --temperature or --top-k with it")
+    model = _load(lm)
+    if not isinstance(model, NgramModel):
+        sentences = _generated(model, count, temperature, top_k, beam, longest, seed)
+    elif top_k is None and beam is None:
+        sentences = _drawn(model, count, temperature, longest, seed)
+    else:
+        hint = "a model of `asr lm train`, or --temperature below 1"
+        raise ConfigError("--top-k and --beam are for neural language models", where=lm, hint=hint)
+    for sentence in sentences:
+        typer.echo(sentence)
+
+
+def _drawn(model: NgramModel, count: int, temperature: float, longest: int, seed: int | None) -> Iterable[str]:
     import numpy as np
 
     from asr.text.sampling import sample
 
-    model = _load(lm)
     generator = np.random.default_rng(seed)
-    for _ in range(count):
-        typer.echo(" ".join(sample(model, generator, temperature, longest)))
+    return (" ".join(sample(model, generator, temperature, longest)) for _ in range(count))
 
 
-def _load(path: Path) -> NgramModel:
+def _generated(
+    model: NeuralLm,
+    count: int,
+    temperature: float,
+    top_k: int | None,
+    beam: int | None,
+    longest: int,
+    seed: int | None,
+) -> Iterable[str]:
+    import torch
+
+    from asr.text import generation
+
+    if beam is not None:
+        return [found.text for found in generation.search(model, beam, count, longest)]
+    generator = torch.Generator()
+    generator.seed() if seed is None else generator.manual_seed(seed)
+    return generation.sample(model, generator, count, temperature, top_k, longest)
+
+
+def _load(path: Path) -> NgramModel | NeuralLm:
     from asr.cli.reporter import TerminalReporter
-    from asr.text import ngram
+    from asr.text import compact, ngram
 
     with announced("reading the language model …", TerminalReporter()):
-        return ngram.load(path)
+        if not (path.is_file() and compact.is_compact(path)):
+            return ngram.load(path)
+        from asr.text import neural  # torch: only where it is needed
+
+        return neural.load(path) if neural.is_neural(path) else ngram.load(path)
+
+
+def _scored(
+    model: NgramModel | NeuralLm, sentences: Iterator[str]
+) -> Iterator[tuple[Sequence[str], NDArray[np.float64]]]:
+    """The words of sentences, and their natural log-probabilities."""
+    from asr.text.ngram import NgramModel
+
+    if isinstance(model, NgramModel):
+        return ((sentence.split(), model.log_probs(sentence.split())) for sentence in sentences)
+    return model.scored(sentences)
 
 
 def _thresholds(text: str) -> tuple[int, ...]:
@@ -171,29 +253,7 @@ def _thresholds(text: str) -> tuple[int, ...]:
 def _vocabulary(choice: str | None, model: Path | None) -> int | set[str] | None:
     if choice is None or choice.isdecimal():
         return choice if choice is None else int(choice)
-    return {word for line in _sentences([choice], model) for word in line.split()}
-
-
-def _sentences(names: Iterable[str], model: Path | None) -> Iterator[str]:
-    """The sentences of texts, normalised as a recogniser's transcripts, where one is named."""
-    from asr.text import sentences
-
-    lines = sentences.read(sys.stdin.buffer if name == "-" else Path(name) for name in names)
-    if model is None:
-        return lines
-    from asr import artefact
-    from asr import build as assembly
-    from asr.recipe_file import read_recipe
-
-    recipe = read_recipe(artefact.locate(model) / artefact.CONFIG)
-    return filter(None, map(assembly.normalizer(recipe.text), lines))
-
-
-def _counted(sentences: Iterable[str], advance: Advance) -> Iterator[str]:
-    for number, sentence in enumerate(sentences, start=1):
-        if number % 1000 == 0:
-            advance(number, "sentences")
-        yield sentence
+    return {word for line in read_sentences([choice], model) for word in line.split()}
 
 
 def _tell(estimate: Estimate, reporter: Reporter) -> None:

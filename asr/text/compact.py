@@ -35,6 +35,20 @@ def is_compact(path: Path) -> bool:
         return file.read(9)[4:] == b"\0\0\0\0{"  # a header of less than 4 GiB
 
 
+def metadata(path: Path) -> dict[str, str]:
+    """The metadata of a file, whatever its arrays are.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        return {str(name): str(value) for name, value in header.get("__metadata__", {}).items()}
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"the file is damaged: {error!r}", where=path, hint="copy or make it again") from None
+
+
 def load(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
     """The metadata and the arrays of a file.
 

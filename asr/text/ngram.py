@@ -29,7 +29,8 @@ from asr.text.arpa import UNKNOWN, Entries
 
 START, END = "<s>", "</s>"
 SUFFIX = ".ngram"
-_FORMAT = "asr n-gram 1"  # raised whenever an older asr could not read, or would misread, the compact form
+_KIND = "asr n-gram"
+_FORMAT = f"{_KIND} 1"  # raised whenever an older asr could not read, or would misread, the compact form
 
 # The arrays of a compact file, with logarithms in 32 and in 16 bits.
 _WHOLE = {
@@ -261,6 +262,8 @@ def _load_compact(path: Path, source: Mapping[str, str] | None = None) -> NgramM
     Raises:
         DataError: it is damaged, from a newer asr, or of another source.
     """
+    if not compact.metadata(path).get("format", "").startswith(_KIND):
+        raise DataError("this is no n-gram language model", where=path, expected="ARPA, or asr's compact form")
     metadata, arrays = compact.load(path)
     try:
         for name, value in {"format": _FORMAT, **(source or {})}.items():

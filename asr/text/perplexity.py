@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asr.errors import DataError
 from asr.text.ngram import NgramModel
@@ -44,18 +45,32 @@ class Perplexity:
 
 
 def measure(model: NgramModel, texts: Iterable[str]) -> Perplexity:
-    """Measure a model on sentences.
+    """Measure an n-gram model on sentences.
+
+    Raises:
+        DataError: there are none.
+    """
+    sentences = (text.split() for text in texts)
+    return summed(((sentence, model.log_probs(sentence)) for sentence in sentences), model)
+
+
+def summed(
+    scored: Iterable[tuple[Sequence[str], NDArray[np.float64]]], vocabulary: Container[object]
+) -> Perplexity:
+    """Measure any model by the scores that it gives.
+
+    Args:
+        scored: the words of each sentence, and the natural log-probabilities of each and, perhaps, of the end.
+        vocabulary: the words that the model knows.
 
     Raises:
         DataError: there are none.
     """
     sentences = words = unknown = predictions = 0
     log_prob = log_prob_known = 0.0
-    for text in texts:
-        sentence = text.split()
-        scores = model.log_probs(sentence)
+    for sentence, scores in scored:
         known = np.ones(len(scores), np.bool_)
-        known[: len(sentence)] = [word in model for word in sentence]
+        known[: len(sentence)] = [word in vocabulary for word in sentence]
         sentences += 1
         words += len(sentence)
         unknown += int(np.count_nonzero(~known))

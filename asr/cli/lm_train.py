@@ -1,0 +1,275 @@
+"""`asr lm train`: train a neural language model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+import typer
+
+from asr.cli.inputs import refuse_existing
+from asr.cli.texts import Recogniser, Texts, counted, read_sentences
+from asr.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from asr.reporting import Reporter
+    from asr.text.neural_network import LanguageNetwork
+    from asr.text.units import Units
+    from asr.text.vectors import WordVectors
+
+HELD_OUT = 0.05
+MANY_UNITS = 5000
+EMBEDDING = 256
+SETTINGS = "settings.json"
+
+EPILOG = """
+Examples:
+
+  asr lm train transcripts.txt --out lm.safetensors
+
+  asr lm train news.txt.gz --dev dev.txt --vocabulary 30000 --layers 2 --embeddings news.bin --out news.safetensors
+
+  asr lm train transcripts.txt --tokens-of runs/quickstart --out pieces.safetensors
+"""
+
+
+def train(
+    texts: Texts,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="File to make: .safetensors.")],
+    dev: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Sentences to measure each epoch with.",
+            show_default="5 % of the sentences, drawn at random",
+        ),
+    ] = None,
+    model: Recogniser = None,
+    tokens_of: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Predict this recogniser's tokens, not words; text is written as it writes."
+        ),
+    ] = None,
+    vocabulary: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Know only the N most frequent words.")
+    ] = None,
+    min_count: Annotated[int, typer.Option(min=1, help="Take words that occur less often for <unk>.")] = 2,
+    cell: Annotated[Literal["lstm", "gru"], typer.Option(help="Of the recurrent layers.")] = "lstm",
+    layers: Annotated[int, typer.Option(min=1, help="How many recurrent layers.")] = 1,
+    hidden: Annotated[int, typer.Option(min=1, help="Width of a recurrent layer.")] = 512,
+    embedding: Annotated[
+        int | None, typer.Option(min=1, help="Width of embeddings.", show_default=f"{EMBEDDING}, or --embeddings'")
+    ] = None,
+    embeddings: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Begin with these word vectors (`asr embed train`).")
+    ] = None,
+    tied: Annotated[
+        bool | None,
+        typer.Option(
+            "--tied/--untied",
+            help="Predict words by the matrix that embeds them.",
+            show_default="tied, unless the softmax is adaptive",
+        ),
+    ] = None,
+    softmax: Annotated[
+        Literal["full", "sampled", "adaptive"] | None,
+        typer.Option(
+            help="How to tell a word from the others while training.",
+            show_default=f"full for up to {MANY_UNITS} units, else sampled",
+        ),
+    ] = None,
+    draws: Annotated[int, typer.Option(min=1, help="Words that the sampled softmax draws for a batch.")] = 4096,
+    dropout: Annotated[float, typer.Option(min=0, max=0.95, help="Share of activations to drop.")] = 0.3,
+    epochs: Annotated[int, typer.Option(min=1, help="How often to go through the text, at most.")] = 10,
+    patience: Annotated[
+        int, typer.Option(min=1, help="Stop after so many epochs without a better perplexity.")
+    ] = 2,
+    batch_units: Annotated[int, typer.Option(min=1, help="Words (or tokens) in a batch.")] = 2048,
+    longest: Annotated[
+        int, typer.Option(min=1, help="Learn longer sentences in pieces of so many words (or tokens).")
+    ] = 256,
+    learning_rate: Annotated[float, typer.Option(min=0, help="At its highest.")] = 3e-3,
+    weight_decay: Annotated[float, typer.Option(min=0, help="Of matrices.")] = 0.01,
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="auto: bf16 where the GPU has it, else fp32.")
+    ] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of the CPU.", show_default="as many as there are cores")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="For the same model again.")] = 1,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder of checkpoints and log.", show_default="runs/<name of FILE>", file_okay=False),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace FILE, and a training with other settings in the run's folder."),
+    ] = False,
+) -> None:
+    """Train a model on text: an LSTM or GRU that predicts each word from all those before it.
+
+    The same command again goes on with a training that was cut off.
+    """
+    options = {name: value for name, value in locals().items() if name not in _ELSEWHERE}
+    from asr.text import neural
+
+    neural.check_name(out)
+    if not overwrite:
+        refuse_existing([out])
+
+    import torch
+
+    from asr import build
+    from asr.cli.reporter import TerminalReporter
+    from asr.text.neural_network import Architecture, LanguageNetwork
+    from asr.training import language, loop
+
+    reporter = TerminalReporter()
+    sets = _read(texts, dev, tokens_of or model, seed, reporter)
+    units = _units(sets.train, tokens_of, vocabulary, min_count)
+    vectors = _vectors(embeddings, embedding)
+    softmax = softmax or ("full" if len(units.symbols) <= MANY_UNITS else "sampled")
+    if tokens_of is not None and softmax != "full":
+        raise ConfigError(
+            "tokens are in no order of frequency", where="--softmax", expected="full, with --tokens-of"
+        )
+    architecture = Architecture(
+        units=len(units.symbols),
+        cell=cell,
+        layers=layers,
+        embedding=embedding or (EMBEDDING if vectors is None else vectors.vectors.shape[1]),
+        hidden=hidden,
+        dropout=dropout,
+        tied=softmax != "adaptive" if tied is None else tied,
+        softmax=softmax,
+    )
+    torch.manual_seed(seed)  # of the first weights and of dropout
+    network = LanguageNetwork(architecture)
+    if vectors is not None:
+        _begin_with(vectors, network, units, reporter)
+    trained = neural.NeuralLm(units, network.to(build.device(device)))
+    settings = loop.Settings(
+        epochs=epochs,
+        learning_rate=learning_rate,
+        warmup=0.05,
+        schedule="cosine",
+        weight_decay=weight_decay,
+        clip_norm=1.0,
+        patience=patience,
+        average=3,
+        precision=precision,
+        threads=threads,
+    )
+    reporter.say(
+        f"{sum(parameter.numel() for parameter in network.parameters()):,} parameters on {trained.device}, "
+        f"{len(units.symbols):,} {units.kind}, {len(sets.train):,} sentences, {len(sets.dev):,} to measure with"
+    )
+    folder = run_dir or Path("runs") / out.stem
+    _claim(folder, {**_plain(options), "texts": _digest([*sets.train, "", *sets.dev])}, overwrite)
+    job = language.Job(trained, sets.train, sets.dev, settings, seed, folder, batch_units, longest, draws)
+    outcome = language.train(job, reporter)
+    neural.save(trained, out)
+    reporter.say(f"wrote {out}: {outcome.dev} per word, after {outcome.epochs} epochs")
+
+
+_ELSEWHERE = ("out", "threads", "device", "run_dir", "overwrite")
+"""Options that say where and how fast a training runs."""
+
+
+class _Sets(NamedTuple):
+    train: list[str]
+    dev: list[str]
+
+
+def _read(texts: list[str], dev: Path | None, model: Path | None, seed: int, reporter: Reporter) -> _Sets:
+    """The sentences to train on, and those to measure with."""
+    import numpy as np
+
+    with reporter.progress("read") as advance:
+        sentences = list(counted(read_sentences(texts, model), advance))
+    if dev is not None:
+        sets = _Sets(sentences, list(read_sentences([str(dev)], model)))
+    else:
+        order = np.random.default_rng(seed).permutation(len(sentences))
+        held_out = set(order[: -int(-HELD_OUT * len(sentences) // 1)].tolist())
+        sets = _Sets(
+            [sentence for place, sentence in enumerate(sentences) if place not in held_out],
+            [sentences[place] for place in sorted(held_out)],
+        )
+        reporter.say(f"held out {len(held_out):,} of {len(sentences):,} sentences, drawn with seed {seed}")
+    if not sets.train or not sets.dev:
+        raise DataError("there are too few sentences", expected="some to train on, and some to measure with")
+    return sets
+
+
+def _units(sentences: Sequence[str], tokens_of: Path | None, vocabulary: int | None, min_count: int) -> Units:
+    from asr.text import tokenizer, units
+
+    if tokens_of is None:
+        return units.count_words(sentences, vocabulary, min_count)
+    if vocabulary is not None:
+        raise ConfigError("tokens are a vocabulary already", where="--vocabulary", hint="no --tokens-of with it")
+    from asr import artefact
+
+    return units.Tokens(tokenizer.load(artefact.locate(tokens_of)))
+
+
+def _vectors(path: Path | None, width: int | None) -> WordVectors | None:
+    if path is None:
+        return None
+    from asr.text import vector_files
+
+    vectors = vector_files.load(path)
+    found = vectors.vectors.shape[1]
+    if width not in (None, found):
+        raise ConfigError(f"the vectors have {found} numbers", where=path, expected=f"{width}, as --embedding says")
+    return vectors
+
+
+def _begin_with(vectors: WordVectors, network: LanguageNetwork, units: Units, reporter: Reporter) -> None:
+    """Copy the vectors of known words into the embeddings."""
+    import torch
+
+    words = [symbol.strip() for symbol in units.symbols]  # a token may have the space before it
+    places = [place for place, word in enumerate(words) if word in vectors]
+    known = vectors.vectors[[vectors.id(words[place]) for place in places]]
+    with torch.no_grad():
+        network.embedding.weight[places] = torch.from_numpy(known)
+    reporter.say(f"{len(places):,} of {len(units.symbols):,} embeddings begin with a vector")
+
+
+def _claim(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
+    """Make a folder this training's, unless another one's is there.
+
+    Raises:
+        ConfigError: it is, and it is not to be overwritten.
+    """
+    from asr.files import write_json
+
+    path = folder / SETTINGS
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else settings
+    changed = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
+    if changed and not overwrite:
+        lines = [f"\n  {name}: {before.get(name)} there, {settings.get(name)} now" for name in changed]
+        raise ConfigError(
+            "a training with other settings is in this folder" + "".join(lines),
+            where=folder,
+            hint="--run-dir for a new folder, or --overwrite to throw the old training away",
+        )
+    if changed:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    write_json(path, settings)
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+
+
+def _digest(sentences: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(sentences).encode()).hexdigest()[:16]

@@ -1,0 +1,44 @@
+"""Text for commands: the arguments that name it, and its sentences."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from asr.reporting import Advance
+
+TEXTS_HELP = "Text files in UTF-8 (.gz too), a sentence to a line; - for standard input."
+
+Texts = Annotated[list[str], typer.Argument(metavar="TEXT...", help=TEXTS_HELP)]
+Recogniser = Annotated[
+    Path | None,
+    typer.Option("--model", metavar="FOLDER", help="Normalise the text as this recogniser writes."),
+]
+
+
+def read_sentences(names: Iterable[str], model: Path | None) -> Iterator[str]:
+    """The sentences of texts, normalised as a recogniser's transcripts, where one is named."""
+    from asr.text import sentences
+
+    lines = sentences.read(sys.stdin.buffer if name == "-" else Path(name) for name in names)
+    if model is None:
+        return lines
+    from asr import artefact
+    from asr import build as assembly
+    from asr.recipe_file import read_recipe
+
+    recipe = read_recipe(artefact.locate(model) / artefact.CONFIG)
+    return filter(None, map(assembly.normalizer(recipe.text), lines))
+
+
+def counted(sentences: Iterable[str], advance: Advance) -> Iterator[str]:
+    """Sentences, with word of how many there were so far."""
+    for number, sentence in enumerate(sentences, start=1):
+        if number % 1000 == 0:
+            advance(number, "sentences")
+        yield sentence

@@ -1,0 +1,197 @@
+"""Neural language models: LSTMs and GRUs over words or tokens (Mikolov et al. 2010; Sundermeyer et al. 2012).
+
+Sentences are independent: each begins with the zero state and the boundary of sentences, and ends with that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load as from_safetensors
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from asr.errors import ConfigError, DataError, ModelError
+from asr.files import atomic_path
+from asr.text import compact, units
+from asr.text.neural_network import Architecture, LanguageNetwork
+from asr.text.padding import NOTHING, fill_batches, pad
+from asr.text.units import BOUNDARY, Units
+
+SUFFIX = ".safetensors"
+FORMAT_VERSION = 1
+"""Raised whenever an older asr could not read, or would misread, what this one writes."""
+
+_DESCRIPTION = "neural_language_model"  # in the metadata of a file
+
+_AT_ONCE = 4096  # units in a batch
+_ROWS = 1024  # of probabilities of all units at a time
+_SENTENCES = 1024  # of a stream, from which batches are made
+
+
+@dataclass(frozen=True, eq=False)
+class NeuralLm:
+    """A neural language model.
+
+    Attributes:
+        units: what it predicts.
+        network: predicts it.
+    """
+
+    units: Units
+    network: LanguageNetwork
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Its vocabulary, </s> and <unk> first; of tokens, if it is of tokens."""
+        return self.units.symbols
+
+    def __contains__(self, word: object) -> bool:
+        """Whether a word can be written without <unk>."""
+        return word in self.units
+
+    @property
+    def device(self) -> torch.device:
+        """Where its network is."""
+        return self.network.embedding.weight.device
+
+    def log_prob(self, sentences: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+        """Natural log-probabilities (sentences,) of sentences with their ends."""
+        return np.array([scores.sum() for scores in self.log_probs(sentences)], np.float64)
+
+    @torch.inference_mode()
+    def log_probs(self, sentences: Sequence[Sequence[str]]) -> list[NDArray[np.float64]]:
+        """Natural log-probability of each word of sentences after those before it, and of the sentence's end.
+
+        They do not depend on the other sentences. An unknown word has the probability of <unk>; a word of several
+        tokens has the product of theirs, the one that separates it from the word before among them.
+
+        Args:
+            sentences: the words of each.
+
+        Returns:
+            For each sentence (words + 1,), the end last.
+        """
+        self.network.eval()
+        spelled = [[*self.units.encode(sentence), [BOUNDARY]] for sentence in sentences]
+        numbers = [[BOUNDARY, *(number for word in words for number in word)] for words in spelled]
+        scores: list[NDArray[np.float64]] = [np.empty(0)] * len(numbers)
+        for batch in fill_batches([len(sentence) - 1 for sentence in numbers], _AT_ONCE):
+            inputs, targets = pad([numbers[place] for place in batch])
+            found = self.target_log_probs(inputs.to(self.device), targets.to(self.device)).cpu().double().numpy()
+            for row, place in enumerate(batch):
+                starts = np.cumsum([0, *map(len, spelled[place][:-1])])
+                scores[place] = np.add.reduceat(found[row, : len(numbers[place]) - 1], starts)
+        return scores
+
+    def target_log_probs(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Natural log-probabilities (batch, time) of units, 0 where there are none: see `padding.pad`."""
+        features, _ = self.network(inputs)
+        there = targets != NOTHING
+        log_probs = torch.zeros(targets.shape, device=targets.device)
+        rows = zip(torch.split(features[there], _ROWS), torch.split(targets[there], _ROWS), strict=True)
+        log_probs[there] = torch.cat([self.network.target_log_probs(x, chosen) for x, chosen in rows])
+        return log_probs
+
+    def scored(self, texts: Iterable[str]) -> Iterator[tuple[list[str], NDArray[np.float64]]]:
+        """The words of each text of a stream, and their `log_probs`."""
+        sentences = (text.split() for text in texts)
+        while chunk := list(islice(sentences, _SENTENCES)):
+            yield from zip(chunk, self.log_probs(chunk), strict=True)
+
+
+def save(model: NeuralLm, path: str | Path) -> None:
+    """Write a model, atomically, as one safetensors file.
+
+    Raises:
+        ConfigError: the file's name does not end in .safetensors.
+    """
+    path = Path(path)
+    check_name(path)
+    tensors = {f"network.{name}": tensor.cpu().contiguous() for name, tensor in model.network.state_dict().items()}
+    tensors |= {f"units.{name}": torch.from_numpy(content.copy()) for name, content in model.units.files().items()}
+    description = {
+        "format_version": FORMAT_VERSION,
+        "units": model.units.kind,
+        "architecture": asdict(model.network.architecture),
+    }
+    with atomic_path(path) as temporary:
+        # One entry, since safetensors writes several in any order.
+        temporary.write_bytes(to_safetensors(tensors, {_DESCRIPTION: json.dumps(description)}))
+
+
+def check_name(path: Path) -> None:
+    """Refuse what `save` would refuse.
+
+    Raises:
+        ConfigError: the name does not end in .safetensors.
+    """
+    if path.suffix != SUFFIX:
+        what = "this name does not say that a neural language model is to be written"
+        raise ConfigError(what, where=path, expected=f"a name that ends in {SUFFIX}")
+
+
+def is_neural(path: Path) -> bool:
+    """Whether a file that is there says that it is a neural language model.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    return compact.is_compact(path) and _DESCRIPTION in compact.metadata(path)
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> NeuralLm:
+    """Read a model that `save` wrote.
+
+    Args:
+        path: of the file.
+        device: where its network shall be.
+
+    Raises:
+        DataError: there is no such file, or it is damaged, of another kind or from a newer asr.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "this is a folder" if path.is_dir() else "there is no such file"
+        raise DataError(what, where=path, expected="a neural language model")
+    if not is_neural(path):
+        raise DataError("this is no neural language model", where=path, expected="what `asr lm train` writes")
+    try:
+        description = json.loads(compact.metadata(path)[_DESCRIPTION])
+        _check_version(description["format_version"], path)
+        parts = _parts(from_safetensors(path.read_bytes()))
+        known = units.load(description["units"], {name: part.numpy() for name, part in parts["units"].items()})
+        network = LanguageNetwork(Architecture(**description["architecture"]))
+        network.load_state_dict(parts["network"])
+        if len(known.symbols) != network.architecture.units:
+            raise ValueError(f"{len(known.symbols)} units and a network for {network.architecture.units}")
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, ConfigError, ModelError) as error:
+        raise DataError(f"the file is damaged: {error}", where=path, hint="copy or train it again") from None
+    return NeuralLm(known, network.to(device).eval())
+
+
+def _check_version(version: int, path: Path) -> None:
+    if not 1 <= version <= FORMAT_VERSION:
+        raise DataError(
+            f"this language model is in format {version}",
+            where=path,
+            expected=f"at most format {FORMAT_VERSION}, which is what this asr reads",
+            hint="pip install --upgrade asr",
+        )
+
+
+def _parts(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Tensors by the part of the model that their names begin with."""
+    parts: dict[str, dict[str, Tensor]] = {"network": {}, "units": {}}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = tensor
+    return parts
