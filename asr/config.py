@@ -209,6 +209,23 @@ class Augment(Section):
 # ------------------------------------------------------------------------------------------------ model
 
 
+Initialization = Literal[
+    "uniform", "xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "lecun_normal", "orthogonal"
+]
+Activation = Literal["relu", "leaky_relu", "elu", "selu", "gelu", "mish", "softplus", "tanh", "hard_tanh"]
+
+
+def _renamed(values: Any, old: str, when_true: str) -> Any:
+    """A section's values with the switch of a normalisation, as early recipes have it, under its present key."""
+    if not isinstance(values, dict) or old not in values:
+        return values
+    switch = values[old]
+    if "normalization" in values or not isinstance(switch, bool):
+        raise ValueError(f"{old} has become normalization: {when_true}, or none in place of false")
+    rest = {key: value for key, value in values.items() if key != old}
+    return rest | {"normalization": when_true if switch else "none"}
+
+
 class Frontend(Section):
     """The CNN between the features and the recurrent layers."""
 
@@ -219,8 +236,24 @@ class Frontend(Section):
     """Stride in time of each block; their product is the subsampling."""
     kernel: Annotated[int, Field(ge=1, le=31)] = 5
     """Width of the convolutions in time, odd (conv1d and conv2d only; the others are 3)."""
-    batch_norm: bool = True
+    activation: Activation = "relu"
+    """selu normalises itself only with initialization lecun_normal, normalization none and dropout_kind alpha."""
+    normalization: Literal["batch", "layer", "group", "instance", "weight", "none"] = "batch"
+    """Over the valid frames of a batch, within a frame, within groups of an utterance's channels, within a channel
+    of an utterance; or of the weights."""
+    groups: Count = 8
+    """Of group normalisation; where they do not divide the channels, their greatest common divisor."""
     dropout: Probability = 0.0
+    """After each block."""
+    dropout_kind: Literal["ordinary", "locked", "alpha"] = "locked"
+    """Values by themselves; whole channels of an utterance; values, keeping selu's mean and variance."""
+    initialization: Initialization = "he_normal"
+    """Of the convolutions' weights."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_batch_norm(cls, values: Any) -> Any:
+        return _renamed(values, "batch_norm", "batch")
 
     @model_validator(mode="after")
     def _one_stride_per_block(self) -> Frontend:
@@ -244,12 +277,28 @@ class Encoder(Section):
     """Units per direction."""
     bidirectional: bool = True
     dropout: Probability = 0.1
-    """Between layers."""
-    layer_norm: bool = True
+    """After each layer."""
+    dropout_kind: Literal["ordinary", "locked"] = "ordinary"
+    """Values by themselves, or the same units in all frames of an utterance (variational dropout)."""
+    weight_dropout: Probability = 0.0
+    """Of the weights between hidden states, drawn for each batch (DropConnect)."""
+    normalization: Literal["layer", "batch", "none"] = "layer"
+    """Of each layer's output: within a frame, or over the valid frames of a batch."""
     projection: Count | None = None
     """Width of a linear layer after each recurrent layer, or null for none."""
     residual: bool = False
     """Add each layer's input to its output where the widths agree."""
+    initialization: Initialization = "xavier_uniform"
+    """Of the weights from the input, each gate by itself."""
+    recurrent_initialization: Initialization = "orthogonal"
+    """Of the weights between hidden states, each gate by itself."""
+    forget_bias: float = 1.0
+    """First bias of an LSTM's forget gates: above 0 they start open, and remember."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_layer_norm(cls, values: Any) -> Any:
+        return _renamed(values, "layer_norm", "layer")
 
 
 class Model(Section):

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
+import torch
 import yaml
 
-from asr.config import Recipe
+from asr import build
+from asr.config import Encoder, Frontend, Recipe, Section
 from asr.errors import ConfigError
+from asr.model.activations import ACTIVATIONS
+from asr.model.dropout import DROPOUTS
+from asr.model.encoder import CELLS
+from asr.model.initialization import INITIALIZERS
+from asr.model.normalization import NORMALIZATIONS
 from asr.recipe_file import read_recipe, to_yaml
 
 MINIMAL = "name: test\nprepare: {corpus: fsdd}\n"
@@ -117,3 +125,78 @@ def test_recipes_that_ship_are_complete(tmp_path: Path) -> None:
         recipe = read_recipe(path)
         assert recipe.name == path.parent.name
         assert set(yaml.safe_load(path.read_text(encoding="utf-8"))) == set(Recipe.model_fields)
+
+
+# ------------------------------------------------------------------------------------- the model's choices
+
+
+def choices(section: type[Section], key: str) -> set[str]:
+    return set(get_args(section.model_fields[key].annotation))
+
+
+def test_the_schema_offers_what_there_is() -> None:
+    assert choices(Frontend, "activation") == set(ACTIVATIONS)
+    assert choices(Frontend, "normalization") == set(NORMALIZATIONS)
+    assert choices(Frontend, "dropout_kind") == set(DROPOUTS)
+    assert choices(Frontend, "initialization") == set(INITIALIZERS)
+    assert choices(Encoder, "cell") == set(CELLS)
+    assert choices(Encoder, "initialization") == set(INITIALIZERS)
+    assert choices(Encoder, "recurrent_initialization") == set(INITIALIZERS)
+    assert choices(Encoder, "normalization") < set(NORMALIZATIONS)
+    assert choices(Encoder, "dropout_kind") < set(DROPOUTS)
+
+
+def test_every_setting_reaches_the_model(tmp_path: Path) -> None:
+    recipe = read_recipe(
+        write(tmp_path, MINIMAL),
+        [
+            "model.frontend={activation: elu, normalization: group, groups: 3, channels: [6], strides: [3],"
+            " kernel: 7, dropout: 0.25, dropout_kind: alpha, initialization: orthogonal}",
+            "model.encoder={cell: lstm, layers: 1, hidden: 5, bidirectional: false, dropout: 0.125,"
+            " dropout_kind: locked, weight_dropout: 0.5, normalization: batch, projection: 5, residual: true,"
+            " initialization: orthogonal, recurrent_initialization: uniform, forget_bias: 3}",
+        ],
+    )
+    shown = str(model := build.acoustic(recipe.model, 5, 4))
+    for part in ("ELU(alpha=1.0)", "MaskedGroupNorm", "AlphaDropout(p=0.25", "kernel_size=(7,), stride=(3,)",
+                 "LSTM(6, 5", "LockedDropout(p=0.125)", "MaskedBatchNorm"):  # fmt: skip
+        assert part in shown
+    conv, layer = model.frontend.blocks[0].conv, model.encoder.layers[0]
+    assert conv.norm.groups == 3
+    filters, gates = conv.conv.weight.flatten(1), layer.recurrent.forward_rnn.weight_ih_l0
+    assert (filters @ filters.T).allclose(torch.eye(6), atol=1e-5)
+    assert (gates[:5] @ gates[:5].T).allclose(torch.eye(5), atol=1e-5)
+    assert layer.recurrent.forward_rnn.weight_hh_l0.abs().max() <= 5**-0.5
+    assert layer.recurrent.forward_rnn.bias_ih_l0[5:10].tolist() == [3.0] * 5
+    assert layer.recurrent.weight_dropout == 0.5
+    assert layer.recurrent.backward_rnn is None
+    assert layer.projection is not None
+    assert not layer.residual  # the widths do not agree
+
+
+@pytest.mark.parametrize("switch", [True, False])
+def test_recipes_and_models_from_before_still_read(switch: bool) -> None:
+    values = {
+        "name": "old",
+        "prepare": {"corpus": "fsdd"},
+        "model": {"frontend": {"batch_norm": switch}, "encoder": {"layer_norm": switch}},
+    }
+    recipe = Recipe.model_validate(values)
+    assert recipe.model.frontend.normalization == ("batch" if switch else "none")
+    assert recipe.model.encoder.normalization == ("layer" if switch else "none")
+    assert values["model"] == {"frontend": {"batch_norm": switch}, "encoder": {"layer_norm": switch}}
+    assert "batch_norm" not in to_yaml(recipe)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        (
+            "model.frontend={batch_norm: true, normalization: layer}",
+            "batch_norm has become normalization: batch",
+        ),
+        ("model.encoder={layer_norm: maybe}", "layer_norm has become normalization: layer, or none"),
+    ],
+)
+def test_old_keys_that_say_two_things_or_nothing(tmp_path: Path, override: str, expected: str) -> None:
+    assert expected in error_of(write(tmp_path, MINIMAL), override)

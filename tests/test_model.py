@@ -4,33 +4,84 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import asdict, replace
+from functools import cache
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from asr.model.acoustic import AcousticModel
+from asr.model.activations import ACTIVATIONS
 from asr.model.ctc import CtcHead, ctc_loss
-from asr.model.encoder import Encoder, RecurrentLayer
-from asr.model.frontend import Frontend, MaskedBatchNorm
+from asr.model.dropout import DROPOUTS
+from asr.model.encoder import Encoder, LayerSettings, RecurrentLayer
+from asr.model.frontend import ConvSettings, Frontend
+from asr.model.initialization import INITIALIZERS
+from asr.model.normalization import NORMALIZATIONS
 
 KINDS = ("conv1d", "conv2d", "vgg", "resnet", "inception")
 BINS = 20
 
+PLAIN_CONVOLUTIONS, PLAIN_LAYERS = ConvSettings(), LayerSettings()
+CONVOLUTIONS = [
+    *[ConvSettings(activation=name) for name in ACTIVATIONS],
+    *[ConvSettings(normalization=name, groups=4) for name in NORMALIZATIONS],
+    ConvSettings("selu", "none", dropout=0.1, dropout_kind="alpha", initialization="lecun_normal"),
+    ConvSettings("softplus", "none"),
+    ConvSettings("softplus", "instance"),
+]
+LAYERS = [
+    *[LayerSettings(cell, normalization=name) for cell in ("lstm", "gru") for name in ("layer", "batch", "none")],
+    LayerSettings("lstm", bidirectional=False),
+    LayerSettings("gru", bidirectional=False, normalization="batch"),
+    LayerSettings("lstm", projection=8, residual=True),
+    LayerSettings("gru", projection=8, residual=True, normalization="batch"),
+    LayerSettings("lstm", dropout=0.2, dropout_kind="locked", weight_dropout=0.2),
+    LayerSettings("gru", dropout=0.2, weight_dropout=0.2),
+]
 
-def acoustic(kind: str, cell: str = "lstm", strides: tuple[int, ...] = (2, 2), **encoder: object) -> AcousticModel:
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads cost tensors as small as these more than they gain, on a busy machine many times."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def acoustic(
+    kind: str,
+    convolutions: ConvSettings = PLAIN_CONVOLUTIONS,
+    layers: LayerSettings = PLAIN_LAYERS,
+    strides: tuple[int, ...] = (2, 2),
+    depth: int = 2,
+) -> AcousticModel:
     torch.manual_seed(1)
-    frontend = Frontend(kind, BINS, (8,) * len(strides), strides)
-    stack = Encoder(cell, frontend.dim, layers=2, hidden=8, **encoder)
+    frontend = Frontend(kind, BINS, (8,) * len(strides), strides, 5, convolutions)
+    stack = Encoder(frontend.dim, depth, replace(layers, hidden=8))
     model = AcousticModel(frontend, stack, CtcHead(stack.dim, 6))
     model.train()  # statistics that are not the initial ones, so that a padded frame would not stay zero
     model(torch.randn(3, 64, BINS) + 1, torch.tensor([64, 50, 41]))
     return model.eval()
 
 
+def changes(settings: object) -> str:
+    """What is not as by default, for the names of tests."""
+    if not isinstance(settings, ConvSettings | LayerSettings):
+        return str(settings)
+    plain = asdict(type(settings)())
+    return " ".join(f"{key}={value}" for key, value in asdict(settings).items() if value != plain[key]) or "plain"
+
+
 @torch.no_grad()
-def assert_padding_does_not_matter(model: AcousticModel, lengths: range) -> None:
+def assert_padding_does_not_matter(model: AcousticModel, lengths: Sequence[int]) -> None:
     utterances = [torch.randn(length, BINS) for length in lengths]
     batch = pad_sequence(utterances, batch_first=True)
     batch = torch.cat([batch, torch.zeros(len(batch), 13, BINS)], dim=1)
@@ -49,25 +100,34 @@ def test_alone_padded_or_batched_over_consecutive_lengths(kind: str, strides: tu
     assert_padding_does_not_matter(acoustic(kind, strides=strides), range(1, 71))
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"bidirectional": False},
-        {"layer_norm": False},
-        {"projection": 8, "residual": True},
-        {"residual": True, "dropout": 0.5},
-    ],
-    ids=str,
-)
-def test_encoders_do_not_see_padding(cell: str, options: dict[str, object]) -> None:
-    assert_padding_does_not_matter(acoustic("conv1d", cell, **options), range(1, 62))
+SOME_LENGTHS = st.lists(st.integers(1, 90), min_size=1, max_size=8)
+
+
+@cache
+def kept(kind: str, convolutions: ConvSettings, layers: LayerSettings) -> AcousticModel:
+    return acoustic(kind, convolutions, layers)
+
+
+@pytest.mark.parametrize("convolutions", CONVOLUTIONS, ids=changes)
+@given(kind=st.sampled_from(KINDS), lengths=SOME_LENGTHS)
+@settings(max_examples=15)
+def test_every_choice_of_convolutions_does_not_see_padding(
+    convolutions: ConvSettings, kind: str, lengths: list[int]
+) -> None:
+    assert_padding_does_not_matter(kept(kind, convolutions, PLAIN_LAYERS), lengths)
+
+
+@pytest.mark.parametrize("layers", LAYERS, ids=changes)
+@given(lengths=SOME_LENGTHS)
+@settings(max_examples=10)
+def test_every_choice_of_layers_does_not_see_padding(layers: LayerSettings, lengths: list[int]) -> None:
+    assert_padding_does_not_matter(kept("conv1d", PLAIN_CONVOLUTIONS, layers), lengths)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_recurrent_layer_equals_torchs_packed_bidirectional_one(cell: str) -> None:
     torch.manual_seed(1)
-    layer = RecurrentLayer(cell, 5, 7, bidirectional=True)
+    layer = RecurrentLayer(5, LayerSettings(cell, hidden=7))
     reference = {"lstm": nn.LSTM, "gru": nn.GRU}[cell](5, 7, batch_first=True, bidirectional=True)
     assert layer.backward_rnn is not None
     for name, parameter in layer.forward_rnn.named_parameters():
@@ -82,49 +142,105 @@ def test_recurrent_layer_equals_torchs_packed_bidirectional_one(cell: str) -> No
         torch.testing.assert_close(found[row, :length], expected[row, :length])
 
 
-@pytest.mark.parametrize("bins", [(), (6,)])
-def test_batch_norm_is_torchs_on_the_valid_frames(bins: tuple[int, ...]) -> None:
-    torch.manual_seed(1)
-    lengths, channels = [9, 4, 1], 5
-    ours, reference = MaskedBatchNorm(channels), nn.BatchNorm1d(channels)
-    x = torch.randn(3, channels, 9, *bins, requires_grad=True)
-    mask = torch.arange(9)[None] < torch.tensor(lengths)[:, None]
-    shaped = mask.view(3, 1, 9, *(1 for _ in bins)).float()
-    valid = torch.cat([x[row, :, :length].flatten(1).T for row, length in enumerate(lengths)])  # (frames, channels)
-    found, expected = ours(x * shaped, mask), reference(valid)
-    mine = torch.cat([found[row, :, :length].flatten(1).T for row, length in enumerate(lengths)])
-    torch.testing.assert_close(mine, expected)
-    torch.testing.assert_close(ours.running_mean, reference.running_mean)
-    torch.testing.assert_close(ours.running_var, reference.running_var)
-    weights = torch.randn_like(mine)
-    mine_gradient = torch.autograd.grad((mine * weights).sum(), x, retain_graph=True)[0]
-    torch.testing.assert_close(mine_gradient, torch.autograd.grad((expected * weights).sum(), x)[0])
+VARIANTS = [
+    *[("conv1d", convolutions, PLAIN_LAYERS) for convolutions in CONVOLUTIONS],
+    *[("conv1d", ConvSettings(initialization=name), PLAIN_LAYERS) for name in INITIALIZERS],
+    *[("conv1d", ConvSettings(dropout=0.1, dropout_kind=name), PLAIN_LAYERS) for name in DROPOUTS],
+    *[("conv1d", PLAIN_CONVOLUTIONS, layers) for layers in LAYERS],
+    *[("conv1d", PLAIN_CONVOLUTIONS, LayerSettings(recurrent_initialization=name)) for name in INITIALIZERS],
+]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_weight_learns(kind: str) -> None:
-    model = acoustic(kind).train()
-    log_probs, lengths = model(torch.randn(2, 40, BINS), torch.tensor([40, 33]))
-    ctc_loss(log_probs, lengths, torch.tensor([[1, 2, 2], [3, 0, 0]]), torch.tensor([3, 1])).mean.backward()
+def toy_loss(model: AcousticModel) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    log_probs, lengths = model(torch.randn(3, 20, BINS, generator=generator), torch.tensor([20, 18, 11]))
+    return ctc_loss(
+        log_probs, lengths, torch.tensor([[1, 2, 2], [3, 0, 0], [5, 4, 0]]), torch.tensor([3, 1, 2])
+    ).mean
+
+
+@pytest.mark.parametrize(
+    ("kind", "convolutions", "layers"),
+    [*VARIANTS, *[(kind, convolutions, PLAIN_LAYERS) for kind in KINDS[1:] for convolutions in CONVOLUTIONS]],
+    ids=changes,
+)
+def test_every_weight_learns(kind: str, convolutions: ConvSettings, layers: LayerSettings) -> None:
+    model = acoustic(kind, convolutions, layers, strides=(2,)).train()
+    toy_loss(model).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
         if parameter.numel() > 1:  # the scale of a single weight is lost in the normalisation behind it
             assert parameter.grad.abs().sum() > 0, name
 
 
+@pytest.mark.parametrize(("kind", "convolutions", "layers"), VARIANTS, ids=changes)
+def test_every_variant_can_learn_a_batch_by_heart(
+    kind: str, convolutions: ConvSettings, layers: LayerSettings
+) -> None:
+    model = acoustic(kind, convolutions, layers, strides=(2,), depth=1)
+    before = toy_loss(model).item()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    for _ in range(60):
+        optimizer.zero_grad()
+        toy_loss(model.train()).backward()
+        optimizer.step()
+    with torch.no_grad():
+        assert toy_loss(model.eval()) < 0.2 * before
+
+
+@pytest.mark.parametrize(
+    ("kind", "convolutions", "layers"),
+    [("resnet", convolutions, PLAIN_LAYERS) for convolutions in CONVOLUTIONS if not convolutions.dropout]
+    + [("conv1d", PLAIN_CONVOLUTIONS, layers) for layers in LAYERS if not layers.dropout],
+    ids=changes,
+)
+def test_training_does_not_see_padding(kind: str, convolutions: ConvSettings, layers: LayerSettings) -> None:
+    """The statistics of a batch, too, are those of its valid frames."""
+    model = acoustic(kind, convolutions, layers)
+    x, lengths = torch.randn(3, 30, BINS), torch.tensor([30, 17, 4])
+    padded = torch.cat([x, torch.full((3, 9, BINS), 5.0)], dim=1)
+    expected, out_lengths = deepcopy(model).train()(x, lengths)
+    found, _ = model.train()(padded, lengths)
+    for row, length in enumerate(out_lengths):
+        torch.testing.assert_close(found[row, :length], expected[row, :length], atol=1e-4, rtol=0)
+
+
 def test_identity_and_projection_shortcuts() -> None:
-    frontend = Frontend("resnet", BINS, (8, 8), (2, 1))
+    frontend = Frontend("resnet", BINS, (8, 8), (2, 1), 3, ConvSettings())
     first, second = frontend.blocks
     assert first.shortcut is not None
     assert second.shortcut is None
 
 
-def test_forget_gates_start_open_and_recurrent_weights_orthogonal() -> None:
-    rnn = RecurrentLayer("lstm", 4, 6, bidirectional=False).forward_rnn
-    assert rnn.bias_ih_l0[6:12].tolist() == [1.0] * 6
-    assert (rnn.bias_ih_l0 + rnn.bias_hh_l0).sum() == 6
-    for gate in rnn.weight_hh_l0.split(6):
-        torch.testing.assert_close(gate @ gate.T, torch.eye(6), atol=1e-5, rtol=0)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_activation_is_the_one_that_was_asked_for(kind: str, activation: str) -> None:
+    modules = list(Frontend(kind, BINS, (8,), (2,), 3, ConvSettings(activation)).modules())
+    assert any(type(module) is ACTIVATIONS[activation] for module in modules)
+    assert not any(
+        type(module) in ACTIVATIONS.values() for module in modules if type(module) is not ACTIVATIONS[activation]
+    )
+
+
+CLOSED_FORMS = {
+    "relu": lambda x: max(x, 0.0),
+    "leaky_relu": lambda x: x if x > 0 else 0.01 * x,
+    "elu": lambda x: x if x > 0 else math.exp(x) - 1,
+    "selu": lambda x: 1.0507009873554805 * (x if x > 0 else 1.6732632423543772 * (math.exp(x) - 1)),
+    "gelu": lambda x: x * 0.5 * (1 + math.erf(x / math.sqrt(2))),
+    "mish": lambda x: x * math.tanh(math.log1p(math.exp(x))),
+    "softplus": lambda x: math.log1p(math.exp(x)),
+    "tanh": math.tanh,
+    "hard_tanh": lambda x: min(max(x, -1.0), 1.0),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_are_those_of_their_papers(name: str) -> None:
+    points = torch.linspace(-5, 5, 41, dtype=torch.float64)
+    expected = torch.tensor([CLOSED_FORMS[name](x.item()) for x in points], dtype=torch.float64)
+    torch.testing.assert_close(ACTIVATIONS[name]()(points), expected)
 
 
 def brute_force_loss(log_probs: torch.Tensor, labels: list[int]) -> float:

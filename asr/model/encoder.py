@@ -6,65 +6,112 @@ padding comes last for both. That equals packed sequences, without losing oneDNN
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from asr.lengths import reverse_within_length, valid_mask
+from asr.model.dropout import DROPOUTS
+from asr.model.initialization import initialise_recurrent
+from asr.model.normalization import NORMALIZATIONS
 
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
 
 
-class RecurrentLayer(nn.Module):
-    """One LSTM (Hochreiter and Schmidhuber 1997) or GRU (Cho et al. 2014) layer, one- or bidirectional."""
+@dataclass(frozen=True)
+class LayerSettings:
+    """What all layers of an encoder have in common.
 
-    def __init__(self, cell: str, input_dim: int, hidden: int, bidirectional: bool) -> None:
+    Attributes:
+        cell: lstm or gru.
+        hidden: units per direction.
+        bidirectional: read the utterance from both ends.
+        dropout: after every layer, the last one too.
+        dropout_kind: a name of `DROPOUTS`.
+        weight_dropout: probability of a zeroed weight between hidden states.
+        normalization: of each layer's output, a name of `NORMALIZATIONS`.
+        projection: width of a linear layer after each recurrent layer, or None.
+        residual: add a layer's input to its output where the widths agree.
+        initialization, recurrent_initialization, forget_bias: see `initialise_recurrent`.
+    """
+
+    cell: str = "lstm"
+    hidden: int = 256
+    bidirectional: bool = True
+    dropout: float = 0.0
+    dropout_kind: str = "ordinary"
+    weight_dropout: float = 0.0
+    normalization: str = "layer"
+    projection: int | None = None
+    residual: bool = False
+    initialization: str = "xavier_uniform"
+    recurrent_initialization: str = "orthogonal"
+    forget_bias: float = 1.0
+
+
+class RecurrentLayer(nn.Module):
+    """One LSTM (Hochreiter and Schmidhuber 1997) or GRU (Cho et al. 2014) layer, one- or bidirectional.
+
+    In training, weights between hidden states may be dropped: one draw for all utterances and frames of a batch,
+    so that the fused kernels stay in use (DropConnect as in Merity et al. 2018).
+    """
+
+    def __init__(self, input_dim: int, settings: LayerSettings) -> None:
         super().__init__()
-        self.forward_rnn = CELLS[cell](input_dim, hidden, batch_first=True)
-        self.backward_rnn = CELLS[cell](input_dim, hidden, batch_first=True) if bidirectional else None
-        self.dim = hidden * (2 if bidirectional else 1)
+        cell, hidden = CELLS[settings.cell], settings.hidden
+        self.weight_dropout = settings.weight_dropout
+        self.forward_rnn = cell(input_dim, hidden, batch_first=True)
+        self.backward_rnn = cell(input_dim, hidden, batch_first=True) if settings.bidirectional else None
+        self.dim = hidden * (2 if settings.bidirectional else 1)
         for rnn in (self.forward_rnn, self.backward_rnn):
             if rnn is not None:
-                _initialise(rnn)
+                initialise_recurrent(
+                    rnn, settings.initialization, settings.recurrent_initialization, settings.forget_bias
+                )
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Map (batch, time, input_dim) to (batch, time, dim); what stands past the lengths is undefined."""
-        ahead: Tensor = self.forward_rnn(x)[0]
+        ahead = self._run(self.forward_rnn, x)
         if self.backward_rnn is None:
             return ahead
-        behind = self.backward_rnn(reverse_within_length(x, lengths))[0]
+        behind = self._run(self.backward_rnn, reverse_within_length(x, lengths))
         return torch.cat([ahead, reverse_within_length(behind, lengths)], dim=2)
+
+    def _run(self, rnn: nn.LSTM | nn.GRU, x: Tensor) -> Tensor:
+        output: Tensor
+        if self.training and self.weight_dropout:
+            dropped = F.dropout(rnn.get_parameter("weight_hh_l0"), self.weight_dropout)
+            # Such a call leaves the layer's own weights alone, and lays out these as cuDNN wants them.
+            output = functional_call(rnn, {"weight_hh_l0": dropped}, (x,))[0]
+        else:
+            output = rnn(x)[0]
+        return output
 
 
 class EncoderLayer(nn.Module):
-    """A recurrent layer, then an optional projection, layer normalisation, a residual link and dropout."""
+    """A recurrent layer, then an optional projection, normalisation, dropout and a residual link."""
 
-    def __init__(
-        self,
-        cell: str,
-        input_dim: int,
-        hidden: int,
-        bidirectional: bool,
-        dropout: float,
-        layer_norm: bool,
-        projection: int | None,
-        residual: bool,
-    ) -> None:
+    def __init__(self, input_dim: int, settings: LayerSettings) -> None:
         super().__init__()
-        self.recurrent = RecurrentLayer(cell, input_dim, hidden, bidirectional)
-        self.dim = projection or self.recurrent.dim
-        self.projection = nn.Linear(self.recurrent.dim, projection) if projection else None
-        self.norm = nn.LayerNorm(self.dim) if layer_norm else None
-        self.residual = residual and input_dim == self.dim
-        self.dropout = nn.Dropout(dropout)
+        self.recurrent = RecurrentLayer(input_dim, settings)
+        self.dim = settings.projection or self.recurrent.dim
+        self.projection = nn.Linear(self.recurrent.dim, self.dim) if settings.projection else None
+        self.norm = NORMALIZATIONS[settings.normalization](self.dim, 1)
+        self.residual = settings.residual and input_dim == self.dim
+        self.dropout = DROPOUTS[settings.dropout_kind](settings.dropout)
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Map (batch, time, input_dim) to (batch, time, dim)."""
+    def forward(self, x: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
+        """Map (batch, time, input_dim) to (batch, time, dim), given the valid frames (batch, time) too."""
         y: Tensor = self.recurrent(x, lengths)
         if self.projection is not None:
             y = self.projection(y)
+        y = y.transpose(1, 2)  # (batch, dim, time)
         if self.norm is not None:
-            y = self.norm(y)
-        y = self.dropout(y)
+            y = self.norm(y, mask[:, None])
+        y = self.dropout(y).transpose(1, 2)
         return x + y if self.residual else y
 
 
@@ -72,61 +119,27 @@ class Encoder(nn.Module):
     """A stack of recurrent layers.
 
     Args:
-        cell: lstm or gru.
         input_dim: width of the input frames.
         layers: how many.
-        hidden: units per direction.
-        bidirectional: read the utterance from both ends.
-        dropout: after every layer, the last one too.
-        layer_norm: normalise each layer's output (Ba et al. 2016).
-        projection: width of a linear layer after each recurrent layer, or None.
-        residual: add a layer's input to its output where the widths agree.
+        settings: of each.
 
     Attributes:
         dim: width of the output frames.
     """
 
-    def __init__(
-        self,
-        cell: str,
-        input_dim: int,
-        layers: int,
-        hidden: int,
-        bidirectional: bool = True,
-        dropout: float = 0.0,
-        layer_norm: bool = True,
-        projection: int | None = None,
-        residual: bool = False,
-    ) -> None:
+    def __init__(self, input_dim: int, layers: int, settings: LayerSettings) -> None:
         super().__init__()
         stack = []
         self.dim = input_dim
         for _ in range(layers):
-            layer = EncoderLayer(cell, self.dim, hidden, bidirectional, dropout, layer_norm, projection, residual)
+            layer = EncoderLayer(self.dim, settings)
             self.dim = layer.dim
             stack.append(layer)
         self.layers = nn.ModuleList(stack)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Map (batch, time, input_dim) to (batch, time, dim), zero past the lengths."""
+        mask = valid_mask(lengths, x.shape[1])
         for layer in self.layers:
-            x = layer(x, lengths)
-        return x * valid_mask(lengths, x.shape[1])[:, :, None]
-
-
-def _initialise(rnn: nn.LSTM | nn.GRU) -> None:
-    """Xavier input weights, orthogonal recurrent weights per gate, zero biases, an LSTM's forget gate open.
-
-    Saxe et al. 2014 for orthogonal weights, Jozefowicz et al. 2015 for the forget gate's bias of 1.
-    """
-    hidden = rnn.hidden_size
-    weights = dict(rnn.named_parameters())
-    with torch.no_grad():
-        for gate in torch.split(weights["weight_ih_l0"], hidden):
-            nn.init.xavier_uniform_(gate)
-        for gate in torch.split(weights["weight_hh_l0"], hidden):
-            nn.init.orthogonal_(gate)
-        weights["bias_ih_l0"].zero_()
-        weights["bias_hh_l0"].zero_()
-        if isinstance(rnn, nn.LSTM):
-            weights["bias_ih_l0"][hidden : 2 * hidden] = 1.0  # gates in the order input, forget, cell, output
+            x = layer(x, lengths, mask)
+        return x * mask[:, :, None]

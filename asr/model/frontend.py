@@ -1,72 +1,61 @@
 """CNN front-ends: features (batch, time, bins) to fewer, richer frames (batch, time', channels).
 
 Padding never reaches a result: the input of every convolution is zero past each utterance's end, which is what
-the convolution's own zero padding gives an utterance alone, and batch normalisation sees valid frames only.
+the convolution's own zero padding gives an utterance alone, and normalisations see valid frames only.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from asr.lengths import LengthT, conv_length, valid_mask
+from asr.model.activations import ACTIVATIONS
+from asr.model.dropout import DROPOUTS
+from asr.model.initialization import INITIALIZERS
+from asr.model.normalization import NORMALIZATIONS, weight_norm
 
 
-class MaskedBatchNorm(nn.Module):
-    """Batch normalisation over valid frames only (Ioffe and Szegedy 2015; statistics pooled over bins).
+@dataclass(frozen=True)
+class ConvSettings:
+    """What all convolutions of a front-end have in common.
 
-    In evaluation it is the usual affine map with running statistics, kept as in `torch.nn.BatchNorm2d`.
+    Attributes:
+        activation: a name of `ACTIVATIONS`.
+        normalization: a name of `NORMALIZATIONS`.
+        groups: of group normalisation; of a convolution whose channels they do not divide, their greatest common
+            divisor.
+        dropout: after each block.
+        dropout_kind: a name of `DROPOUTS`.
+        initialization: a name of `INITIALIZERS`.
     """
 
-    running_mean: Tensor
-    running_var: Tensor
-
-    def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
-        super().__init__()
-        self.eps, self.momentum = eps, momentum
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_var", torch.ones(channels))
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Normalise `x` (batch, channels, time[, bins]), whose invalid frames are zero, by `mask` (batch, time)."""
-        mean, var = self._batch_statistics(x, mask) if self.training else (self.running_mean, self.running_var)
-        scale = self.weight * torch.rsqrt(var + self.eps)
-        shift = self.bias - mean * scale
-        shape = (1, -1) + (1,) * (x.ndim - 2)
-        return x * scale.view(shape).to(x.dtype) + shift.view(shape).to(x.dtype)
-
-    def _batch_statistics(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        x = x.float()
-        count = (mask.sum() * math.prod(x.shape[3:])).clamp(min=1)
-        dims = [dim for dim in range(x.ndim) if dim != 1]
-        mean = x.sum(dims) / count
-        centred = (x - mean.view((1, -1) + (1,) * (x.ndim - 2))) * _broadcast(mask, x)
-        var = centred.square().sum(dims) / count
-        with torch.no_grad():
-            unbiased = var * (count / (count - 1).clamp(min=1))
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(unbiased, self.momentum)
-        return mean, var
+    activation: str = "relu"
+    normalization: str = "batch"
+    groups: int = 8
+    dropout: float = 0.0
+    dropout_kind: str = "locked"
+    initialization: str = "he_normal"
 
 
 class MaskedConv(nn.Module):
-    """Convolution, batch normalisation, ReLU and dropout, without a look at the padding.
+    """Convolution, normalisation, activation and dropout, without a look at the padding.
 
     Args:
         dims: 1, over time with the bins as channels, or 2, over time and bins.
         in_channels, out_channels: channels.
+        settings: see there.
         kernel: width in time and, for 2-D, in bins; odd.
         stride: in time.
         bin_stride: in bins, 2-D only.
-        batch_norm, activation: whether to apply them.
-        dropout: probability of a zeroed channel, constant over an utterance.
+        activate, drop: whether the activation and the dropout come here.
     """
 
     def __init__(
@@ -74,40 +63,48 @@ class MaskedConv(nn.Module):
         dims: int,
         in_channels: int,
         out_channels: int,
+        settings: ConvSettings,
         *,
         kernel: int,
         stride: int = 1,
         bin_stride: int = 1,
-        batch_norm: bool = True,
-        activation: bool = True,
-        dropout: float = 0.0,
+        activate: bool = True,
+        drop: bool = False,
     ) -> None:
         super().__init__()
         self.kernel, self.stride, self.bin_stride = kernel, stride, bin_stride
         self.padding = kernel // 2
-        bias = not batch_norm  # the normalisation has one
+        norm = NORMALIZATIONS[settings.normalization](out_channels, settings.groups)
+        bias = norm is None  # the normalisation has one
         self.conv: nn.Conv1d | nn.Conv2d
         if dims == 1:
             self.conv = nn.Conv1d(in_channels, out_channels, kernel, stride, self.padding, bias=bias)
         else:
             strides = (stride, bin_stride)
             self.conv = nn.Conv2d(in_channels, out_channels, kernel, strides, self.padding, bias=bias)
-        nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
-        self.norm = MaskedBatchNorm(out_channels) if batch_norm else None
-        self.activation = activation
-        self.dropout = nn.Dropout1d(dropout) if dims == 1 else nn.Dropout2d(dropout)
+        INITIALIZERS[settings.initialization](self.conv.weight)
+        self.gain: nn.Parameter | None = None
+        if settings.normalization == "weight":  # normalised weights start as they were drawn
+            self.gain = nn.Parameter(self.conv.weight.detach().flatten(1).norm(dim=1))
+        self.norm = norm
+        self.activation = ACTIVATIONS[settings.activation]() if activate else nn.Identity()
+        self.dropout = DROPOUTS[settings.dropout_kind](settings.dropout if drop else 0.0)
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map (batch, channels, time[, bins]), zero past `lengths`, to the same with its new lengths."""
-        x = self.conv(x)
+        x = self._convolve(x)
         lengths = self.output_length(lengths)
-        mask = valid_mask(lengths, x.shape[2])
-        x = x * _broadcast(mask, x)
+        mask = _mask(lengths, x)
         if self.norm is not None:
             x = self.norm(x, mask)
-        if self.activation:
-            x = F.relu(x)
-        return self.dropout(x) * _broadcast(mask, x), lengths
+        return self.dropout(self.activation(x)) * mask, lengths
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        if self.gain is None:
+            out: Tensor = self.conv(x)
+        else:
+            out = functional_call(self.conv, {"weight": weight_norm(self.conv.weight, self.gain)}, (x,))
+        return out
 
     def output_length(self, length: LengthT) -> LengthT:
         """Frames out for frames in."""
@@ -122,20 +119,12 @@ class PlainBlock(nn.Module):
     """One strided convolution, as in Deep Speech 2 (Amodei et al. 2016)."""
 
     def __init__(
-        self,
-        dims: int,
-        in_channels: int,
-        channels: int,
-        stride: int,
-        kernel: int,
-        batch_norm: bool,
-        dropout: float,
+        self, dims: int, in_channels: int, channels: int, stride: int, kernel: int, settings: ConvSettings
     ) -> None:
         super().__init__()
         self.conv = MaskedConv(
-            dims, in_channels, channels, kernel=kernel, stride=stride, bin_stride=2, batch_norm=batch_norm,
-            dropout=dropout,
-        )  # fmt: skip
+            dims, in_channels, channels, settings, kernel=kernel, stride=stride, bin_stride=2, drop=True
+        )
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """See `MaskedConv.forward`."""
@@ -154,19 +143,20 @@ class PlainBlock(nn.Module):
 class VggBlock(nn.Module):
     """Two 3×3 convolutions and a max-pooling of `stride` in time and 2 in bins (Simonyan and Zisserman 2015)."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int, batch_norm: bool, dropout: float) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int, settings: ConvSettings) -> None:
         super().__init__()
         self.stride = stride
-        self.first = MaskedConv(2, in_channels, channels, kernel=3, batch_norm=batch_norm)
-        self.second = MaskedConv(2, channels, channels, kernel=3, batch_norm=batch_norm, dropout=dropout)
+        self.first = MaskedConv(2, in_channels, channels, settings, kernel=3)
+        self.second = MaskedConv(2, channels, channels, settings, kernel=3, drop=True)
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """See `MaskedConv.forward`."""
         x, lengths = self.second(*self.first(x, lengths))
-        # The frames past the end are zero and the activations are not negative: a maximum does not see them.
+        x = _padding_below_all(x, lengths)
         # A last window that is not full is kept, so every frame has a part in the output.
         x = F.max_pool2d(x, (self.stride, 2), ceil_mode=True)
-        return x, self.output_length(lengths)
+        lengths = self.output_length(lengths)
+        return x.masked_fill(~_mask(lengths, x), 0.0), lengths
 
     def output_length(self, length: LengthT) -> LengthT:
         """Frames out for frames in."""
@@ -183,27 +173,23 @@ class ResidualBlock(nn.Module):
     The shortcut is the identity where the shape stays, else a strided 1×1 projection.
     """
 
-    def __init__(self, in_channels: int, channels: int, stride: int, batch_norm: bool, dropout: float) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int, settings: ConvSettings) -> None:
         super().__init__()
         bin_stride = 2 if stride > 1 else 1
-        self.first = MaskedConv(
-            2, in_channels, channels, kernel=3, stride=stride, bin_stride=bin_stride, batch_norm=batch_norm
-        )
-        self.second = MaskedConv(
-            2, channels, channels, kernel=3, batch_norm=batch_norm, activation=False, dropout=dropout
-        )
+        self.first = MaskedConv(2, in_channels, channels, settings, kernel=3, stride=stride, bin_stride=bin_stride)
+        self.second = MaskedConv(2, channels, channels, settings, kernel=3, activate=False, drop=True)
         self.shortcut: MaskedConv | None = None
         if stride > 1 or in_channels != channels:
             self.shortcut = MaskedConv(
-                2, in_channels, channels, kernel=1, stride=stride, bin_stride=bin_stride,
-                batch_norm=batch_norm, activation=False,
-            )  # fmt: skip
+                2, in_channels, channels, settings, kernel=1, stride=stride, bin_stride=bin_stride, activate=False
+            )
+        self.activation = ACTIVATIONS[settings.activation]()
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """See `MaskedConv.forward`."""
         residual = x if self.shortcut is None else self.shortcut(x, lengths)[0]
         x, lengths = self.second(*self.first(x, lengths))
-        return F.relu(x + residual), lengths
+        return self.activation(x + residual) * _mask(lengths, x), lengths
 
     def output_length(self, length: LengthT) -> LengthT:
         """Frames out for frames in."""
@@ -217,18 +203,17 @@ class ResidualBlock(nn.Module):
 class InceptionBlock(nn.Module):
     """Parallel 1×1, 3×3, 5×5 and pooling branches behind 1×1 bottlenecks (Szegedy et al. 2015, figure 2b)."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int, batch_norm: bool, dropout: float) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int, settings: ConvSettings) -> None:
         super().__init__()
         quarter = channels // 4
         bottleneck = max(quarter // 2, 1)
         bin_stride = 2 if stride > 1 else 1
 
         def conv(ins: int, outs: int, kernel: int, strided: bool) -> MaskedConv:
+            time_step, bin_step = (stride, bin_stride) if strided else (1, 1)
             return MaskedConv(
-                2, ins, outs, kernel=kernel, stride=stride if strided else 1,
-                bin_stride=bin_stride if strided else 1, batch_norm=batch_norm,
-                dropout=dropout if strided else 0.0,
-            )  # fmt: skip
+                2, ins, outs, settings, kernel=kernel, stride=time_step, bin_stride=bin_step, drop=strided
+            )
 
         self.point = conv(in_channels, channels - 3 * quarter, 1, strided=True)
         self.reduce3, self.branch3 = (
@@ -243,10 +228,8 @@ class InceptionBlock(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """See `MaskedConv.forward`."""
-        # Zero would win over the negative values of a first block's features: the padding is −∞ to the maximum.
-        mask = _broadcast(valid_mask(lengths, x.shape[2]), x)
-        pooled = F.max_pool2d(x.masked_fill(mask == 0, -torch.inf), 3, stride=1, padding=1)
-        pooled = pooled.masked_fill(mask == 0, 0.0)
+        pooled = F.max_pool2d(_padding_below_all(x, lengths), 3, stride=1, padding=1)
+        pooled = pooled.masked_fill(~_mask(lengths, x), 0.0)
         point, out_lengths = self.point(x, lengths)
         branches = [
             point,
@@ -277,7 +260,7 @@ class Frontend(nn.Module):
         channels: output channels of each block.
         strides: stride in time of each block.
         kernel: width of the convolutions of conv1d and conv2d, odd.
-        batch_norm, dropout: of each block.
+        settings: of all convolutions.
 
     Attributes:
         dim: width of the output frames.
@@ -290,9 +273,8 @@ class Frontend(nn.Module):
         input_dim: int,
         channels: Sequence[int],
         strides: Sequence[int],
-        kernel: int = 5,
-        batch_norm: bool = True,
-        dropout: float = 0.0,
+        kernel: int,
+        settings: ConvSettings,
     ) -> None:
         super().__init__()
         self.two_dimensional = kind != "conv1d"
@@ -300,7 +282,7 @@ class Frontend(nn.Module):
         blocks: list[Block] = []
         previous, bins = (1, input_dim) if self.two_dimensional else (input_dim, 1)
         for width, stride in zip(channels, strides, strict=True):
-            block = _block(kind, previous, width, stride, kernel, batch_norm, dropout)
+            block = _block(kind, previous, width, stride, kernel, settings)
             previous = width
             if self.two_dimensional:
                 bins = block.output_bins(bins)
@@ -328,20 +310,23 @@ class Frontend(nn.Module):
         return cast("Iterable[Block]", self.blocks)
 
 
-def _block(
-    kind: str, in_channels: int, channels: int, stride: int, kernel: int, batch_norm: bool, dropout: float
-) -> Block:
+def _block(kind: str, in_channels: int, channels: int, stride: int, kernel: int, settings: ConvSettings) -> Block:
     if kind in ("conv1d", "conv2d"):
-        dims = 1 if kind == "conv1d" else 2
-        return PlainBlock(dims, in_channels, channels, stride, kernel, batch_norm, dropout)
-    blocks: dict[str, Callable[..., Block]] = {
+        return PlainBlock(1 if kind == "conv1d" else 2, in_channels, channels, stride, kernel, settings)
+    blocks: dict[str, Callable[[int, int, int, ConvSettings], Block]] = {
         "vgg": VggBlock,
         "resnet": ResidualBlock,
         "inception": InceptionBlock,
     }
-    return blocks[kind](in_channels, channels, stride, batch_norm, dropout)
+    return blocks[kind](in_channels, channels, stride, settings)
 
 
-def _broadcast(mask: Tensor, x: Tensor) -> Tensor:
-    """A mask (batch, time) shaped to multiply (batch, channels, time[, bins])."""
-    return mask.view(mask.shape[0], 1, mask.shape[1], *(1,) * (x.ndim - 3)).to(x.dtype)
+def _mask(lengths: Tensor, x: Tensor) -> Tensor:
+    """The valid frames of `x` (batch, channels, time[, bins]), as booleans that broadcast to it."""
+    return valid_mask(lengths, x.shape[2]).view(x.shape[0], 1, x.shape[2], *(1,) * (x.ndim - 3))
+
+
+def _padding_below_all(x: Tensor, lengths: Tensor) -> Tensor:
+    """`x`, zero past `lengths`, with −∞ there, which no maximum sees: zero would win over negative values."""
+    mask = _mask(lengths, x)
+    return x + torch.zeros_like(mask, dtype=x.dtype).masked_fill(~mask, -torch.inf)
