@@ -26,8 +26,8 @@ def load(path: str | Path | None = None, device: str = "auto", **choice: Unpack[
     Args:
         path: a model folder, or the folder of a run that made one; without it, the newest model below ./runs.
         device: auto, cpu, cuda or cuda:N; auto is the first GPU where there is one.
-        choice: how to decode: decoder, lm, lexicon, alpha, beta, beam_width; what is left out is as the model has
-            it.
+        choice: how to decode: decoder, lm, lexicon, alpha, beta, beam_width, rescore, nbest_rescored; what is left
+            out is as the model has it.
 
     Raises:
         ModelError: there is no model, or it can't be used.

@@ -7,6 +7,8 @@ tokenizer.json …      the tokenizer's files
 README.md             the model card
 decoder.json          settings of the beam search, where they were tuned: see `DecoderSettings`
 lm.ngram, lexicon.txt its language model and its words, where it has them
+rescoring.ngram       the language model that ranks the best hypotheses anew, where it has one; .safetensors, where
+                      it is neural
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ FORMAT_VERSION = 1
 ASR_VERSION = version("asr")
 CONFIG, METADATA, WEIGHTS, CARD = "config.yaml", "metadata.json", "model.safetensors", "README.md"
 DECODER, LANGUAGE_MODEL, LEXICON = "decoder.json", "lm.ngram", "lexicon.txt"
+RESCORING, NEURAL_RESCORING = "rescoring.ngram", "rescoring.safetensors"
 MOST_TENSORS_SHOWN = 5
 
 
@@ -119,6 +122,7 @@ def save_decoder(folder: str | Path, settings: DecoderSettings) -> None:
         for key, name, source, copy in (
             ("lm", LANGUAGE_MODEL, settings.lm, _copy_language_model),
             ("lexicon", LEXICON, settings.lexicon, shutil.copyfile),
+            ("rescore", rescoring_name(settings), settings.rescore, _copy_language_model),
         ):
             if source is not None:
                 files[key] = Path(name)
@@ -128,10 +132,19 @@ def save_decoder(folder: str | Path, settings: DecoderSettings) -> None:
     write_json(folder / DECODER, settings.model_copy(update=files).model_dump(mode="json"))
 
 
-def _copy_language_model(source: Path, destination: Path) -> None:
-    from asr.text import ngram
+def rescoring_name(settings: DecoderSettings) -> str:
+    """How the language model with which settings rescore is called in a model folder."""
+    is_neural = settings.rescore is not None and settings.rescore.suffix == Path(NEURAL_RESCORING).suffix
+    return NEURAL_RESCORING if is_neural else RESCORING
 
-    ngram.save(ngram.load(source), destination)
+
+def _copy_language_model(source: Path, destination: Path) -> None:
+    from asr.text import neural, ngram
+
+    if destination.suffix == neural.SUFFIX:
+        neural.save(neural.load(source), destination)
+    else:
+        ngram.save(ngram.load(source), destination)
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Model:
@@ -249,7 +262,7 @@ def _read_decoder(path: Path) -> DecoderSettings | None:
         settings = DecoderSettings.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise ModelError(f"not a decoder's settings: {faults(error)}", where=path) from None
-    named = {"lm": settings.lm, "lexicon": settings.lexicon}
+    named = {"lm": settings.lm, "lexicon": settings.lexicon, "rescore": settings.rescore}
     files = {key: path.parent / name for key, name in named.items() if name is not None}
     missing = [str(file) for file in files.values() if not file.is_file()]
     if missing:

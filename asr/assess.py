@@ -34,7 +34,8 @@ def recognise_manifest(
     """
     # Utterances of similar length batch with little padding.
     order = sorted(range(len(utterances)), key=lambda index: utterances[index].duration)
-    transcripts = recognizer.stream([utterances[index].audio for index in order], batch_size)
+    sources = [utterances[index].audio for index in order]
+    transcripts = recognizer.stream(sources, batch_size, timestamps=False)
     answers: dict[int, wer.Utterance] = {}
     for index, transcript in zip(order, transcripts, strict=True):
         utterance = utterances[index]

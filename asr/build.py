@@ -14,6 +14,8 @@ from asr.augment import SpecAugment, WaveformAugmenter
 from asr.data.batching import Concatenation
 from asr.decoder_settings import DecoderSettings
 from asr.decoding.greedy import GreedyDecoder
+from asr.decoding.rescoring import RescoringDecoder, Weights
+from asr.decoding.types import BatchDecoder
 from asr.errors import ConfigError, DataError
 from asr.features import (
     Deltas,
@@ -26,14 +28,15 @@ from asr.features import (
 )
 from asr.model.acoustic import AcousticModel
 from asr.model.ctc import CtcHead
-from asr.model.encoder import Encoder
-from asr.model.frontend import Frontend
+from asr.model.encoder import Encoder, LayerSettings
+from asr.model.frontend import ConvSettings, Frontend
 from asr.text import tokenizer
 from asr.text.normalize import Normalizer
 from asr.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from asr.decoding.beam import Decoder
+    from asr.decoding.rescoring import Scorer
     from asr.text.ngram import NgramModel
 
 
@@ -120,28 +123,43 @@ def concatenation(section: config.Augment) -> Concatenation | None:
 def acoustic(section: config.Model, input_dim: int, vocab_size: int) -> AcousticModel:
     """An acoustic model with new weights, drawn from torch's global generator."""
     cnn, rnn = section.frontend, section.encoder
-    frontend = Frontend(cnn.kind, input_dim, cnn.channels, cnn.strides, cnn.kernel, cnn.batch_norm, cnn.dropout)
-    encoder = Encoder(
-        rnn.cell,
-        frontend.dim,
-        rnn.layers,
-        rnn.hidden,
-        rnn.bidirectional,
-        rnn.dropout,
-        rnn.layer_norm,
-        rnn.projection,
-        rnn.residual,
+    convolutions = ConvSettings(
+        activation=cnn.activation,
+        normalization=cnn.normalization,
+        groups=cnn.groups,
+        dropout=cnn.dropout,
+        dropout_kind=cnn.dropout_kind,
+        initialization=cnn.initialization,
     )
+    frontend = Frontend(cnn.kind, input_dim, cnn.channels, cnn.strides, cnn.kernel, convolutions)
+    layer = LayerSettings(
+        cell=rnn.cell,
+        hidden=rnn.hidden,
+        bidirectional=rnn.bidirectional,
+        dropout=rnn.dropout,
+        dropout_kind=rnn.dropout_kind,
+        weight_dropout=rnn.weight_dropout,
+        normalization=rnn.normalization,
+        projection=rnn.projection,
+        residual=rnn.residual,
+        initialization=rnn.initialization,
+        recurrent_initialization=rnn.recurrent_initialization,
+        forget_bias=rnn.forget_bias,
+    )
+    encoder = Encoder(frontend.dim, rnn.layers, layer)
     return AcousticModel(frontend, encoder, CtcHead(encoder.dim, vocab_size))
 
 
-def decoder(
-    surfaces: Sequence[str], normalizer: Normalizer, settings: DecoderSettings | None
-) -> GreedyDecoder | Decoder:
+def decoder(surfaces: Sequence[str], normalizer: Normalizer, settings: DecoderSettings | None) -> BatchDecoder:
     """A decoder for tokens with these surfaces: a beam search as the settings say, or greedy without any."""
     if settings is None:
         return GreedyDecoder(surfaces)
-    return beam_search(surfaces, settings, language_model(settings), lexicon(settings, normalizer))
+    search = beam_search(surfaces, settings, language_model(settings), lexicon(settings, normalizer))
+    if not settings.rescores:
+        return search
+    return RescoringDecoder(
+        search, scorer(settings), weights(settings), settings.nbest_rescored, settings.beam_width
+    )
 
 
 def beam_search(
@@ -160,6 +178,26 @@ def language_model(settings: DecoderSettings) -> NgramModel | None:
     from asr.text import ngram
 
     return ngram.load(settings.lm)
+
+
+def scorer(settings: DecoderSettings) -> Scorer:
+    """The language model with which the settings rescore.
+
+    Raises:
+        DataError: its file is missing or wrong.
+    """
+    assert settings.rescore is not None
+    from asr.text import neural, ngram
+
+    if settings.rescore.suffix == neural.SUFFIX:
+        return neural.load(settings.rescore).log_probs
+    model = ngram.load(settings.rescore)
+    return lambda sentences: [model.log_probs(sentence) for sentence in sentences]
+
+
+def weights(settings: DecoderSettings) -> Weights:
+    """What counts when hypotheses are rescored."""
+    return Weights(settings.gamma, settings.delta, settings.first_pass)
 
 
 def lexicon(settings: DecoderSettings, normalizer: Normalizer) -> list[str] | None:

@@ -24,8 +24,21 @@ class Tuning(BaseModel):
     wer: float
 
 
+class RescoringTuning(BaseModel):
+    """What the weights of a rescoring were tuned on, and what that brought: word error rates, as fractions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    manifest: str = Field(description="fingerprint of the manifest")
+    utterances: int
+    words: int
+    wer_first_pass: float
+    wer_untuned: float
+    wer: float
+
+
 class DecoderSettings(BaseModel):
-    """Of a beam search.
+    """Of a beam search, and of what ranks its best hypotheses anew (see `asr.decoding.rescoring`).
 
     Attributes:
         alpha: weight of the language model.
@@ -34,7 +47,12 @@ class DecoderSettings(BaseModel):
         beam_width: how many prefixes are kept at each frame.
         lm: file of the language model, ARPA or compact.
         lexicon: file of the only words that are allowed.
-        tuning: where the numbers come from.
+        rescore: file of a second language model, which ranks the best hypotheses anew.
+        nbest_rescored: how many hypotheses it ranks; with 1, it is left out.
+        gamma: its weight.
+        delta: bonus of a word in this ranking.
+        first_pass: share of the first language model's part that stays.
+        tuning, rescoring_tuning: where the numbers come from.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -45,14 +63,25 @@ class DecoderSettings(BaseModel):
     beam_width: Annotated[int, Field(ge=1)] = 32
     lm: Path | None = None
     lexicon: Path | None = None
+    rescore: Path | None = None
+    nbest_rescored: Annotated[int, Field(ge=1)] = 50
+    gamma: Annotated[float, Field(ge=0)] = 0.25
+    delta: float = 0.0
+    first_pass: Annotated[float, Field(ge=0)] = 0.5
     tuning: Tuning | None = None
+    rescoring_tuning: RescoringTuning | None = None
+
+    @property
+    def rescores(self) -> bool:
+        """Whether hypotheses are ranked anew."""
+        return self.rescore is not None and self.nbest_rescored > 1
 
 
 class Choice(TypedDict, total=False):
     """What a user may say of decoding; what is left out or None is as the model has it.
 
     decoder: "beam" is the default where the model has settings of its own or any of the others is given.
-    lm, lexicon, alpha, beta, beam_width: as in `DecoderSettings`.
+    lm, lexicon, alpha, beta, beam_width, rescore, nbest_rescored: as in `DecoderSettings`.
     """
 
     decoder: Literal["greedy", "beam"] | None
@@ -61,6 +90,8 @@ class Choice(TypedDict, total=False):
     alpha: float | None
     beta: float | None
     beam_width: int | None
+    rescore: str | Path | None
+    nbest_rescored: int | None
 
 
 def choose(own: DecoderSettings | None, choice: Choice) -> DecoderSettings | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeAlias, TypeVar, Unpack, overload
+from typing import Any, BinaryIO, TypeAlias, TypeVar, Unpack, overload
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from asr import artefact, audio, build
 from asr.artefact import Model
 from asr.decoder_settings import Choice, choose
-from asr.decoding.types import Hypothesis, Options
+from asr.decoding.types import BatchDecoder, Hypothesis, Options
 from asr.errors import AsrError, AudioError
 from asr.longform import Window, Windowing, stretches
 from asr.sound_files import FloatArray
@@ -34,14 +34,6 @@ BLOCK_SECONDS = 30.0
 _NO_WINDOW = Window(np.zeros(0, np.float32), 0, 0, slice(0))
 
 T = TypeVar("T")
-
-
-class BatchDecoder(Protocol):
-    """From log-probabilities to text."""
-
-    def decode(self, log_probs: Tensor, lengths: Tensor, **options: Unpack[Options]) -> list[Hypothesis]:
-        """Decode a batch: log_probs (batch, time, vocab), lengths (batch,)."""
-        ...
 
 
 def load(path: str | Path | None = None, device: str = "auto", **choice: Unpack[Choice]) -> Recognizer:

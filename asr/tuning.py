@@ -1,13 +1,14 @@
-"""The weights of a beam search, found by trying them on recordings whose text is known.
+"""The weights of a beam search and of a rescoring, found by trying them on recordings whose text is known.
 
-The network runs once; its log-probabilities stay in memory, and only the search is repeated. Weights are spread
-evenly over a box at first, then ever closer to the best ones. Word errors decide; of weights with equally many,
-those nearest to the usual ones do: on little data, weights at the edge are as good only by chance.
+The network runs once; its log-probabilities stay in memory, and only the search is repeated, or, for a rescoring,
+only the ranking of what one search has found. Weights are spread evenly over a box at first, then ever closer to
+the best ones. Word errors decide; of weights with equally many, those nearest to the usual ones do: on little data,
+weights at the edge are as good only by chance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Unpack
@@ -22,19 +23,30 @@ from asr import build
 from asr.data.manifest import Utterance
 from asr.decoder_settings import DecoderSettings
 from asr.decoding.greedy import GreedyDecoder
-from asr.decoding.types import Options
+from asr.decoding.rescoring import RescoringDecoder, remembering, rescore, sentence_scores
+from asr.decoding.types import BatchDecoder, Options
 from asr.evaluation import wer
-from asr.recognizer import BATCH_SIZE, BatchDecoder, Recognizer
+from asr.recognizer import BATCH_SIZE, Recognizer
 
-RANGES = {"alpha": (0.0, 3.0), "beta": (-3.0, 6.0), "unknown": (-20.0, 0.0)}
-"""Where weights are looked for first. The search may leave them, but for alpha, which is not negative."""
+RANGES = {
+    "alpha": (0.0, 3.0),
+    "beta": (-3.0, 6.0),
+    "unknown": (-20.0, 0.0),
+    "gamma": (0.0, 2.0),
+    "delta": (-3.0, 3.0),
+    "first_pass": (0.0, 1.0),
+}
+"""Where weights are looked for first. The search may leave them."""
+NOT_NEGATIVE = ("alpha", "gamma", "first_pass")
 SPREAD = 0.5
 """Share of the trials that are spread over all ranges."""
 ROUNDS = 4
 """In which the others come closer, each round over half the width of the one before."""
 BEAM_WIDTHS = (8, 16, 32, 64, 128)
+LISTS = (5, 10, 20, 50, 100)
+"""How many hypotheses may be rescored."""
 AS_GOOD = 0.001
-"""By so much the word error rate of a narrower beam may be higher."""
+"""By so much the word error rate of a narrower beam, or of fewer hypotheses, may be higher."""
 STRETCHES_AT_ONCE = 32
 
 
@@ -89,6 +101,23 @@ class Tuned:
     widths: Sequence[Trial]
 
 
+@dataclass(frozen=True)
+class TunedRescoring:
+    """What tuning of a rescoring found.
+
+    Attributes:
+        first_pass: error rates without it.
+        untuned: with weights as they were given.
+        best: the settings to keep.
+        lists: the best weights with each number of hypotheses.
+    """
+
+    first_pass: wer.Score
+    untuned: wer.Score
+    best: Trial
+    lists: Sequence[Trial]
+
+
 def listen(
     recognizer: Recognizer,
     utterances: Sequence[Utterance],
@@ -125,14 +154,22 @@ def listen(
 
 def measure(evidence: Evidence, decoder: BatchDecoder, **options: Unpack[Options]) -> wer.Score:
     """Error rates of a decoder with some options."""
-    texts = (
-        hypothesis.text
-        for log_probs, lengths in evidence.batches
-        for hypothesis in decoder.decode(log_probs, lengths, **options)
+    return _score(
+        evidence,
+        (
+            hypothesis.text
+            for log_probs, lengths in evidence.batches
+            for hypothesis in decoder.decode(log_probs, lengths, **options)
+        ),
     )
+
+
+def _score(evidence: Evidence, texts: Iterable[str]) -> wer.Score:
+    """Error rates, given the text of each stretch."""
+    remaining = iter(texts)
     return wer.score(
         [
-            wer.Utterance("", reference, " ".join(filter(None, islice(texts, count))))
+            wer.Utterance("", reference, " ".join(filter(None, islice(remaining, count))))
             for reference, count in zip(evidence.references, evidence.counts, strict=True)
         ],
         bootstrap=1,  # nobody looks at the interval
@@ -177,13 +214,71 @@ def tune(
         names = ("alpha", "beta") if lexicon else ("alpha", "beta", "unknown")
         best = _best_weights(attempt, untuned, names, trials - 1, np.random.default_rng(seed))
     widths = [attempt(best.settings.model_copy(update={"beam_width": width})) for width in BEAM_WIDTHS]
-    enough = min(trial.score.wer for trial in widths) + AS_GOOD
     return Tuned(
         greedy=measure(evidence, GreedyDecoder(surfaces)),
         untuned=untuned.score,
-        best=next(trial for trial in widths if trial.score.wer <= enough),
+        best=_least(widths),
         widths=widths,
     )
+
+
+def tune_rescoring(
+    recognizer: Recognizer,
+    evidence: Evidence,
+    settings: DecoderSettings,
+    trials: int = 60,
+    seed: int = 0,
+    threads: int | None = None,
+    on_trial: Callable[[Trial], None] = lambda trial: None,
+    numbers: Sequence[int] = LISTS,
+) -> TunedRescoring:
+    """Find the weights of a rescoring with the fewest errors, the search staying as it is.
+
+    Args:
+        recognizer: the model.
+        evidence: what `listen` made of it.
+        settings: of the search, and the language model to rescore with.
+        trials, seed, threads, on_trial: as for `tune`; trials of different numbers of hypotheses come last.
+        numbers: of hypotheses that may be rescored, the largest last.
+    """
+    lm, lexicon = build.language_model(settings), build.lexicon(settings, recognizer.normalizer)
+    search = build.beam_search(recognizer.model.tokenizer.surfaces, settings, lm, lexicon)
+    scorer = remembering(build.scorer(settings))
+    options: Options = {"beam_width": settings.beam_width, "threads": threads, "timestamps": False}
+    widest = RescoringDecoder(search, scorer, build.weights(settings), numbers[-1])
+    lists = [each for batch in evidence.batches for each in widest.candidates(*batch, **options)]
+    log_probs = sentence_scores(scorer, lists)
+
+    def told(tried: DecoderSettings, score: wer.Score) -> Trial:
+        trial = Trial(tried, score)
+        on_trial(trial)
+        return trial
+
+    def rank(tried: DecoderSettings) -> Trial:
+        weights = build.weights(tried)
+        best = (rescore(*each, weights) for each in zip(lists, log_probs, strict=True))
+        return told(tried, _score(evidence, (hypothesis.text for hypothesis in best)))
+
+    def decode(tried: DecoderSettings) -> Trial:
+        decoder = RescoringDecoder(search, scorer, build.weights(tried), tried.nbest_rescored)
+        return told(tried, measure(evidence, decoder, **options))
+
+    untuned = rank(settings.model_copy(update={"nbest_rescored": numbers[-1]}))
+    names = ("gamma", "delta", "first_pass") if lm else ("gamma", "delta")
+    best = _best_weights(rank, untuned, names, trials - 1, np.random.default_rng(seed)).settings
+    decoded = [decode(best.model_copy(update={"nbest_rescored": number})) for number in numbers]
+    return TunedRescoring(
+        first_pass=measure(evidence, search, **options),
+        untuned=untuned.score,
+        best=_least(decoded),
+        lists=decoded,
+    )
+
+
+def _least(trials: Sequence[Trial]) -> Trial:
+    """The first of trials, ever more costly ones, that is about as good as the best."""
+    enough = min(trial.score.wer for trial in trials) + AS_GOOD
+    return next(trial for trial in trials if trial.score.wer <= enough)
 
 
 def _best_weights(
@@ -200,7 +295,7 @@ def _best_weights(
     for count in (spread, *(len(part) for part in np.array_split(range(trials - spread), ROUNDS))):
         for point in _evenly(count, len(names), rng):
             weights = dict(zip(names, np.round(center + (point - 0.5) * width, 3).tolist(), strict=True))
-            weights["alpha"] = max(weights["alpha"], 0.0)
+            weights |= {name: max(weights[name], 0.0) for name in NOT_NEGATIVE if name in weights}
             found.append(attempt(first.settings.model_copy(update=weights)))
         settings = min(found, key=lambda trial: trial.rank).settings
         center, width = np.array([getattr(settings, name) for name in names]), width / 2

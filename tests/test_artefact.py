@@ -20,7 +20,8 @@ from asr.doctor import SPOKEN, synthesise
 from asr.errors import DataError, ModelError
 from asr.features import GlobalNorm
 from asr.recognizer import Recognizer
-from asr.text import ngram
+from asr.text import neural, ngram, units
+from asr.text.neural_network import Architecture, LanguageNetwork
 
 MODELS = Path(__file__).parent / "models"
 
@@ -172,6 +173,40 @@ def test_settings_travel_with_the_folder(tuned: Path, tmp_path: Path) -> None:
     )
     assert ngram.load(elsewhere / "lm.ngram").log_prob(["grüße", "aus"]) == expected
     assert (elsewhere / "lexicon.txt").read_text(encoding="utf-8") == "grüße\naus\n"
+
+
+def test_a_rescoring_travels_with_the_folder(tuned: Path, tmp_path: Path) -> None:
+    settings = artefact.load(tuned).decoder
+    assert settings is not None
+    (tmp_path / "second.arpa").write_text(ARPA.replace("-0.9", "-1.9"), encoding="utf-8")
+    rescoring = {"rescore": tmp_path / "second.arpa", "gamma": 0.5, "first_pass": 0.25, "nbest_rescored": 20}
+    artefact.save_decoder(tuned, settings.model_copy(update=rescoring))
+    (tmp_path / "second.arpa").unlink()
+    elsewhere = tuned.rename(tmp_path / "elsewhere")
+    again = artefact.load(elsewhere).decoder
+    assert again is not None
+    assert again.rescore == elsewhere / "rescoring.ngram"
+    assert (again.gamma, again.first_pass, again.nbest_rescored) == (0.5, 0.25, 20)
+    assert ngram.load(elsewhere / "rescoring.ngram").log_prob(["aus"], eos=False) == pytest.approx(
+        -1.9 * np.log(10)
+    )
+    assert ngram.load(elsewhere / "lm.ngram").log_prob(["aus"], eos=False) == pytest.approx(-0.9 * np.log(10))
+    (elsewhere / "rescoring.ngram").unlink()
+    with pytest.raises(ModelError, match=r"rescoring\.ngram"):
+        artefact.load(elsewhere)
+
+
+def test_a_neural_rescoring_travels_with_the_folder(folder: Path, tmp_path: Path) -> None:
+    known = units.count_words(["grüße aus"])
+    network = LanguageNetwork(Architecture(len(known.symbols), embedding=4, hidden=5))
+    neural.save(neural.NeuralLm(known, network), tmp_path / "lm.safetensors")
+    artefact.save_decoder(folder, DecoderSettings(rescore=tmp_path / "lm.safetensors"))
+    expected = neural.load(tmp_path / "lm.safetensors").log_prob([["grüße"]])
+    (tmp_path / "lm.safetensors").unlink()
+    settings = artefact.load(folder.rename(tmp_path / "elsewhere")).decoder
+    assert settings is not None
+    assert settings.rescore == tmp_path / "elsewhere" / "rescoring.safetensors"
+    assert neural.load(settings.rescore).log_prob([["grüße"]]) == pytest.approx(expected)
 
 
 def test_settings_are_replaced_and_files_of_the_model_kept(tuned: Path) -> None:

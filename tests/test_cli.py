@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -29,7 +30,7 @@ from asr.doctor import SAMPLE_RATE, Check, synthesise
 from asr.errors import ConfigError, DataError
 from asr.evaluation import wer
 from asr.recipe_file import read_recipe
-from asr.tuning import Trial, Tuned
+from asr.tuning import Trial, Tuned, TunedRescoring
 
 COMMANDS: tuple[list[str], ...] = (
     [],
@@ -43,6 +44,7 @@ COMMANDS: tuple[list[str], ...] = (
     ["doctor"],
     ["tune"],
     ["tune", "decoder"],
+    ["tune", "rescoring"],
     ["vocab"],
     ["vocab", "build"],
     ["vocab", "show"],
@@ -388,6 +390,13 @@ def test_the_n_best_stand_below_the_text(run: Run, here: Path) -> None:
         ),
         (["--hotwords", "hot.txt"], "beam search of width 32, 2 hotwords"),
         (["--hotwords", "middle high"], "beam search of width 32, 1 hotword"),
+        (["--rescore", "three.arpa"], "beam search of width 32, the best 50 rescored by three.arpa"),
+        (
+            ["--lm", "three.arpa", "--rescore", "three.arpa", "--nbest-rescored", "4"],
+            "beam search of width 32, language model three.arpa (alpha 0.5, beta 2), "
+            "the best 4 rescored by three.arpa",
+        ),
+        (["--rescore", "three.arpa", "--nbest-rescored", "1"], "beam search of width 32"),
     ],
 )
 def test_how_it_decodes_is_told_and_clear_speech_is_heard_either_way(
@@ -431,6 +440,11 @@ def test_a_grammar_fills_slots_and_rejects_other_speech(run: Run, words: Path) -
         (["--grammar", "commands.gram", "--lexicon", "words.txt"], ("--grammar", "--lexicon")),
         (["--reject-above", "2"], ("--reject-above", "--grammar")),
         (["--beta", "2"], ("--beta", "--lm")),
+        (["--decoder", "greedy", "--rescore", "three.arpa"], ("--decoder greedy", "--rescore")),
+        (["--grammar", "commands.gram", "--rescore", "three.arpa"], ("--grammar", "--rescore")),
+        (["--nbest-rescored", "5"], ("--nbest-rescored", "--rescore FILE")),
+        (["--rescore", "gone.arpa"], ("--rescore", "gone.arpa")),
+        (["--rescore", "three.arpa", "--nbest-rescored", "0"], ("--nbest-rescored",)),
         (["--hotwords", "gone.txt"], ("--hotwords gone.txt", "no such file")),
     ],
 )
@@ -468,7 +482,7 @@ def test_compiling_is_announced_only_if_it_takes_long(
     assert "compiling" not in run("transcribe", "a.wav", "--decoder", "beam").err
     monkeypatch.setattr(decoding, "PATIENCE_SECONDS", 0.01)
     monkeypatch.setattr(beam, "warm", lambda: time.sleep(0.5))
-    assert "compiling the beam search" in run("transcribe", "a.wav", "--decoder", "beam").err
+    assert "compiling the decoder" in run("transcribe", "a.wav", "--decoder", "beam").err
 
 
 # ----------------------------------------------------------------------------------------------- evaluate
@@ -587,6 +601,56 @@ def test_what_tuning_finds_becomes_part_of_the_model(
     assert told in run("transcribe", "a.wav").err
     assert "greedy decoding" in run("transcribe", "a.wav", "--decoder", "greedy").err
     assert asr.load("runs/tones").transcribe("a.wav").text == "low high"
+
+
+def test_rescored_hypotheses_are_listed_in_their_new_order(run: Run, words: Path) -> None:
+    Path("low.arpa").write_text(ARPA.replace("-0.7\thigh", "-9\thigh"))
+    before = [line.split() for line in run("transcribe", "a.wav", "--nbest", "20").out.splitlines()[1:]]
+    options = ("--nbest", "3", "--rescore", "low.arpa", "--nbest-rescored", "20")
+    text, *listed = run("transcribe", "a.wav", *options).out.splitlines()
+    after = [line.split() for line in listed]
+
+    def second(words: list[str]) -> float:
+        return math.log(10) * sum(-9 if word == "high" else -0.7 for word in [*words, "</s>"])
+
+    expected = {" ".join(heard): float(score) + 0.25 * second(heard) for score, *heard in before}
+    scores = [float(score) for score, *_ in after]
+    assert scores == pytest.approx([expected[" ".join(heard)] for _, *heard in after], abs=0.02)
+    assert scores == pytest.approx(sorted(expected.values(), reverse=True)[:3], abs=0.02)
+    assert [heard for _, *heard in after] != [heard for _, *heard in before[:3]]
+    assert text.split() == after[0][1:]
+
+
+def test_a_tuned_rescoring_becomes_part_of_the_model(
+    run: Run, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def score(errors: int) -> wer.Score:
+        return wer.Score(5, 100, 400, errors, 0, 0, errors / 100, 0.0, 0.0, 1.0, 1.0)
+
+    def tune(recognizer: object, evidence: object, settings: DecoderSettings, *arguments: Any) -> TunedRescoring:
+        best = Trial(settings.model_copy(update={"gamma": 0.75, "nbest_rescored": 10}), score(1))
+        return TunedRescoring(score(9), score(5), best, [best])
+
+    monkeypatch.setattr(tuning, "tune_rescoring", tune)
+    Path("three.arpa").write_text(ARPA)
+    assert "--lm FILE" in run("tune", "rescoring", "runs/tones", manifest).err
+    command = ("tune", "rescoring", "runs/tones", manifest, "--lm", "three.arpa")
+    assert "dry run" in run(*command, "--dry-run").out
+    result = run(*command)
+    assert "WER 9.00% first pass, 5.00% rescored untuned, 1.00% tuned (100 words in 5 utterances)" in result.out
+    assert "written into runs/tones/model: decoder.json, rescoring.ngram" in result.out
+    Path("three.arpa").unlink()
+    settings = artefact.load("runs/tones/model").decoder
+    assert settings is not None
+    assert (settings.gamma, settings.rescore) == (0.75, Path("runs/tones/model/rescoring.ngram"))
+    tuned = settings.rescoring_tuning
+    assert tuned is not None
+    assert (tuned.wer_first_pass, tuned.wer_untuned, tuned.wer) == (0.09, 0.05, 0.01)
+    told = "beam search of width 32, the best 10 rescored by rescoring.ngram"
+    assert told in run("transcribe", "a.wav").err
+    assert "rescored" not in run("transcribe", "a.wav", "--nbest-rescored", "1").err
+    assert asr.load("runs/tones").transcribe("a.wav").text == "low high"
+    assert "rescored by runs/tones/model/rescoring.ngram" in run("tune", "rescoring", "runs/tones", manifest).err
 
 
 # ------------------------------------------------------------------------------------------------- doctor

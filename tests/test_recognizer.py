@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import itertools
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -28,10 +28,11 @@ from asr.config import Recipe
 from asr.data.manifest import Utterance
 from asr.decoder_settings import DecoderSettings
 from asr.decoding.greedy import GreedyDecoder
-from asr.decoding.types import Hypothesis, Options, Slot
+from asr.decoding.rescoring import RescoringDecoder, Weights
+from asr.decoding.types import BatchDecoder, Hypothesis, Options, Slot
 from asr.errors import AudioError, ConfigError
 from asr.longform import Window, Windowing, middle_of_longest_run, stretches
-from asr.recognizer import BatchDecoder, Recognizer
+from asr.recognizer import Recognizer
 from asr.transcript import Alternative, join_alternatives
 
 RATE = 8000
@@ -344,6 +345,23 @@ def test_stretches_are_decoded_together() -> None:
     first, second = tone_recognizer(script).stream([three_stretches(), tones(2.0)[0]], batch_size=8)
     assert (first.text, second.text) == ("a b c", "d")
     assert script.batches == [4]
+
+
+def test_each_stretch_is_rescored_by_itself() -> None:
+    def scorer(sentences: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        return [np.array([{"": 0.0, "a": -3.0, "b": -1.0, "c": -2.0}[" ".join(words)]]) for words in sentences]
+
+    found = [("a", -1.0, "b", -2.0), ("b", -1.0, "", -1.5), ("c", -1.0, "b", -4.0)]
+    script = Script([hypothesis(x, p, alternatives=(hypothesis(y, q),)) for x, p, y, q in found])
+    rescoring = RescoringDecoder(script, scorer, Weights(1.0), nbest=2)
+    transcript = tone_recognizer(rescoring).transcribe(three_stretches(), nbest=3)
+    # b for a: -3 rather than -4; nothing for b: -1.5 rather than -2; c and b: -3 or -5.
+    assert transcript.text == "b c"
+    assert [(each.text, each.score) for each in transcript.alternatives] == [
+        ("b c", -7.5),
+        ("b b c", -8.0),
+        ("a c", -8.5),
+    ]
 
 
 def test_the_outputs_are_what_is_decoded() -> None:

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from asr import audio, tuning
+from asr import audio, build, tuning
 from asr.data.manifest import Utterance
 from asr.decoder_settings import DecoderSettings
 from asr.decoding.types import Hypothesis, Options
 from asr.evaluation import wer
 from asr.recognizer import Recognizer
-from asr.tuning import BEAM_WIDTHS, Evidence, Trial, Tuned
+from asr.tuning import BEAM_WIDTHS, LISTS, Evidence, Trial, Tuned, TunedRescoring
 
 TOKENS = ("", " a", " b", " c")
 ARPA = """\\data\\
@@ -251,3 +251,50 @@ def test_the_narrowest_beam_that_is_as_good_is_kept(recognizer: Any, monkeypatch
     monkeypatch.setattr(tuning, "measure", measure)
     tuned, _ = tune(recognizer, None)
     assert tuned.best.settings.beam_width == 16  # 0.02 % worse than the best; 8 is 0.2 % worse
+
+
+# ----------------------------------------------------------------------------------------------- rescoring
+
+
+def tune_rescoring(recognizer: Any, arpa: Path, **more: Any) -> tuple[TunedRescoring, list[Trial]]:
+    trials: list[Trial] = []
+    settings = DecoderSettings(rescore=arpa, gamma=0.01)
+    return tuning.tune_rescoring(recognizer, HARD, settings, trials=30, on_trial=trials.append, **more), trials
+
+
+def test_tuning_finds_weights_of_a_rescoring_that_make_no_errors(recognizer: Any, arpa: Path) -> None:
+    tuned, trials = tune_rescoring(recognizer, arpa)
+    assert tuned.first_pass.errors == tuned.untuned.errors == 4  # the words below 0.5
+    assert tuned.best.score.errors == 0
+    assert tuned.best.settings.rescore == arpa
+    assert tuned.best.settings.nbest_rescored == LISTS[0]  # of the few texts that there are
+    assert [trial.settings.nbest_rescored for trial in trials] == [LISTS[-1]] * 30 + list(LISTS)
+    assert tuple(tuned.lists) == tuple(trials[30:])
+    assert {trial.settings.first_pass for trial in trials} == {DecoderSettings().first_pass}  # nothing to keep
+    decoder = build.decoder(TOKENS, str, tuned.best.settings)  # type: ignore[arg-type]
+    assert tuning.measure(HARD, decoder).errors == 0
+
+
+def test_what_stays_of_the_first_language_model_is_tuned_too(recognizer: Any, arpa: Path) -> None:
+    settings = DecoderSettings(lm=arpa, alpha=0.01, beta=0.0, rescore=arpa)
+    trials: list[Trial] = []
+    tuning.tune_rescoring(recognizer, HARD, settings, trials=10, on_trial=trials.append)
+    assert len({trial.settings.first_pass for trial in trials}) > 5
+    assert all(trial.settings.first_pass >= 0 for trial in trials)
+
+
+def test_tuning_a_rescoring_is_the_same_each_time(recognizer: Any, arpa: Path) -> None:
+    assert tune_rescoring(recognizer, arpa, threads=1) == tune_rescoring(recognizer, arpa, threads=2)
+    assert tune_rescoring(recognizer, arpa) != tune_rescoring(recognizer, arpa, seed=1)
+
+
+def test_the_fewest_hypotheses_that_are_as_good_are_kept() -> None:
+    errors = {5: 30, 10: 12, 20: 11, 50: 10, 100: 10}  # of 10,000 words
+    trials = [
+        Trial(
+            DecoderSettings(nbest_rescored=number),
+            wer.Score(1, 10_000, 1, count, 0, 0, count / 10_000, 0.0, 0.0, 1.0, 1.0),
+        )
+        for number, count in errors.items()
+    ]
+    assert tuning._least(trials).settings.nbest_rescored == 10

@@ -65,6 +65,21 @@ GrammarFile = Annotated[
         help="Hear only its sentences: its text, or what `asr vocab build` made of it.",
     ),
 ]
+Rescore = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="Another language model, to rank the best hypotheses anew: as --lm, or a neural one (.safetensors).",
+    ),
+]
+NbestRescored = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help="How many of them it ranks; 1 leaves it out.", show_default="the model's, else 50"
+    ),
+]
 RejectAbove = Annotated[
     float | None,
     typer.Option(min=0, help="With --grammar: no text where the rejection is higher.", show_default="never"),
@@ -84,6 +99,8 @@ class Wishes:
     hotwords: str | None = None
     grammar: Path | None = None
     reject_above: float | None = None
+    rescore: Path | None = None
+    nbest_rescored: int | None = None
     nbest: int = 1
 
     def __post_init__(self) -> None:
@@ -92,10 +109,11 @@ class Wishes:
         Raises:
             ConfigError: two options exclude each other.
         """
-        beam = self._given("beam_width", "lm", "alpha", "beta", "lexicon", "hotwords", "grammar", "nbest")
+        searched = ("beam_width", "lm", "alpha", "beta", "lexicon", "hotwords", "grammar")
+        beam = self._given(*searched, "rescore", "nbest_rescored", "nbest")
         if self.decoder == "greedy" and beam:
             raise ConfigError(f"--decoder greedy knows no {beam[0]}", hint="--decoder beam")
-        words = self._given("lm", "alpha", "beta", "lexicon")
+        words = self._given("lm", "alpha", "beta", "lexicon", "rescore", "nbest_rescored")
         if self.grammar is not None and words:
             raise ConfigError(
                 f"--grammar and {words[0]} exclude each other", expected="one of them: a grammar has its own words"
@@ -107,7 +125,8 @@ class Wishes:
         """Settings of the search, None for greedy decoding, given those of the model.
 
         Raises:
-            ConfigError: a weight is given and nothing that it weighs.
+            ConfigError: a weight is given and nothing that it weighs, or a number of hypotheses and nothing that
+            rescores them.
         """
         from asr.decoder_settings import choose
 
@@ -121,13 +140,17 @@ class Wishes:
                 "alpha": self.alpha,
                 "beta": self.beta,
                 "beam_width": self.beam_width,
+                "rescore": self.rescore,
+                "nbest_rescored": self.nbest_rescored,
             },
         )
         weights = self._given("alpha", "beta")
         if settings is not None and settings.lm is None and weights:
             raise ConfigError(f"{weights[0]} without a language model", hint="--lm FILE")
+        if settings is not None and settings.rescore is None and self.nbest_rescored is not None:
+            raise ConfigError("--nbest-rescored without a language model that rescores", hint="--rescore FILE")
         if settings is not None and self.grammar is not None:
-            return settings.model_copy(update={"lm": None, "lexicon": None})
+            return settings.model_copy(update={"lm": None, "lexicon": None, "rescore": None})
         return settings
 
     def options(self) -> Options:
@@ -212,13 +235,13 @@ def _read_grammar(path: Path) -> Automaton:
 
 
 def prepare(settings: DecoderSettings | None, reporter: Reporter) -> None:
-    """Compile the beam search, if there is to be one; say so where that takes time."""
+    """Compile the decoder; say so where that takes time."""
     if settings is None:
-        return
-    from asr.decoding import beam
-
-    with announced("compiling the beam search for this machine (once, about half a minute) …", reporter):
-        beam.warm()
+        from asr.decoding.greedy import warm
+    else:
+        from asr.decoding.beam import warm
+    with announced("compiling the decoder for this machine (once, half a minute at most) …", reporter):
+        warm()
 
 
 @contextmanager
@@ -245,4 +268,6 @@ def describe(settings: DecoderSettings | None, wishes: Wishes, hotwords: Mapping
         parts.append(f"{len(hotwords)} {'hotword' if len(hotwords) == 1 else 'hotwords'}")
     if wishes.grammar is not None:
         parts.append(f"sentences of {wishes.grammar.name}")
+    if settings.rescore is not None and settings.rescores:
+        parts.append(f"the best {settings.nbest_rescored} rescored by {settings.rescore.name}")
     return ", ".join(parts)

@@ -21,7 +21,9 @@ from asr.cli.decoding import (
     Hotwords,
     LanguageModel,
     Lexicon,
+    NbestRescored,
     RejectAbove,
+    Rescore,
     Wishes,
 )
 from asr.cli.inputs import load_recognizer, refuse_existing
@@ -68,12 +70,26 @@ def evaluate(
     hotwords: Hotwords = None,
     grammar: GrammarFile = None,
     reject_above: RejectAbove = None,
+    rescore: Rescore = None,
+    nbest_rescored: NbestRescored = None,
 ) -> None:
     """Measure word and character error rate, with counts, confidence interval and the worst utterances.
 
     Every utterance of the manifest counts: one that can't be read is an error.
     """
-    wishes = Wishes(decoder, beam_width, lm, alpha, beta, lexicon, hotwords, grammar, reject_above)
+    wishes = Wishes(
+        decoder=decoder,
+        beam_width=beam_width,
+        lm=lm,
+        alpha=alpha,
+        beta=beta,
+        lexicon=lexicon,
+        hotwords=hotwords,
+        grammar=grammar,
+        reject_above=reject_above,
+        rescore=rescore,
+        nbest_rescored=nbest_rescored,
+    )
     if not overwrite:
         refuse_existing([json_file, hypotheses])
     from asr.cli.reporter import TerminalReporter

@@ -19,7 +19,9 @@ from asr.cli.decoding import (
     Hotwords,
     LanguageModel,
     Lexicon,
+    NbestRescored,
     RejectAbove,
+    Rescore,
     Wishes,
 )
 from asr.cli.inputs import Recording, files_for, find_recordings, load_recognizer, refuse_existing
@@ -77,6 +79,8 @@ def transcribe(
     hotwords: Hotwords = None,
     grammar: GrammarFile = None,
     reject_above: RejectAbove = None,
+    rescore: Rescore = None,
+    nbest_rescored: NbestRescored = None,
     nbest: Annotated[int, typer.Option(min=1, help="How many ways to hear it, best first.")] = 1,
 ) -> None:
     """Write down what is said in recordings of any length, format and sample rate.
@@ -86,7 +90,20 @@ def transcribe(
     """
     from asr.cli.reporter import TerminalReporter
 
-    wishes = Wishes(decoder, beam_width, lm, alpha, beta, lexicon, hotwords, grammar, reject_above, nbest)
+    wishes = Wishes(
+        decoder=decoder,
+        beam_width=beam_width,
+        lm=lm,
+        alpha=alpha,
+        beta=beta,
+        lexicon=lexicon,
+        hotwords=hotwords,
+        grammar=grammar,
+        reject_above=reject_above,
+        rescore=rescore,
+        nbest_rescored=nbest_rescored,
+        nbest=nbest,
+    )
     recordings = find_recordings(files)
     form = _choose_format(format, output)
     _check_output(recordings, form, output, overwrite)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from asr.cli.decoding import LanguageModel, Lexicon, prepare
 from asr.cli.inputs import load_model
+from asr.errors import ConfigError
 from asr.files import file_fingerprint
 
 if TYPE_CHECKING:
+    from asr.artefact import Model
     from asr.decoder_settings import DecoderSettings
-    from asr.reporting import Advance
-    from asr.tuning import Trial, Tuned
+    from asr.recognizer import Recognizer
+    from asr.reporting import Advance, Reporter
+    from asr.tuning import Evidence, Trial, Tuned, TunedRescoring
 
-EPILOG = """
+DECODER_EPILOG = """
 Examples:
 
   asr tune decoder runs/quickstart data/dev.jsonl --lm commands.arpa
@@ -25,115 +29,213 @@ Examples:
   asr tune decoder my-model dev.jsonl --lexicon words.txt --trials 200 --dry-run
 """
 
+RESCORING_EPILOG = """
+Example:
+
+  asr tune rescoring my-model dev.jsonl --lm large.ngram
+"""
+
+Folder = Annotated[Path, typer.Argument(help="Folder of a model or of a run.")]
+Manifest = Annotated[Path, typer.Argument(help="Recordings that it was not trained on, and their text.")]
+Trials = Annotated[int, typer.Option(min=1, help="How many weights to try.")]
+Seed = Annotated[int, typer.Option(help="Of where they lie.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Recordings decoded at once.", show_default="one for each core")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Recordings through the network at once.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Leave the model as it is.")]
+
+_RESCORING = {"rescore", "nbest_rescored", "gamma", "delta", "first_pass", "rescoring_tuning"}
+
 app = typer.Typer(no_args_is_help=True, help="Find settings for a trained model.")
 
 
-@app.callback()
-def _commands() -> None:
-    """Find settings for a trained model."""  # typer would make a single command the whole app
-
-
-@app.command(epilog=EPILOG, short_help="Find the weights of the beam search.")
+@app.command(epilog=DECODER_EPILOG, short_help="Find the weights of the beam search.")
 def decoder(
-    model: Annotated[Path, typer.Argument(help="Folder of a model or of a run.")],
-    manifest: Annotated[Path, typer.Argument(help="Recordings that it was not trained on, and their text.")],
+    model: Folder,
+    manifest: Manifest,
     lm: LanguageModel = None,
     lexicon: Lexicon = None,
-    trials: Annotated[int, typer.Option(min=1, help="How many weights to try.")] = 60,
-    seed: Annotated[int, typer.Option(help="Of where they lie.")] = 0,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Recordings decoded at once.", show_default="one for each core")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Recordings through the network at once.")] = 8,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Leave the model as it is.")] = False,
+    trials: Trials = 60,
+    seed: Seed = 0,
+    threads: Threads = None,
+    device: Device = "auto",
+    batch_size: BatchSize = 8,
+    dry_run: DryRun = False,
 ) -> None:
     """Find the language model's weight, the bonuses and the beam width with the fewest errors.
 
     They become part of the model, with the language model and the lexicon, and `asr transcribe` and `asr
-    evaluate` use them from then on. Without --lm or --lexicon, those that the model has are tuned again.
+    evaluate` use them from then on. Without --lm or --lexicon, those that the model has are tuned again. If it
+    rescores, that is taken from it, as the weights of a rescoring suit the search that they were found with.
     """
-    from asr import artefact, build, tuning
+    from asr import tuning
     from asr.cli.reporter import TerminalReporter
-    from asr.data.manifest import read_manifest
     from asr.decoder_settings import DecoderSettings
-    from asr.recognizer import Recognizer
 
     reporter = TerminalReporter()
-    utterances = read_manifest(manifest)
-    where = build.device(device)
     folder, loaded = load_model(model)
     own = loaded.decoder or DecoderSettings()
     settings = DecoderSettings(lm=lm or own.lm, lexicon=lexicon or own.lexicon)
+    heard = _listen(folder, loaded, manifest, device, batch_size, settings, reporter)
+    with reporter.progress("tune", trials + len(tuning.BEAM_WIDTHS)) as advance:
+        table = _Table(_DECODER_COLUMNS, advance)
+        tuned = tuning.tune(*heard, settings, trials, seed, threads, table)
+    best = tuned.best.score
+    rates = f"{tuned.greedy.wer:.2%} greedy, {tuned.untuned.wer:.2%} beam search untuned, {best.wer:.2%} tuned"
+    typer.echo(_summary(_DECODER_COLUMNS, tuned.widths, tuned.best, manifest, rates))
+    if best.errors >= tuned.greedy.errors:
+        typer.echo(f"the beam search is no better than greedy decoding: {folder} stays as it is")
+    else:
+        _keep(folder, _decoder_tuning(tuned, manifest), dry_run)
+        if own.rescore is not None:
+            reporter.warn("the rescoring was tuned for another search: run `asr tune rescoring` with it again")
+
+
+@app.command(epilog=RESCORING_EPILOG, short_help="Find the weights of a language model that rescores.")
+def rescoring(
+    model: Folder,
+    manifest: Manifest,
+    lm: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="To rescore with: .arpa, .arpa.gz, .ngram, .safetensors.",
+        ),
+    ] = None,
+    nbest_rescored: Annotated[
+        int, typer.Option(min=2, metavar="N", help="How many hypotheses to rescore at most; fewer where they do.")
+    ] = 100,
+    trials: Trials = 200,
+    seed: Seed = 0,
+    threads: Threads = None,
+    device: Device = "auto",
+    batch_size: BatchSize = 8,
+    dry_run: DryRun = False,
+) -> None:
+    """Find how a second language model best ranks what the beam search finds.
+
+    The search stays as the model has it: tune that first. The weights become part of the model, with the language
+    model, and `asr transcribe` and `asr evaluate` use them from then on. Without --lm, the one that the model
+    rescores with is tuned again.
+    """
+    from asr import tuning
+    from asr.cli.reporter import TerminalReporter
+    from asr.decoder_settings import DecoderSettings
+
+    reporter = TerminalReporter()
+    folder, loaded = load_model(model)
+    own = loaded.decoder or DecoderSettings()
+    # Of the model's own rescoring only the language model counts: the weights begin as usual.
+    settings = DecoderSettings(**{**own.model_dump(exclude=_RESCORING), "rescore": lm or own.rescore})
+    if settings.rescore is None:
+        raise ConfigError("no language model to rescore with", where=folder, hint="--lm FILE")
+    heard = _listen(folder, loaded, manifest, device, batch_size, settings, reporter)
+    numbers = [*(number for number in tuning.LISTS if number < nbest_rescored), nbest_rescored]
+    with reporter.progress("tune", trials + len(numbers)) as advance:
+        table = _Table(_RESCORING_COLUMNS, advance)
+        tuned = tuning.tune_rescoring(*heard, settings, trials, seed, threads, table, numbers)
+    best = tuned.best.score
+    rates = f"{tuned.first_pass.wer:.2%} first pass, {tuned.untuned.wer:.2%} rescored untuned, {best.wer:.2%} tuned"
+    typer.echo(_summary(_RESCORING_COLUMNS, tuned.lists, tuned.best, manifest, rates))
+    if best.errors >= tuned.first_pass.errors:
+        typer.echo(f"rescoring is no better than the search alone: {folder} stays as it is")
+    else:
+        _keep(folder, _rescoring_tuning(tuned, manifest), dry_run)
+
+
+def _listen(
+    folder: Path,
+    loaded: Model,
+    manifest: Path,
+    device: str,
+    batch_size: int,
+    settings: DecoderSettings,
+    reporter: Reporter,
+) -> tuple[Recognizer, Evidence]:
+    """The model at work, and what it makes of the manifest's recordings."""
+    from asr import build, tuning
+    from asr.data.manifest import read_manifest
+    from asr.recognizer import Recognizer
+
+    utterances = read_manifest(manifest)
+    where = build.device(device)
     reporter.say(f"model {folder} on {where}, {_materials(settings)}")
     prepare(settings, reporter)
     recognizer = Recognizer(replace(loaded, decoder=None), where)
     with reporter.progress("listen", len(utterances)) as advance:
-        evidence = tuning.listen(recognizer, utterances, batch_size, lambda done: advance(done, ""))
-    with reporter.progress("tune", trials + len(tuning.BEAM_WIDTHS)) as advance:
-        tuned = tuning.tune(recognizer, evidence, settings, trials, seed, threads, _Table(advance))
-    typer.echo(_summary(manifest, tuned))
-    if tuned.best.score.errors >= tuned.greedy.errors:
-        typer.echo(f"the beam search is no better than greedy decoding: {folder} stays as it is")
-    elif dry_run:
-        typer.echo(f"dry run: {folder} stays as it is")
-    else:
-        artefact.save_decoder(folder, _with_origin(tuned, manifest))
-        typer.echo(f"written into {folder}: {', '.join(_files(settings))}")
+        return recognizer, tuning.listen(recognizer, utterances, batch_size, lambda done: advance(done, ""))
+
+
+class _Column(NamedTuple):
+    """Of a table of trials: a setting, its heading, and how a number is written."""
+
+    setting: str
+    heading: str
+    form: str
+
+
+_DECODER_COLUMNS = (
+    _Column("alpha", " alpha", "6.3f"),
+    _Column("beta", "  beta", "6.3f"),
+    _Column("unknown", "unknown", "7.3f"),
+    _Column("beam_width", "width", "5"),
+)
+_RESCORING_COLUMNS = (
+    _Column("gamma", " gamma", "6.3f"),
+    _Column("delta", " delta", "6.3f"),
+    _Column("first_pass", "first pass", "10.3f"),
+    _Column("nbest_rescored", "texts", "5"),
+)
 
 
 @dataclass
 class _Table:
     """Prints the trials that are better than all before, as they come."""
 
+    columns: Sequence[_Column]
     advance: Advance
     done: int = 0
     best: list[Trial] = field(default_factory=list)
 
     def __call__(self, trial: Trial) -> None:
         if not self.done:
-            typer.echo("trial   alpha    beta  unknown  width  WER %  CER %")
+            typer.echo(f"trial  {'  '.join(column.heading for column in self.columns)}  WER %  CER %")
         self.done += 1
         if not self.best or trial.rank < self.best[-1].rank:
             self.best.append(trial)
-            typer.echo(_row(str(self.done), trial))
+            typer.echo(_row(self.columns, str(self.done), trial))
         self.advance(self.done, f"WER {self.best[-1].score.wer:.2%}")
 
 
-def _row(name: str, trial: Trial) -> str:
-    weights, score = trial.settings, trial.score
-    return (
-        f"{name:>5}  {weights.alpha:6.3f}  {weights.beta:6.3f}  {weights.unknown:7.3f}  {weights.beam_width:5}"
-        f"  {100 * score.wer:5.2f}  {100 * score.cer:5.2f}"
-    )
+def _row(columns: Sequence[_Column], name: str, trial: Trial) -> str:
+    numbers = "  ".join(f"{getattr(trial.settings, column.setting):{column.form}}" for column in columns)
+    return f"{name:>5}  {numbers}  {100 * trial.score.wer:5.2f}  {100 * trial.score.cer:5.2f}"
 
 
-def _summary(manifest: Path, tuned: Tuned) -> str:
-    widths = [_row("kept" if trial is tuned.best else "", trial) for trial in tuned.widths]
-    best = tuned.best.score
-    return "\n".join(
-        [
-            "",
-            *widths,
-            "",
-            f"{manifest.stem}: WER {tuned.greedy.wer:.2%} greedy, {tuned.untuned.wer:.2%} beam search untuned, "
-            f"{best.wer:.2%} tuned ({best.words} words in {best.utterances} utterances)",
-        ]
-    )
+def _summary(columns: Sequence[_Column], trials: Sequence[Trial], best: Trial, manifest: Path, rates: str) -> str:
+    rows = [_row(columns, "kept" if trial is best else "", trial) for trial in trials]
+    size = f"{best.score.words} words in {best.score.utterances} utterances"
+    return "\n".join(["", *rows, "", f"{manifest.stem}: WER {rates} ({size})"])
 
 
 def _materials(settings: DecoderSettings) -> str:
-    parts = [
-        "no language model, so only the beam width is tuned"
-        if settings.lm is None
-        else f"language model {settings.lm}"
-    ]
+    parts = []
+    if settings.lm is not None:
+        parts.append(f"language model {settings.lm}")
+    elif settings.rescore is None:
+        parts.append("no language model, so only the beam width is tuned")
     if settings.lexicon is not None:
         parts.append(f"words of {settings.lexicon}")
+    if settings.rescore is not None:
+        parts.append(f"rescored by {settings.rescore}")
     return ", ".join(parts)
 
 
-def _with_origin(tuned: Tuned, manifest: Path) -> DecoderSettings:
+def _decoder_tuning(tuned: Tuned, manifest: Path) -> DecoderSettings:
     """The settings, and what they were tuned on."""
     from asr.decoder_settings import Tuning
 
@@ -149,8 +251,34 @@ def _with_origin(tuned: Tuned, manifest: Path) -> DecoderSettings:
     return tuned.best.settings.model_copy(update={"tuning": tuning})
 
 
-def _files(settings: DecoderSettings) -> list[str]:
-    from asr.artefact import DECODER, LANGUAGE_MODEL, LEXICON
+def _rescoring_tuning(tuned: TunedRescoring, manifest: Path) -> DecoderSettings:
+    """The same, of a rescoring."""
+    from asr.decoder_settings import RescoringTuning
 
-    named = ((DECODER, True), (LANGUAGE_MODEL, settings.lm), (LEXICON, settings.lexicon))
-    return [name for name, there in named if there]
+    score = tuned.best.score
+    tuning = RescoringTuning(
+        manifest=file_fingerprint(manifest),
+        utterances=score.utterances,
+        words=score.words,
+        wer_first_pass=tuned.first_pass.wer,
+        wer_untuned=tuned.untuned.wer,
+        wer=score.wer,
+    )
+    return tuned.best.settings.model_copy(update={"rescoring_tuning": tuning})
+
+
+def _keep(folder: Path, settings: DecoderSettings, dry_run: bool) -> None:
+    """Make settings part of the model."""
+    from asr import artefact
+
+    if dry_run:
+        typer.echo(f"dry run: {folder} stays as it is")
+        return
+    artefact.save_decoder(folder, settings)
+    named = (
+        (artefact.DECODER, True),
+        (artefact.LANGUAGE_MODEL, settings.lm),
+        (artefact.LEXICON, settings.lexicon),
+        (artefact.rescoring_name(settings), settings.rescore),
+    )
+    typer.echo(f"written into {folder}: {', '.join(name for name, there in named if there)}")

@@ -132,3 +132,8 @@ def _has_letters(spelling: Spelling, token: int) -> bool:
 @kernel
 def _geometric_mean(log_sum: float, count: int) -> float:
     return min(1.0, math.exp(log_sum / count)) if count else 1.0
+
+
+def warm() -> None:
+    """Compile what `GreedyDecoder` needs, or load it where that has been done before."""
+    GreedyDecoder(("", "a")).decode(np.zeros((1, 1, 2), np.float32), [1])

@@ -58,7 +58,7 @@ def validate(
         loss += result.mean.item() * result.labels
         labels += result.labels
         infinite += result.infinite
-        heard = decoder.decode(log_probs.cpu(), lengths.cpu())
+        heard = decoder.decode(log_probs, lengths, timestamps=False)
         answers += [
             Utterance(sample.name, text, hypothesis.text)
             for sample, text, hypothesis in zip(batch.samples, batch.texts, heard, strict=True)
