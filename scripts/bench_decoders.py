@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
-from shutil import which
 from typing import Any, NamedTuple
 
 import numpy as np
 from bench_tasks import recorded, simulated
+from peers import environment, log
 
 from asr.evaluation import wer
 from asr.files import write_json
@@ -74,6 +74,7 @@ OURS: Sequence[Mapping[str, float]] = (
     {"beam_threshold": 12.0, "token_threshold": 8.0},
     {"beam_threshold": 9.0, "token_threshold": 6.5},
     {"beam_threshold": 6.0, "token_threshold": 4.5},
+    {"beam_threshold": 4.0, "token_threshold": 3.0},
 )
 CONTESTANTS = (
     Contestant("asr", "asr", "beam_width", OURS, {"threads": 1}, peer=False),
@@ -109,9 +110,10 @@ CONTESTANTS = (
 )
 ALONE = (
     Contestant("greedy", "greedy", "", (), peer=False),
+    Contestant("greedy, words and times", "greedy", "", (), {"timestamps": True}, peer=False),
     Contestant("bare argmax", "argmax", "", (), peer=False),
 )
-TWO_THREADS, MANY_HOTWORDS = "asr, two threads", f"asr, {HOTWORDS} hotwords"
+TIMED, TWO_THREADS, MANY_HOTWORDS = "asr, words and times", "asr, two threads", f"asr, {HOTWORDS} hotwords"
 COMPARISONS = (
     ("flashlight", "asr, closed vocabulary"),
     ("flashlight", "asr"),
@@ -121,6 +123,8 @@ COMPARISONS = (
 RATIOS = (
     ("fast-ctc-decode", "asr, no LM"),
     ("greedy", "bare argmax"),
+    ("greedy, words and times", "bare argmax"),
+    (TIMED, "asr"),
     ("asr", TWO_THREADS),
     (MANY_HOTWORDS, "asr"),
 )
@@ -141,7 +145,7 @@ def main() -> None:
     parser.add_argument("--beams", type=int, nargs="+", default=BEAMS, help="(%(default)s)")
     arguments = parser.parse_args()
     work = arguments.work.resolve()
-    python = environment(work / "peers")
+    python = environment(work / "peers", PEERS)
     sizes = {"dev": arguments.dev, "test": arguments.test}
     tasks = list(simulated(work, arguments.text, sizes)) if arguments.text else []
     tasks += [recorded(work, model, corpus, sizes) for model, corpus in arguments.model]
@@ -156,23 +160,7 @@ def main() -> None:
     subprocess.run([python, HERE / "bench_report.py", work], check=True)
 
 
-# ---------------------------------------------------------------------------------------------- environment
-
-
-def environment(folder: Path) -> Path:
-    """The Python of the peers' environment, which is made unless it is there."""
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if not (folder / "complete").exists():
-        log(f"making {folder} (kenlm needs a C++ compiler)")
-        uv = which("uv")
-        make = (
-            [uv, "venv", "--clear", "--python", sys.executable] if uv else [sys.executable, "-m", "venv", "--clear"]
-        )
-        install = [uv, "pip", "install", "--python", str(python)] if uv else [str(python), "-m", "pip", "install"]
-        subprocess.run([*make, str(folder)], check=True)
-        subprocess.run([*install, *PEERS], check=True)
-        (folder / "complete").touch()
-    return python
+# -------------------------------------------------------------------------------------------------- workers
 
 
 class Workers:
@@ -308,15 +296,11 @@ def entrants(task: Path, beams: Sequence[int]) -> Iterator[tuple[str, int, Conte
             settings = {contestant.beam: beam, **contestant.fixed, **found[contestant.name]}
             yield contestant.name, beam, contestant, settings
             if contestant.name == "asr" and beam == beams[len(beams) // 2]:
+                yield TIMED, beam, contestant, {**settings, "timestamps": True}
                 yield TWO_THREADS, beam, contestant, {**settings, "threads": 2}
                 yield MANY_HOTWORDS, beam, contestant, {**settings, "hotwords": HOTWORDS}
     for contestant in ALONE:
-        yield contestant.name, 0, contestant, {}
-
-
-def log(line: str) -> None:
-    """Say what is going on."""
-    print(line, file=sys.stderr, flush=True)
+        yield contestant.name, 0, contestant, dict(contestant.fixed)
 
 
 if __name__ == "__main__":
