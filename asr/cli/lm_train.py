@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from asr.text.units import Units
     from asr.text.vectors import WordVectors
 
+STEPS, SMALLEST_BATCH, LARGEST_BATCH = 200, 256, 2048
 HELD_OUT = 0.05
 MANY_UNITS = 5000
 EMBEDDING = 256
@@ -89,7 +90,10 @@ def train(
     patience: Annotated[
         int, typer.Option(min=1, help="Stop after so many epochs without a better perplexity.")
     ] = 2,
-    batch_units: Annotated[int, typer.Option(min=1, help="Words (or tokens) in a batch.")] = 2048,
+    batch_units: Annotated[
+        int | None,
+        typer.Option(min=1, help="Words (or tokens) in a batch.", show_default="2048, less for little text"),
+    ] = None,
     longest: Annotated[
         int, typer.Option(min=1, help="Learn longer sentences in pieces of so many words (or tokens).")
     ] = 256,
@@ -172,10 +176,17 @@ def train(
     )
     folder = run_dir or Path("runs") / out.stem
     _claim(folder, {**_plain(options), "texts": _digest([*sets.train, "", *sets.dev])}, overwrite)
+    batch_units = batch_units or _batch_units(sets.train)
     job = language.Job(trained, sets.train, sets.dev, settings, seed, folder, batch_units, longest, draws)
     outcome = language.train(job, reporter)
     neural.save(trained, out)
     reporter.say(f"wrote {out}: {outcome.dev} per word, after {outcome.epochs} epochs")
+
+
+def _batch_units(sentences: Sequence[str]) -> int:
+    """Fit batches to a text: an epoch needs a hundred steps or so, a step enough words for the machine."""
+    words = sum(len(sentence.split()) for sentence in sentences)
+    return min(max(words // STEPS, SMALLEST_BATCH), LARGEST_BATCH)
 
 
 _ELSEWHERE = ("out", "threads", "device", "run_dir", "overwrite")
