@@ -33,6 +33,16 @@ def kernel(function: Function) -> Function:
     return cast(Function, _cached(numba.njit(**options)(function)))
 
 
+def arithmetic(function: Function) -> Function:
+    """As `kernel`, for sums and maxima over arrays, whose order may change so that they are done many at a time.
+
+    No number in them may be NaN.
+    """
+    options = {"nogil": True, "error_model": "numpy", "forceinline": True, "_nrt": False}
+    flags = {"reassoc", "contract", "nsz", "nnan"}
+    return cast(Function, _cached(numba.njit(**options, fastmath=flags)(function)))
+
+
 def _cached(dispatcher: numba.core.dispatcher.Dispatcher) -> object:
     """Keep what is compiled.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
-from asr.cli import main
-from asr.text import vector_files
+from asr.cli import decoding, main
+from asr.text import vector_files, word2vec
 
 FILES = Path(__file__).parent / "vectors"
 VECTORS = FILES / "gensim.bin"
@@ -27,6 +28,12 @@ class Result(NamedTuple):
 
 
 Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled() -> None:
+    """What is compiled later would be announced."""
+    word2vec.warm()
 
 
 @pytest.fixture
@@ -72,6 +79,15 @@ def test_options_of_training_reach_it(run: Run, tmp_path: Path) -> None:
     usual = train("usual.bin")
     assert train("again.bin") == usual
     assert len({usual, *(train(f"v{number}.bin", *each) for number, each in enumerate(options))}) == 8
+
+
+def test_compiling_is_announced_only_if_it_takes_long(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("train", TEXT, "--dim", 4, "--epochs", 1, "--out")
+    monkeypatch.setattr(word2vec, "warm", lambda engine: None)
+    assert "compiling" not in run(*arguments, "a.bin").err
+    monkeypatch.setattr(decoding, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(word2vec, "warm", lambda engine: time.sleep(0.5))
+    assert "compiling word2vec" in run(*arguments, "b.bin").err
 
 
 def test_texts_may_be_compressed_several_and_standard_input(
@@ -168,6 +184,7 @@ def test_images_are_drawn(run: Run, tmp_path: Path) -> None:
         (("train", TEXT, "--out", "out.npy"), 2, "does not say how"),
         (("train", "missing.txt", "--out", "out.bin"), 1, "missing.txt: there is no such file"),
         (("train", TEXT, "--out", "out.bin", "--min-count", 1000), 1, "no word occurs 1000 times"),
+        (("train", TEXT, "--out", "out.bin", "--device", "cuda"), 2, "can't use the device “cuda”"),
         (("evaluate", VECTORS, "missing.txt"), 1, "missing.txt: there is no such file"),
         (("plot", VECTORS, "--out", "out.pdf"), 2, "ends in .png or .html"),
         (("plot", VECTORS, "--out", "out.html", "--words", "empty.txt"), 1, "empty.txt: there are no words"),

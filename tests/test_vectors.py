@@ -142,7 +142,7 @@ def test_files_larger_than_what_is_read_at_once(tmp_path: Path, name: str, monke
 
 @pytest.mark.parametrize("name", ["v.txt", "v.bin"])
 def test_gensim_reads_what_we_write(tmp_path: Path, vectors: WordVectors, name: str) -> None:
-    # gensim was seen to read these very bytes; where it is installed, it does so again.
+    # gensim was seen to read these very bytes; where there is one for this Python, it does so again.
     vector_files.save(vectors, tmp_path / name)
     assert (tmp_path / name).read_bytes() == (FILES / "ours").with_suffix((tmp_path / name).suffix).read_bytes()
     models = pytest.importorskip("gensim.models", exc_type=ImportError)
@@ -186,6 +186,12 @@ CUT = "na\N{LATIN SMALL LETTER I WITH DIAERESIS}".encode()[:-1]
             "na\ufffd|b",
             [[1e-8, 2], [3, struct.unpack("<f", b"\n \n ")[0]]],
             id="binary with newlines and spaces in numbers",
+        ),
+        pytest.param(
+            b"1 2\n" + binary((b"a", [struct.unpack("<f", b"\n \n ")[0], 2])),
+            "a",
+            [[struct.unpack("<f", b"\n \n ")[0], 2]],
+            id="binary with a newline right after the word",
         ),
     ],
 )

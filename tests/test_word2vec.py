@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from itertools import pairwise, product
 
 import numpy as np
@@ -28,6 +29,15 @@ CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available
 ENGINES = ["numba", "cpu", CUDA]  # the torch engine by its device
 ARCHITECTURES = ["skip-gram", "cbow"]
 OBJECTIVES = ["negative", "hierarchical", "sampled"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """For PyTorch, whose threads wait for one another longer than such small batches take."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 PAIRS = 32  # how many may move a vector in one batch of the torch engine
@@ -72,7 +82,8 @@ def loss(model: Model, inputs: torch.Tensor, outputs: torch.Tensor, example: Exa
     centre, context = example
     hidden = inputs[context]
     if model.cbow:
-        hidden = hidden.mean(0, keepdim=True)
+        total = hidden.sum(0, keepdim=True)
+        hidden = total + (total / len(context) - total).detach()  # the mean, with the sum's gradient
     if model.objective == HIERARCHICAL:
         way = slice(*model.paths.offsets[centre : centre + 2])
         signs = torch.from_numpy(2.0 * model.paths.turns[way] - 1)
@@ -326,6 +337,7 @@ def cosines(vectors: WordVectors) -> NDArray[np.float32]:
     return np.asarray(unit @ unit.T)
 
 
+@cache
 def learnt(engine: str, architecture: str, objective: str) -> WordVectors:
     arguments = {"engine": "numba"} if engine == "numba" else {"engine": "torch", "device": engine}
     return train(
@@ -429,6 +441,10 @@ def test_a_text_of_rare_words_is_refused() -> None:
         ({"window": 0}, "window is 0"),
         ({"epochs": -1}, "epochs is -1"),
         ({"threads": 0}, "threads is 0"),
+        ({"engine": "torch", "device": "abacus"}, "PyTorch has no device “abacus” here"),
+        ({"engine": "torch", "device": "meta"}, "PyTorch has no device “meta” here"),  # it holds no numbers
+        ({"engine": "torch", "device": "cuda:99"}, "PyTorch has no device “cuda:99” here"),
+        ({"engine": "numba", "device": "cuda"}, "the numba engine can't use the device “cuda”"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(arguments, message: str) -> None:  # type: ignore[no-untyped-def]

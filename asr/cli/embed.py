@@ -94,7 +94,9 @@ def train(
     if not overwrite:
         refuse_existing([out])
     reporter = TerminalReporter()
-    with reporter.progress("train") as advance:
+    with announced("compiling word2vec for this machine (once, about half a minute) …", reporter):
+        word2vec.warm(engine)
+    with reporter.progress("train", 100) as advance:
         vectors = word2vec.train(
             sentences.read(sys.stdin.buffer if name == "-" else Path(name) for name in texts),
             dim=dim,
@@ -110,7 +112,7 @@ def train(
             seed=seed,
             engine=engine,
             device=device,
-            on_progress=lambda done, total: advance(done, f"of {total:,} words"),
+            on_progress=lambda done, total: advance(100 * done // total, f"{done:,} of {total:,} words"),
         )
     vector_files.save(vectors, out)
     reporter.say(f"wrote {out}: {len(vectors.words):,} words, {dim} numbers each")

@@ -14,6 +14,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
@@ -143,7 +144,8 @@ def _begin(file: BinaryIO, path: Path) -> tuple[_Shape, bytes, bool]:
         found = f"the first line announces {shape.words} words with {shape.dim} numbers each"
         raise DataError(found, where=f"{path}, line 1", expected="at least one of both")
     line = file.readline(_LONGEST_LINE)
-    return shape, line, _numbers([line], shape.dim) is not None or not _CONTROL.search(line)
+    more = cast(BufferedReader, file).peek(4 * shape.dim)  # a vector may begin with the byte that ends a line
+    return shape, line, _numbers([line], shape.dim) is not None or not _CONTROL.search(line + more[: 4 * shape.dim])
 
 
 def _shape_without_header(line: bytes, path: Path) -> _Shape:

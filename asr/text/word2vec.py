@@ -24,9 +24,8 @@ from asr.text.word2vec_model import Learn, Model, Objective, Piece, initial
 Architecture = Literal["skip-gram", "cbow"]
 Engine = Literal["numba", "torch"]
 
-RATES: dict[Architecture, float] = {"skip-gram": 0.025, "cbow": 0.15}
-"""The learning rates at the start. CBOW's is higher, as its gradient is shared by the words of the context (İrsoy
-et al. 2021, "Corrected CBOW performs as well as skip-gram")."""
+RATES: dict[Architecture, float] = {"skip-gram": 0.025, "cbow": 0.05}
+"""The learning rates at the start, as in the word2vec program."""
 
 _LOWEST = 1e-4  # of the learning rate, at the end
 _DROPPED = -2
@@ -75,17 +74,18 @@ def train(
             than one.
         seed: for the same vectors again.
         engine: numba, for the CPU; or torch, which learns from large batches, for a GPU.
-        device: of the torch engine.
+        device: of the torch engine, as PyTorch names it.
         on_progress: called with the number of words that are done, and of all, those of later epochs included.
 
     Returns:
         The vectors, not normalised, of words from the most frequent on.
 
     Raises:
-        ConfigError: an argument makes no sense.
+        ConfigError: an argument makes no sense, or there is no such device.
         DataError: there are no words, or none occurs often enough.
     """
     _check(architecture, objective, engine)
+    _check_device(engine, device)
     workers = os.cpu_count() or 1 if threads is None else threads
     sizes = {"dim": dim, "window": window, "negatives": negatives, "min_count": min_count, "epochs": epochs}
     _check_sizes({**sizes, "threads": workers})
@@ -103,6 +103,11 @@ def train(
     return WordVectors(vocabulary.words, model.inputs)
 
 
+def warm(engine: Engine = "numba") -> None:
+    """Compile what `train` needs, or load it where that has been done before."""
+    train(["a"], dim=1, min_count=1, epochs=1, phrase_passes=1, threads=1, engine=engine)
+
+
 def _check(architecture: str, objective: str, engine: str) -> None:
     for name, value, choices in (
         ("architecture", architecture, get_args(Architecture)),
@@ -111,6 +116,15 @@ def _check(architecture: str, objective: str, engine: str) -> None:
     ):
         if value not in choices:
             raise ConfigError(f"the {name} “{value}”", expected=" or ".join(choices))
+
+
+def _check_device(engine: Engine, device: str) -> None:
+    if engine == "torch":
+        from asr.text import word2vec_torch
+
+        word2vec_torch.check(device)
+    elif device != "cpu":
+        raise ConfigError(f"the numba engine can't use the device “{device}”", hint="the torch engine can")
 
 
 def _check_sizes(sizes: dict[str, int]) -> None:

@@ -41,6 +41,9 @@ class Model(NamedTuple):
         sampled:       -log softmax over c and the words drawn, of h·v - log(expected draws), at c
 
     and skip-gram sums it over the context words, which share what is drawn for a centre word.
+
+    Each vector moves against its gradient, but for the inputs of CBOW: each context word moves against the gradient
+    of h, not against its share of that, as in the word2vec program.
     """
 
     inputs: NDArray[np.float32]  # (words, dim)

@@ -7,16 +7,15 @@ shared and distributed memory"; but each of these takes a step of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeVar
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.compiled import compiled, kernel
+from asr.compiled import arithmetic, compiled, kernel
 from asr.text.word2vec_model import HIERARCHICAL, SAMPLED, Learn, Model, Noise, Piece
 
 PIECE = 10_000
@@ -26,18 +25,14 @@ _BOUND = 8.0  # beyond ± which the sigmoid is taken for constant
 _STEPS = 512
 _SIGMOID = (1 / (1 + np.exp(-np.linspace(-_BOUND, _BOUND, _STEPS + 1)))).astype(np.float32)
 
+_LINES = 128  # bytes: of two cache lines, which processors fetch together
+
 _HALF = np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
 _MULTIPLIER = np.uint64(0x2545F4914F6CDD1D)  # xorshift64*, Vigna 2016
 
-Function = TypeVar("Function", bound=Callable[..., object])
 
-
-def _arithmetic(function: Function) -> Function:
-    """As `kernel`, for sums of products, whose order may change so that they are done many at a time."""
-    flags = {"reassoc", "contract", "nsz"}
-    options = {"nogil": True, "error_model": "numpy", "forceinline": True, "_nrt": False, "fastmath": flags}
-    return cast(Function, numba.njit(**options)(function))
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 class _Room(NamedTuple):
@@ -71,16 +66,26 @@ def training(model: Model, threads: int) -> Iterator[Learn]:
 
 def _room(model: Model, seed: int) -> _Room:
     longest = int(np.diff(model.paths.offsets).max())
-    context, targets, dim = 2 * model.window, max(model.samples + 1, longest), model.inputs.shape[1]
-    return _Room(
-        np.empty(context, np.int32),
-        np.empty(targets, np.int32),
-        np.empty(targets, np.float32),
-        np.empty(targets, np.float32),
-        np.empty(dim, np.float32),
-        np.empty(dim, np.float32),
-        np.array([seed], np.uint64),
+    targets, dim = max(model.samples + 1, longest), model.inputs.shape[1]
+    room = _Room(
+        _alone(2 * model.window, np.int32),
+        _alone(targets, np.int32),
+        _alone(targets, np.float32),
+        _alone(targets, np.float32),
+        _alone(dim, np.float32),
+        _alone(dim, np.float32),
+        _alone(1, np.uint64),
     )
+    room.random[0] = seed
+    return room
+
+
+def _alone(size: int, kind: type[Scalar]) -> NDArray[Scalar]:
+    """An array in cache lines of its own, for which threads would otherwise wait for one another."""
+    width = size * np.dtype(kind).itemsize
+    memory = np.empty(width + 2 * _LINES, np.uint8)
+    begin = -memory.ctypes.data % _LINES
+    return memory[begin : begin + width].view(kind)
 
 
 @compiled
@@ -174,7 +179,7 @@ def _step(model: Model, first: int, last: int, count: int, rate: float, room: _R
     for target in range(count):
         _add(model.outputs[room.targets[target]], room.errors[target], room.hidden)
     for index in range(first, last):
-        _add(model.inputs[room.context[index]], share, room.gradient)
+        _add(model.inputs[room.context[index]], np.float32(1), room.gradient)
 
 
 @kernel
@@ -216,7 +221,7 @@ def _clear(vector: NDArray[np.float32]) -> None:
         vector[index] = 0
 
 
-@_arithmetic
+@arithmetic
 def _dot(left: NDArray[np.float32], right: NDArray[np.float32]) -> np.float32:
     total = np.float32(0)
     for index in range(len(left)):
@@ -224,7 +229,7 @@ def _dot(left: NDArray[np.float32], right: NDArray[np.float32]) -> np.float32:
     return total
 
 
-@_arithmetic
+@arithmetic
 def _add(target: NDArray[np.float32], factor: np.float32, source: NDArray[np.float32]) -> None:
     for index in range(len(target)):
         target[index] += factor * source[index]

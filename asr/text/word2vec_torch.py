@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from asr.errors import ConfigError
 from asr.text.word2vec_model import HIERARCHICAL, SAMPLED, Learn, Model, Piece
 
 LIMIT = 3.2
@@ -49,6 +50,19 @@ class _Targets:
 def piece(words: int) -> int:
     """How many words of a text make a batch: few where there are few different ones, which then come often."""
     return min(max(words, 64), 4096)
+
+
+def check(device: str) -> None:
+    """See that PyTorch can compute on a device.
+
+    Raises:
+        ConfigError: it can't.
+    """
+    try:
+        torch.zeros(1, device=device).item()
+    except (AssertionError, ImportError, RuntimeError):  # which of them goes by the kind of device
+        message, hint = f"PyTorch has no device “{device}” here", "`asr doctor` shows what it finds"
+        raise ConfigError(message, expected="cpu, cuda or cuda:N", hint=hint) from None
 
 
 @contextmanager
@@ -91,7 +105,7 @@ def _learn(tensors: _Tensors, ids: Tensor, rate: float, generator: torch.Generat
     errors = _errors(tensors, hidden @ outputs.mT, targets) * present[:, :, None] * rate
     gradient = errors @ outputs
     if tensors.model.cbow:
-        gradient = gradient / width * near[:, :, None]
+        gradient = gradient * near[:, :, None]
     _move(tensors.inputs, context, near, gradient, tensors.pairs)
     pairs = targets.used * present.sum(1, keepdim=True)
     _move(tensors.outputs, targets.rows, pairs, errors.mT @ hidden, tensors.pairs)
