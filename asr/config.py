@@ -29,7 +29,9 @@ def _absolute(value: Any, info: ValidationInfo) -> Any:
 
 RecipePath = Annotated[Path, BeforeValidator(_absolute)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -317,15 +319,52 @@ class Training(Section):
     epochs: Count = 30
     batch_seconds: Positive = 60.0
     """Most audio in a batch, padding included."""
+    optimizer: Literal[
+        "sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamw", "nadam"
+    ] = "adamw"
+    momentum: Share = 0.9
+    """Of momentum and nesterov."""
+    betas: tuple[Share, Share] = (0.9, 0.98)
+    """Of adam, adamw and nadam: what is kept of the mean of gradients, and of that of their squares."""
+    rho: Share = 0.95
+    """Of adadelta and rmsprop: what is kept of the mean of squared gradients."""
+    backstitch: NotNegative = 0.0
+    """Of sgd: how far to step back on a batch before the step forward, as a share of the learning rate (0.3)."""
+    backstitch_interval: Count = 1
+    """On the first of every so many batches."""
     learning_rate: Positive = 1e-3
     """At the end of the warm-up."""
+    rates: dict[str, NotNegative] = {}
+    """Factors of the learning rate of parts of the model, such as {frontend: 0.1}; 0 freezes a part."""
     warmup: Probability = 0.05
     """Share of all steps in which the learning rate rises from zero."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    schedule: Literal[
+        "constant", "linear", "cosine", "inverse_time", "step", "exponential", "one_cycle", "plateau"
+    ] = "cosine"
     """How it falls after the warm-up."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    final_factor: Annotated[float, Field(gt=0, le=1)] = 0.01
+    """What is left of the learning rate at the end; of plateau, the least that may be left."""
+    step_at: tuple[Probability, ...] = (0.5, 0.75)
+    """Of step: shares of all steps after which the learning rate falls."""
+    step_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Of step and plateau: what it is multiplied by then."""
+    plateau_patience: Annotated[int, Field(ge=0)] = 2
+    """Of plateau: it falls when more epochs than this have brought no better dev CER."""
+    batch_growth: Annotated[float, Field(ge=1)] = 1.0
+    """Batches grow by what the learning rate should fall by, up to so many times, before it falls; 1 is off."""
+    weight_decay: NotNegative = 0.01
+    """Of matrices; decoupled in adamw, an L2 penalty in the other optimisers."""
+    l1: NotNegative = 0.0
+    """L1 penalty on matrices: weights that matter little become about zero."""
+    max_norm: Positive | None = None
+    """Each unit's incoming weights are scaled down to this L2 norm after a step."""
     clip_norm: Positive | None = 5.0
     """Gradients with a larger L2 norm are scaled down to it."""
+    clip_value: Positive | None = None
+    """Numbers in a gradient that are larger, either way, are cut to it."""
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """What a moving average of the weights keeps in each step (0.999), or null; it is measured and kept in their
+    place, while training goes on with the weights themselves."""
     patience: Count | None = None
     """Stop after this many epochs without a better dev loss, or null to never stop early."""
     average: Count = 5
@@ -342,6 +381,14 @@ class Training(Section):
     """CPU threads of the network, or null for the cores that the workers leave."""
     checkpoint_minutes: Positive = 10.0
     """A checkpoint is written at each epoch's end, and this often inside long epochs."""
+
+    @model_validator(mode="after")
+    def _suits_the_optimizer(self) -> Training:
+        if self.backstitch and self.optimizer != "sgd":
+            raise ValueError(f"backstitch is of optimizer sgd, not of {self.optimizer}")
+        if self.optimizer == "nesterov" and not self.momentum:
+            raise ValueError("optimizer nesterov needs a momentum above 0")
+        return self
 
 
 class Evaluate(Section):

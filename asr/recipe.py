@@ -84,8 +84,7 @@ def run(recipe: Recipe, folder: Path, data: Path, reporter: Reporter, overwrite:
         AsrError: a stage found something wrong; the stages before it stay done.
     """
     fingerprints = _fingerprints(recipe)
-    corpus = f"{recipe.prepare.corpus}-{fingerprints['prepare'][:8]}"
-    work = Workspace(recipe, folder, data / corpus, reporter)
+    work = workspace(recipe, folder, data, reporter)
     _guard_training(work, fingerprints["train"], overwrite)
     write_text(work.folder / "config.yaml", recipe_file.to_yaml(recipe))
     for number, stage in enumerate(STAGES, start=1):
@@ -102,6 +101,12 @@ def run(recipe: Recipe, folder: Path, data: Path, reporter: Reporter, overwrite:
     }
     write_json(work.folder / "results.json", results)
     return results
+
+
+def workspace(recipe: Recipe, folder: Path, data: Path, reporter: Reporter) -> Workspace:
+    """Where the products of a run are; the arguments are those of `run`."""
+    corpus = f"{recipe.prepare.corpus}-{_fingerprints(recipe)['prepare'][:8]}"
+    return Workspace(recipe, folder, data / corpus, reporter)
 
 
 def _fingerprints(recipe: Recipe) -> dict[str, str]:

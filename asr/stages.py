@@ -23,11 +23,13 @@ from asr.evaluation.report import format_report, format_totals, to_results
 from asr.evaluation.wer import breakdown, score
 from asr.features import FeatureExtractor, GlobalNorm
 from asr.files import atomic_path, file_fingerprint, write_json, write_text
+from asr.recipe_file import to_yaml
 from asr.recognizer import Recognizer
 from asr.reporting import Reporter
 from asr.text import tokenizer as tokenizers
 from asr.text.tokenizer import Tokenizer
 from asr.training import acoustic as acoustic_training
+from asr.training import log, report
 
 ENOUGH_FOR_STATISTICS = 2000
 """Utterances, evenly spaced over the training set, from which global normalisation is measured."""
@@ -68,6 +70,11 @@ class Workspace:
     def trained(self) -> Path:
         """The trained model, before it is measured; not called "model", so that nobody takes it for the result."""
         return self.training / "final"
+
+    @property
+    def report(self) -> Path:
+        """What the curves of the training show."""
+        return self.folder / "report.html"
 
     @property
     def figures(self) -> Path:
@@ -218,60 +225,91 @@ def what_decides_the_weights(training: Training) -> dict[str, Any]:
     return training.model_dump(mode="json", exclude={"device", "workers", "threads", "checkpoint_minutes"})
 
 
-def train(work: Workspace) -> None:
-    """Train the acoustic model, or go on where it was cut off."""
+def train(work: Workspace, rounds: int = 1, target: float | None = None) -> None:
+    """Train the acoustic model, or go on where it was cut off; either way, write a report of its curves.
+
+    Args:
+        work: has a corpus and tokens.
+        rounds, target: see `acoustic_training.Job`.
+    """
+    try:
+        _train(work, rounds, target)
+    finally:
+        for line in write_report(work):
+            work.reporter.say(line)
+
+
+def write_report(work: Workspace) -> list[str]:
+    """Write the report of a training, as far as it has come; returns what the terminal is to show of it."""
+    entries = log.read(work.training)
+    if not entries:
+        return []
+    recipe = work.recipe
+    lines = report.write(work.report, recipe.name, entries, to_yaml(recipe), finished=work.trained.exists())
+    return [*lines, f"report: {work.report}"]
+
+
+def training_job(work: Workspace, rounds: int = 1, target: float | None = None) -> acoustic_training.Job:
+    """All that the training of a new model needs; the arguments are those of `train`."""
     recipe = work.recipe
     manifests = work.manifests()
     utterances, dev = read_manifest(manifests["train"]), read_manifest(manifests["dev"])
     tokenizer = tokenizers.load(work.tokens)
     device = build.device(recipe.training.device)
-    extractor = _fit_features(recipe, utterances, tokenizer)
+    extractor = fit_features(recipe, utterances, tokenizer)
     torch.manual_seed(recipe.seed)  # of the first weights and of dropout
     acoustic = build.acoustic(recipe.model, extractor.dim, len(tokenizer.surfaces))
     parameters = sum(parameter.numel() for parameter in acoustic.parameters())
     work.reporter.say(f"  {parameters:,} parameters on {device}, {len(utterances)} utterances")
-    outcome = acoustic_training.train(
-        acoustic_training.Job(
-            acoustic=acoustic.to(device),
-            extractor=extractor.to(device),
-            train=utterances,
-            dev=dev,
-            train_reader=_reader(recipe, extractor, tokenizer, device, augmented=True),
-            dev_reader=_reader(recipe, extractor, tokenizer, device, augmented=False),
-            settings=recipe.training,
-            seed=recipe.seed,
-            folder=work.training,
-            concatenation=build.concatenation(recipe.augment),
-            spec_augment_start=recipe.augment.spec_augment.start_epoch if recipe.augment.spec_augment else 1,
-        ),
-        work.reporter,
+    return acoustic_training.Job(
+        acoustic=acoustic.to(device),
+        extractor=extractor.to(device),
+        train=utterances,
+        dev=dev,
+        train_reader=reader(recipe, extractor, tokenizer, device, augmented=True),
+        dev_reader=reader(recipe, extractor, tokenizer, device, augmented=False),
+        settings=recipe.training,
+        seed=recipe.seed,
+        folder=work.training,
+        concatenation=build.concatenation(recipe.augment),
+        spec_augment_start=recipe.augment.spec_augment.start_epoch if recipe.augment.spec_augment else 1,
+        rounds=rounds,
+        target=target,
     )
-    training = {"epochs": outcome.epochs, "parameters": parameters, "dev": asdict(outcome.dev)}
+
+
+def _train(work: Workspace, rounds: int, target: float | None) -> None:
+    recipe, job = work.recipe, training_job(work, rounds, target)
+    outcome = acoustic_training.train(job, work.reporter)
+    parameters = sum(parameter.numel() for parameter in job.acoustic.parameters())
+    training = {"epochs": outcome.epochs, "parameters": parameters, "dev": outcome.dev.figures}
     artefact.save(
         work.trained,
         config=recipe,
-        tokenizer=tokenizer,
-        features=extractor,
-        acoustic=acoustic,
+        tokenizer=job.train_reader.tokenizer,
+        features=job.extractor,
+        acoustic=job.acoustic,
         metadata={"name": recipe.name, "seed": recipe.seed, "training": training},
         card="A model that has not been evaluated yet.\n",
     )
 
 
-def _fit_features(recipe: Recipe, utterances: list[Utterance], tokenizer: Tokenizer) -> FeatureExtractor:
+def fit_features(recipe: Recipe, utterances: list[Utterance], tokenizer: Tokenizer) -> FeatureExtractor:
+    """The features of a recipe, with statistics of the training set where it asks for them."""
     if recipe.features.normalization != "global":
         return build.features(recipe.features)
     plain = build.features(recipe.features.model_copy(update={"normalization": "none"}))
-    reader = _reader(recipe, plain, tokenizer, torch.device("cpu"), augmented=False)
+    plain_reader = reader(recipe, plain, tokenizer, torch.device("cpu"), augmented=False)
     step = max(len(utterances) // ENOUGH_FOR_STATISTICS, 1)
-    batches = (reader.read_batch([Sample((utterance,))]) for utterance in utterances[::step])
+    batches = (plain_reader.read_batch([Sample((utterance,))]) for utterance in utterances[::step])
     features = (batch.inputs[0, : batch.lengths[0]] for batch in batches)
     return build.features(recipe.features, GlobalNorm.fit(features))
 
 
-def _reader(
+def reader(
     recipe: Recipe, extractor: FeatureExtractor, tokenizer: Tokenizer, device: torch.device, *, augmented: bool
 ) -> Reader:
+    """What reads the utterances of a recipe for a training on a device."""
     return Reader(
         sample_rate=recipe.features.sample_rate,
         extractor=extractor,

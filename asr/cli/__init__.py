@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from asr.cli import doctor, embed, evaluate, lm, recipes, train, transcribe, tune, vocab
+from asr.cli import doctor, embed, evaluate, lm, recipes, report, train, transcribe, tune, tune_lr, vocab
 from asr.errors import AsrError
 
 EPILOG = """
@@ -30,7 +30,9 @@ app.command("transcribe", epilog=transcribe.EPILOG, short_help="Write down what 
     transcribe.transcribe
 )
 app.command("evaluate", epilog=evaluate.EPILOG, short_help="Measure a model's error rates.")(evaluate.evaluate)
+app.command("report", epilog=report.EPILOG, short_help="Say what the curves of a training show.")(report.report)
 app.command("doctor", short_help="Show what is installed, and test that it works.")(doctor.doctor)
+tune.app.command("lr", epilog=tune_lr.EPILOG, short_help="Find a learning rate for a recipe.")(tune_lr.lr)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(tune.app, name="tune")
 app.add_typer(vocab.app, name="vocab")

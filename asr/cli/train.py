@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from asr.config import Recipe
+    from asr.reporting import Reporter
+    from asr.training.gradient_check import Comparison
+    from asr.trials import Overfitting
 
 EPILOG = """
 Examples:
@@ -15,7 +21,16 @@ Examples:
   asr train recipes/fsdd prepare.source=~/fsdd training.epochs=40 --run-dir runs/fsdd-long
 
   asr train my/recipe.yaml training.learning_rate=5e-4 model.encoder.cell=gru
+
+  asr train my/recipe.yaml --overfit 10
 """
+
+WHAT_TO_CHECK = """\
+a model that can't learn so few utterances by heart will not learn many; look at
+  the recordings and texts in {manifest}: listen, does each text belong to its recording?
+  the sample rates: {rates}; the recipe's features.sample_rate is {wanted} Hz
+  the findings above, and the curves in {report}
+  training.learning_rate: ten times smaller or larger"""
 
 
 def train(
@@ -40,6 +55,18 @@ def train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Throw away a training with other settings in the run's folder.")
     ] = False,
+    overfit: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Only see whether N utterances can be learnt by heart, in a folder of its own; "
+            "the first thing to try on new data (10).",
+        ),
+    ] = None,
+    check_gradients: Annotated[
+        bool, typer.Option("--check-gradients", help="Only compare the model's gradients with numeric ones.")
+    ] = False,
 ) -> None:
     """Train a recogniser: prepare, check, tokens, train, evaluate, package.
 
@@ -52,6 +79,12 @@ def train(
     resolved = recipe_file.read_recipe(path, settings or ())
     folder = run_dir or Path("runs") / resolved.name
     reporter = TerminalReporter()
+    if overfit is not None:
+        _overfit(resolved, overfit, folder.with_name(f"{folder.name}-overfit"), data_dir, reporter)
+        return
+    if check_gradients:
+        _check_gradients(resolved, data_dir, reporter)
+        return
     reporter.say(f"recipe {path}, run in {folder}")
     from asr import recipe as recipes  # torch: only once the recipe is known to be right
 
@@ -61,6 +94,64 @@ def train(
         typer.echo(_line(test))
     typer.echo(f"model: {folder / 'model'}")
     typer.echo(f"use it: asr transcribe --model {folder / 'model'} FILE.wav")
+
+
+def _overfit(recipe: Recipe, count: int, folder: Path, data: Path, reporter: Reporter) -> None:
+    from asr import trials
+
+    reporter.say(f"learning {count} utterances by heart, in {folder}")
+    result = trials.overfit(recipe, count, folder, data, reporter)
+    for line in _verdict(result, folder, recipe.features.sample_rate):
+        typer.echo(line)
+    if not result.passed:
+        raise typer.Exit(1)
+
+
+def _verdict(result: Overfitting, folder: Path, sample_rate: int) -> list[str]:
+    from asr import audio
+    from asr.evaluation.report import format_worst
+    from asr.trials import MANIFEST
+
+    score, epochs = result.score, result.epochs
+    if result.passed:
+        return [
+            f"passed: {score.utterances} utterances ({score.words} words) are read without a fault "
+            f"after {epochs} epochs"
+        ]
+    rates = sorted({audio.probe(utterance.audio).sample_rate for utterance in result.utterances})
+    return [
+        f"failed: {score.errors} of {score.words} words in {score.utterances} utterances are wrong after {epochs} "
+        f"epochs (WER {score.wer:.2%})",
+        format_worst(result.answers, worst=3),
+        WHAT_TO_CHECK.format(
+            manifest=folder / MANIFEST,
+            rates=" and ".join(f"{rate} Hz" for rate in rates),
+            wanted=sample_rate,
+            report=folder / "report.html",
+        ),
+    ]
+
+
+def _check_gradients(recipe: Recipe, data: Path, reporter: Reporter) -> None:
+    from asr import trials
+
+    comparisons = trials.compare_gradients(recipe, data, reporter)
+    typer.echo(_table(comparisons))
+    wrong = [comparison.name for comparison in comparisons if not comparison.right]
+    if wrong:
+        typer.echo(f"failed: the gradients of {', '.join(wrong)} are wrong")
+        raise typer.Exit(1)
+    typer.echo("passed: autograd and central differences agree in every layer")
+
+
+def _table(comparisons: list[Comparison]) -> str:
+    width = max(len(comparison.name) for comparison in comparisons)
+    rows = [
+        f"{each.name:{width}}  {each.weights:7d}  {each.analytic:9.2e}  {each.numeric:9.2e}  {each.error:8.1e}"
+        + ("" if each.right else "  wrong")
+        for each in comparisons
+    ]
+    return "\n".join([f"{'layer':{width}}  weights   autograd    numeric     error", *rows])
 
 
 def _line(test: dict[str, Any]) -> str:

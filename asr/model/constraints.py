@@ -11,8 +11,9 @@ def limit_norms(model: nn.Module, most: float) -> None:
     """Scale down the incoming weights of each unit whose L2 norm is above `most` (Srivastava et al. 2014).
 
     A unit is a row of a matrix or an output channel of a convolution; each gate of a recurrent unit counts by
-    itself, its weights from the input apart from those between hidden states. Biases and normalisations stay.
+    itself, its weights from the input apart from those between hidden states. Biases and normalisations stay,
+    and so does what is frozen.
     """
     for parameter in model.parameters():
-        if parameter.ndim > 1:
+        if parameter.ndim > 1 and parameter.requires_grad:
             parameter.renorm_(p=2, dim=0, maxnorm=most)

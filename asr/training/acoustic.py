@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from asr.config import Training
-from asr.data.batching import Concatenation, plan_epoch, plan_in_order
+from asr.data.batching import Concatenation, Sample, plan_epoch, plan_in_order
 from asr.data.loading import Batch, Loader, Reader
 from asr.data.manifest import Utterance
 from asr.features import FeatureExtractor
+from asr.files import write_json
 from asr.model.acoustic import AcousticModel
 from asr.model.ctc import ctc_loss
 from asr.reporting import Reporter
 from asr.training import loop
+from asr.training.memory import fitting_budget, padded_seconds
+from asr.training.optimization import Methods, resolve_precision
+from asr.training.optimizers import Rule
+from asr.training.schedule import Shape
 from asr.training.task import Epoch, Loss, mean
-from asr.training.validation import DevResult, validate
+from asr.training.validation import DevResult, validate, without_alignment
+
+LOWERED_BUDGET = "batch_seconds.json"
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,8 @@ class Job:
         folder: of checkpoints and log.
         concatenation: strings of utterances, or None.
         spec_augment_start: first epoch in which the training reader's SpecAugment is used.
+        rounds: how often an epoch goes through the training set; more than once where that is tiny.
+        target: stop when the CER on the dev set is no more than this, or None.
     """
 
     acoustic: AcousticModel
@@ -50,6 +61,8 @@ class Job:
     folder: Path
     concatenation: Concatenation | None = None
     spec_augment_start: int = 1
+    rounds: int = 1
+    target: float | None = None
 
 
 def train(job: Job, reporter: Reporter) -> loop.Outcome[DevResult]:
@@ -59,8 +72,26 @@ def train(job: Job, reporter: Reporter) -> loop.Outcome[DevResult]:
         InterruptedTrainingError: SIGINT or SIGTERM came; a checkpoint was written first.
         AudioError: a recording can't be read.
     """
+    job = _within_memory(job, reporter)
+    return loop.train(AcousticTask(job), loop_settings(job), job.folder, reporter)
+
+
+def _within_memory(job: Job, reporter: Reporter) -> Job:
+    """The job, with batches that fit into memory; a budget that was lowered once holds when it is resumed."""
+    record, settings = job.folder / LOWERED_BUDGET, job.settings
+    budget = json.loads(record.read_text(encoding="utf-8")) if record.exists() else settings.batch_seconds
+    task = AcousticTask(job)
+    fitting = fitting_budget(budget, task.longest_batch, task.attempt, reporter)
+    if fitting == settings.batch_seconds:
+        return job
+    write_json(record, fitting)
+    return replace(job, settings=settings.model_copy(update={"batch_seconds": fitting}))
+
+
+def loop_settings(job: Job) -> loop.Settings:
+    """What the recipe says to the training loop."""
     section = job.settings
-    settings = loop.Settings(
+    return loop.Settings(
         epochs=section.epochs,
         learning_rate=section.learning_rate,
         warmup=section.warmup,
@@ -73,8 +104,25 @@ def train(job: Job, reporter: Reporter) -> loop.Outcome[DevResult]:
         # A thread that shares its core with a worker holds up all the others at every operation's end.
         threads=section.threads or max(loop.CORES - section.workers, 1),
         checkpoint_minutes=section.checkpoint_minutes,
+        target=job.target,
+        methods=Methods(
+            rule=Rule(section.optimizer, section.momentum, section.betas, section.rho),
+            rates=section.rates,
+            clip_value=section.clip_value,
+            backstitch=section.backstitch,
+            backstitch_interval=section.backstitch_interval,
+            l1=section.l1,
+            max_norm=section.max_norm,
+            ema=section.ema,
+        ),
+        shape=Shape(
+            final_factor=section.final_factor,
+            step_at=section.step_at,
+            step_factor=section.step_factor,
+            plateau_patience=section.plateau_patience,
+            batch_growth=section.batch_growth,
+        ),
     )
-    return loop.train(AcousticTask(job), settings, job.folder, reporter)
 
 
 class AcousticTask:
@@ -85,16 +133,11 @@ class AcousticTask:
         self.device = next(job.acoustic.parameters()).device
         self.loader: Loader | None = None
 
-    def epoch(self, number: int, done: int) -> Epoch:
+    def epoch(self, number: int, done: int, growth: float = 1.0) -> Epoch:
         job = self.job
-        plan = plan_epoch(
-            job.train,
-            batch_seconds=job.settings.batch_seconds,
-            seed=job.seed,
-            epoch=number,
-            concatenation=job.concatenation,
-            shortest_first=job.settings.sorted_first_epoch and number == 1,
-        )
+        rounds = range((number - 1) * job.rounds + 1, number * job.rounds + 1)
+        budget = job.settings.batch_seconds * growth
+        plan = [batch for turn in rounds for batch in self._plan(turn, budget)]
         if self.loader is None or number == job.spec_augment_start:
             self.loader = self._loader(self._train_reader(number))
         return Epoch(len(plan), self.loader(plan[done:]))
@@ -112,32 +155,61 @@ class AcousticTask:
             "infinite": loss.infinite,
             "audio_seconds": sum(sample.duration for sample in batch.samples),
         }
-        return Loss(loss.mean, sums)
+        return Loss(loss.mean, sums, without_alignment(loss, batch.samples))
+
+    def longest_batch(self, budget: float) -> list[Sample]:
+        """The batch that needs most memory in the first epoch, with such a budget and batches fully grown."""
+        return max(self._plan(1, budget * self.job.settings.batch_growth), key=padded_seconds)
+
+    def attempt(self, samples: Sequence[Sample]) -> None:
+        """Forward and backward pass of a batch, which change nothing.
+
+        Raises:
+            RuntimeError, MemoryError: it does not fit into memory.
+        """
+        model, device = self.model.train(), self.device
+        lower = resolve_precision(self.job.settings.precision, device) != "fp32"
+        autocast = torch.autocast(device.type, torch.bfloat16, enabled=lower)  # fp16 takes as much memory
+        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            try:
+                loss = self.loss(self.job.train_reader.read_batch(samples), autocast)
+                torch.autograd.backward(loss.mean)
+            finally:
+                model.zero_grad(set_to_none=True)
+                for name, buffer in model.named_buffers():
+                    buffer.copy_(before[name])
 
     def validate(self) -> DevResult:
         plan = plan_in_order(self.job.dev, self.job.settings.batch_seconds)
         return validate(self.model, self.job.extractor, self._dev_loader(plan), self.job.dev_reader.tokenizer)
 
-    def figures(self, totals: Mapping[str, float], dev: DevResult) -> dict[str, float]:
+    def figures(self, totals: Mapping[str, float], dev: DevResult) -> dict[str, Any]:
         return {
             "train_loss": mean(totals, "loss", "labels"),
             "dev_loss": dev.loss,
             "dev_wer": dev.wer,
             "dev_cer": dev.cer,
+            "dev_blank_share": dev.blank_share,
+            "dev_empty_share": dev.empty_share,
             "infinite_losses": totals.get("infinite", 0.0),
+            "dev_infinite": list(dev.infinite),
             "audio_seconds": totals.get("audio_seconds", 0.0),
         }
 
     def note(self, totals: Mapping[str, float]) -> str:
         return f"loss {mean(totals, 'loss', 'labels'):.3f}"
 
-    def warnings(self, totals: Mapping[str, float], dev: DevResult) -> Iterator[str]:
-        infinite = totals.get("infinite", 0.0)
-        if infinite or dev.infinite:
-            yield (
-                f"{infinite:.0f} training and {dev.infinite} dev utterances have an infinite loss: "
-                "too few frames for their labels (less subsampling, or longer tokens)"
-            )
+    def _plan(self, turn: int, budget: float) -> list[list[Sample]]:
+        job = self.job
+        return plan_epoch(
+            job.train,
+            batch_seconds=budget,
+            seed=job.seed,
+            epoch=turn,
+            concatenation=job.concatenation,
+            shortest_first=job.settings.sorted_first_epoch and turn == 1,
+        )
 
     @cached_property
     def _dev_loader(self) -> Loader:

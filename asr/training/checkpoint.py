@@ -33,6 +33,7 @@ class Progress:
         batch: how many of its batches are done.
         step: how many steps are done in all.
         totals: sums over the steps of this epoch.
+        infinite: the examples that had an infinite loss, each with the epoch in which that was first seen.
         best: the best epochs so far, best first.
         log_bytes: length of the log when this was saved; what stands behind it was never trained.
     """
@@ -41,6 +42,7 @@ class Progress:
     batch: int = 0
     step: int = 0
     totals: dict[str, float] = field(default_factory=dict)
+    infinite: dict[str, int] = field(default_factory=dict)
     best: tuple[BestEpoch, ...] = ()
     log_bytes: int = 0
 

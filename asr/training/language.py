@@ -87,13 +87,13 @@ class LanguageTask:
         self.job, self.model = job, job.model.network
         self.examples = list(_examples(job.train, job.model.units, job.longest))
 
-    def epoch(self, number: int, done: int) -> Epoch:
+    def epoch(self, number: int, done: int, growth: float = 1.0) -> Epoch:
         rng = np.random.default_rng((self.job.seed, number))
         # A little noise on the length keeps the same sentences from meeting in every epoch.
         factors = rng.uniform(0.9, 1.1, len(self.examples))
         lengths = (len(example) - 1 for example in self.examples)
         noisy = [length * factor for length, factor in zip(lengths, factors, strict=True)]
-        batches = fill_batches(noisy, self.job.batch_units)
+        batches = fill_batches(noisy, int(self.job.batch_units * growth))
         order = rng.permutation(len(batches))
         seeds = rng.integers(2**63, size=len(batches))
         return Epoch(len(batches), self._batches([batches[place] for place in order[done:]], seeds[done:]))
@@ -121,9 +121,6 @@ class LanguageTask:
 
     def note(self, totals: Mapping[str, float]) -> str:
         return f"loss {mean(totals, 'loss', 'units'):.3f}"
-
-    def warnings(self, totals: Mapping[str, float], dev: DevResult) -> Iterator[str]:
-        yield from ()
 
     def _batches(self, batches: Sequence[Sequence[int]], seeds: NDArray[np.int64]) -> Iterator[Batch]:
         for places, seed in zip(batches, seeds, strict=True):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -16,6 +17,9 @@ class TrainingLog:
         folder: of the training.
         size: bytes of `log.jsonl` to keep: what stands behind them belongs to epochs that are trained again.
         step: TensorBoard hides older points from this step on.
+
+    Attributes:
+        entries: all that it holds.
     """
 
     def __init__(self, folder: Path, size: int = 0, step: int = 0) -> None:
@@ -23,13 +27,15 @@ class TrainingLog:
         self.path = folder / "log.jsonl"
         self._file = self.path.open("ab")
         self._file.truncate(size)
+        self.entries = read(folder)
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
 
-    def write(self, entry: Mapping[str, float]) -> None:
-        """Append an epoch's figures; `step` among them is the horizontal axis."""
+    def write(self, entry: Mapping[str, Any]) -> None:
+        """Append an epoch's figures; `step` among them is the horizontal axis. Only numbers become curves."""
         self._file.write(json.dumps(entry).encode() + b"\n")
         self._file.flush()
-        for name, value in entry.items():
+        self.entries.append(dict(entry))
+        for name, value in _numbers(entry):
             if name not in ("epoch", "step"):
                 self._writer.add_scalar(name, value, int(entry["step"]))
 
@@ -42,3 +48,21 @@ class TrainingLog:
         """Finish both files."""
         self._file.close()
         self._writer.close()
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """What the log in a training's folder holds, an entry for each epoch; nothing where there is none."""
+    path = folder / "log.jsonl"
+    if not path.exists():
+        return []
+    *lines, _ = path.read_text(encoding="utf-8").split("\n")  # the last may have been cut off
+    return [json.loads(line) for line in lines]
+
+
+def _numbers(entry: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers in nested mappings, under names such as "layers/head.linear/gradient"."""
+    for name, value in entry.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float):
+            yield f"{prefix}{name}", value

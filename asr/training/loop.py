@@ -6,21 +6,23 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from asr.errors import AsrError, ModelError
 from asr.reporting import Reporter
 from asr.training.checkpoint import BestEpoch, Checkpoints, Progress
+from asr.training.diagnosis import new_findings
 from asr.training.log import TrainingLog
-from asr.training.optimization import Optimization
-from asr.training.schedule import learning_rate_factor
+from asr.training.optimization import Methods, Optimization
+from asr.training.schedule import Schedule, Shape
 from asr.training.task import ResultT, Task, mean
+from asr.training.watch import EVERY, averages, watched_step
 
 CORES = torch.get_num_threads()
 """Torch's own choice, before anything changes it: the physical cores."""
@@ -40,14 +42,17 @@ class Settings:
         epochs: at most.
         learning_rate: at the end of the warm-up.
         warmup: share of all steps in which the learning rate rises from zero.
-        schedule: how it falls then: cosine, linear or constant.
-        weight_decay: decoupled, of matrices.
+        schedule: how it falls then: one of `SCHEDULES`.
+        weight_decay: of matrices; decoupled in adamw, an L2 penalty in the other optimisers.
         clip_norm: gradients with a larger L2 norm are scaled down to it.
         patience: stop after this many epochs without a better dev result, or None.
         average: how many of the best epochs' weights are averaged.
         precision: auto, fp32, bf16 or fp16.
         threads: of the CPU, or None for as many as there are cores.
         checkpoint_minutes: a checkpoint is written at each epoch's end, and this often inside long epochs.
+        target: stop when the dev set's error, the first number of its rank, is no more than this; or None.
+        methods: how steps are taken, and what else is done to gradients and weights.
+        shape: of the schedule.
     """
 
     epochs: int
@@ -61,6 +66,9 @@ class Settings:
     precision: str = "auto"
     threads: int | None = None
     checkpoint_minutes: float = 10.0
+    target: float | None = None
+    methods: Methods = field(default_factory=Methods)
+    shape: Shape = field(default_factory=Shape)
 
 
 @dataclass(frozen=True)
@@ -97,19 +105,26 @@ def train(task: Task[Any, ResultT], settings: Settings, folder: Path, reporter: 
     return _Run(task, settings, folder, reporter).run()
 
 
+def optimization(model: nn.Module, settings: Settings) -> Optimization:
+    """A model with the optimiser that the settings ask for."""
+    return Optimization(
+        model,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        clip_norm=settings.clip_norm,
+        precision=settings.precision,
+        methods=settings.methods,
+    )
+
+
 class _Run(Generic[ResultT]):
     """One call of `train`."""
 
     def __init__(self, task: Task[Any, ResultT], settings: Settings, folder: Path, reporter: Reporter) -> None:
         self.task, self.settings, self.reporter = task, settings, reporter
         torch.set_num_threads(settings.threads or CORES)
-        self.optimization = Optimization(
-            task.model,
-            learning_rate=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            clip_norm=settings.clip_norm,
-            precision=settings.precision,
-        )
+        self.optimization = optimization(task.model, settings)
+        self.schedule = Schedule(settings.schedule, settings.warmup, settings.shape)
         self.checkpoints = Checkpoints(folder / "checkpoints", settings.average)
         self.progress = Progress()
         self._restore()
@@ -119,13 +134,14 @@ class _Run(Generic[ResultT]):
     def run(self) -> Outcome[ResultT]:
         with closing(self.log), _signals_noted() as signals:
             self.signals = signals
-            while self.progress.epoch <= self.settings.epochs and not self._out_of_patience():
+            while self.progress.epoch <= self.settings.epochs and not self._done_early():
                 self._run_epoch()
         return self._finish()
 
     def _run_epoch(self) -> None:
         progress, started = self.progress, time.monotonic()
-        epoch = self.task.epoch(progress.epoch, progress.batch)
+        growth = self.schedule.begin_epoch((progress.epoch - 1) / self.settings.epochs)
+        epoch = self.task.epoch(progress.epoch, progress.batch, growth)
         with self.reporter.progress(f"epoch {progress.epoch}/{self.settings.epochs}", epoch.size) as advance:
             waiting_since = time.monotonic()
             for batch in epoch.batches:
@@ -142,12 +158,18 @@ class _Run(Generic[ResultT]):
     def _step(self, batch: Any, share: float) -> None:
         """Learn from a batch when such a share of the training is done."""
         self.task.model.train()
-        loss = self.task.loss(batch, self.optimization.autocast)
-        factor = learning_rate_factor(share, self.settings.warmup, self.settings.schedule)
-        update = self.optimization.step(loss.mean, factor)
+        with self._watching() as figures:
+            loss, update = self.optimization.learn(
+                lambda: self.task.loss(batch, self.optimization.autocast), self.schedule.factor(share)
+            )
         self._add({"steps": 1, "skipped": update.skipped})
         if not update.skipped:
-            self._add({"gradient_norm": update.gradient_norm, **loss.sums})
+            self._add({"gradient_norm": update.gradient_norm, **loss.sums, **figures})
+        for name in loss.infinite:
+            self.progress.infinite.setdefault(name, self.progress.epoch)
+
+    def _watching(self) -> AbstractContextManager[dict[str, float]]:
+        return nullcontext({}) if self.progress.batch % EVERY else watched_step(self.task.model)
 
     def _add(self, sums: Mapping[str, Tensor | float]) -> None:
         totals = self.progress.totals
@@ -156,38 +178,41 @@ class _Run(Generic[ResultT]):
 
     def _end_epoch(self, seconds: float) -> None:
         progress, totals = self.progress, self.progress.totals
-        dev = self.task.validate()
+        with self.optimization.averaged():
+            dev = self.task.validate()
+            epoch = BestEpoch(dev.rank, progress.epoch)
+            progress.best = self.checkpoints.keep_best(progress.best, epoch, self.task.model.state_dict())
+        self.schedule.end_epoch(dev.rank[0])
         self.log.write(
             {
                 "epoch": progress.epoch,
                 "step": progress.step,
                 "learning_rate": self.optimization.current_learning_rate,
                 **self.task.figures(totals, dev),
+                "infinite": [name for name, first in progress.infinite.items() if first == progress.epoch],
                 "gradient_norm": mean(totals, "gradient_norm", "steps"),
                 "skipped_steps": totals["skipped"],
+                "layers": averages(totals),
                 "seconds": seconds,
                 "seconds_waiting_for_data": totals["waited"],
             }
         )
         self.reporter.say(f"epoch {progress.epoch:3d}  train {self.task.note(totals)}  {dev}  {seconds:.0f} s")
-        self._warn(dev)
-        epoch = BestEpoch(dev.rank, progress.epoch)
-        progress.best = self.checkpoints.keep_best(progress.best, epoch, self.task.model.state_dict())
+        for finding in new_findings(self.log.entries):
+            self.reporter.warn(str(finding))
         progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, {}
         self._save()
         self.checkpoints.prune(progress.best)
 
-    def _warn(self, dev: ResultT) -> None:
-        totals = self.progress.totals
-        for warning in self.task.warnings(totals, dev):
-            self.reporter.warn(warning)
-        if totals["skipped"]:
-            self.reporter.warn(f"{totals['skipped']:.0f} steps had a gradient that is not finite and were skipped")
-
-    def _out_of_patience(self) -> bool:
-        if self.settings.patience is None or not self.progress.best:
+    def _done_early(self) -> bool:
+        if not self.progress.best:
             return False
-        return self.progress.epoch - 1 - self.progress.best[0].epoch >= self.settings.patience
+        best, settings = self.progress.best[0], self.settings
+        reached = settings.target is not None and best.rank[0] <= settings.target
+        out_of_patience = settings.patience is not None and (
+            self.progress.epoch - 1 - best.epoch >= settings.patience
+        )
+        return reached or out_of_patience
 
     def _restore(self) -> None:
         saved = self.checkpoints.load()
@@ -196,6 +221,7 @@ class _Run(Generic[ResultT]):
         self.progress, state = saved
         try:
             self.optimization.restore(state)
+            self.schedule.restore(state["schedule"])
         except (KeyError, ValueError, RuntimeError) as error:
             hint = "remove the folder that it is in, to train from the start"
             what = f"this checkpoint is of another model, or of another version of asr ({error})"
@@ -205,7 +231,7 @@ class _Run(Generic[ResultT]):
 
     def _save(self) -> None:
         self.progress.log_bytes = self.log.size
-        self.checkpoints.save(self.progress, self.optimization.state())
+        self.checkpoints.save(self.progress, {**self.optimization.state(), "schedule": self.schedule.state()})
         self.saved_at = time.monotonic()
 
     def _save_if_asked(self) -> None:

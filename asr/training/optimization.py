@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from asr.errors import ConfigError
+from asr.model.constraints import limit_norms
+from asr.training.averaging import MovingAverage
+from asr.training.optimizers import OPTIMIZERS, Rule, parameter_groups
+from asr.training.task import Loss
 
 
 @dataclass(frozen=True)
@@ -24,17 +31,47 @@ class Update:
     skipped: bool
 
 
+@dataclass(frozen=True)
+class Methods:
+    """How steps are taken, and what else is done to gradients and weights.
+
+    Attributes:
+        rule: the optimiser.
+        rates: factors of the learning rate of parts of the model: see `parameter_groups`.
+        clip_value: numbers of the gradient that are larger, either way, are cut to it; or None.
+        backstitch: how far to step back on a batch before the step forward, as a share of the learning rate; of the
+            optimiser sgd only.
+        backstitch_interval: on the first of every so many batches.
+        l1: what the sum of the absolute weights of matrices is multiplied by and added to the loss.
+        max_norm: largest L2 norm of a unit's incoming weights, or None.
+        ema: what the moving average of weights keeps of itself in a step, or None for no average.
+    """
+
+    rule: Rule = field(default_factory=Rule)
+    rates: Mapping[str, float] = field(default_factory=dict)
+    clip_value: float | None = None
+    backstitch: float = 0.0
+    backstitch_interval: int = 1
+    l1: float = 0.0
+    max_norm: float | None = None
+    ema: float | None = None
+
+
 class Optimization:
     """A model with its optimiser, gradient clipping and mixed precision.
 
-    AdamW (Loshchilov and Hutter 2019) without weight decay on biases and normalisation.
+    Neither weight decay nor the L1 penalty concerns biases and normalisation.
 
     Args:
         model: on its device.
         learning_rate: what the schedule's factor multiplies.
-        weight_decay: decoupled.
+        weight_decay: decoupled in adamw, an L2 penalty in the other optimisers.
         clip_norm: largest L2 norm of the gradient, or None.
         precision: auto, fp32, bf16 or fp16; of the operations in `autocast`.
+        methods: AdamW by default, and nothing else.
+
+    Raises:
+        ConfigError: methods do not go together, or name a part that the model does not have.
     """
 
     def __init__(
@@ -45,36 +82,68 @@ class Optimization:
         weight_decay: float,
         clip_norm: float | None,
         precision: str,
+        methods: Methods | None = None,
     ) -> None:
         self.model, self.learning_rate, self.clip_norm = model, learning_rate, clip_norm
+        self.methods = methods = methods or Methods()
+        if methods.backstitch and methods.rule.name != "sgd":
+            raise ConfigError(f"backstitch with the optimizer {methods.rule.name}", expected="sgd")
         self.device = next(model.parameters()).device
         precision = resolve_precision(precision, self.device)
         lower = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         self.autocast = torch.autocast(self.device.type, lower, enabled=lower is not None)
-        self.optimizer = torch.optim.AdamW(
-            parameter_groups(model, weight_decay), lr=learning_rate, betas=(0.9, 0.98), fused=True
-        )
+        groups = parameter_groups(model, weight_decay, methods.rates)
+        self.parameters = [parameter for group in groups for parameter in group["params"]]
+        self.optimizer = OPTIMIZERS[methods.rule.name](groups, learning_rate, methods.rule)
         self.scaler = torch.amp.grad_scaler.GradScaler(self.device.type, enabled=precision == "fp16")
+        self.average = None if methods.ema is None else MovingAverage(self.parameters, methods.ema)
+        self.batches = 0
+
+    def learn(self, loss: Callable[[], Loss], factor: float) -> tuple[Loss, Update]:
+        """Learn from a batch, with the learning rate times `factor`.
+
+        That is one step; with backstitch (Wang et al. 2017) one against the descent, and a longer one down the
+        gradient that is found there. As in Kaldi, dropout draws the same units both times; the statistics of a
+        batch normalisation see the batch twice. If either gradient is not finite, the weights stay as they were.
+
+        Args:
+            loss: computes that of the batch, with the weights as they are then.
+            factor: the schedule's.
+
+        Returns:
+            The loss before any step, and what became of them, with the norm of the gradient there.
+        """
+        stitched = self.methods.backstitch and self.batches % self.methods.backstitch_interval == 0
+        self.batches += 1
+        if stitched:
+            return self._backstitch(loss, factor)
+        found = loss()
+        return found, self.step(found.mean, factor)
 
     def step(self, loss: Tensor, factor: float) -> Update:
         """Take one step down the gradient of a loss, with the learning rate times `factor`."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * factor
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(self.scaler.scale(loss))
-        self.scaler.unscale_(self.optimizer)
-        limit = math.inf if self.clip_norm is None else self.clip_norm
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()
-        finite = math.isfinite(norm)
-        if finite:
-            self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return Update(norm, not finite)
+        update = self._move(loss, factor)
+        if not update.skipped:
+            self._settle()
+        return update
 
     @property
     def current_learning_rate(self) -> float:
         """That of the last step."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        group = self.optimizer.param_groups[0]
+        return float(group["lr"] / group["rate"])
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within it, the model has the moving average of its weights, if there is one.
+
+        Statistics of batch normalisation are no weights: they stay as they are.
+        """
+        if self.average is None:
+            yield
+        else:
+            with self.average.in_place():
+                yield
 
     def state(self) -> dict[str, Any]:
         """What a later run needs to go on exactly here, generators included."""
@@ -82,6 +151,8 @@ class Optimization:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "batches": self.batches,
+            "average": None if self.average is None else self.average.state(),
             "random": torch.get_rng_state(),
         }
         if self.device.type == "cuda":
@@ -89,26 +160,76 @@ class Optimization:
         return state
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a state."""
+        """Go back to a state.
+
+        Raises:
+            KeyError, ValueError, RuntimeError: it is of another model, or of other methods.
+        """
+        if (state["average"] is None) != (self.average is None):
+            raise ValueError("with a moving average of weights in one, and none in the other")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        self.batches = state["batches"]
+        if self.average is not None:
+            self.average.restore(state["average"])
         torch.set_rng_state(state["random"])
         if self.device.type == "cuda" and "random_cuda" in state:
             torch.cuda.set_rng_state(state["random_cuda"], self.device)
 
+    def _backstitch(self, loss: Callable[[], Loss], factor: float) -> tuple[Loss, Update]:
+        size = self.methods.backstitch
+        before = [parameter.detach().clone() for parameter in self.parameters]
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            found = loss()
+            back = self._move(found.mean, -size * factor)
+        if back.skipped:
+            return found, back
+        forward = self._move(loss().mean, (1 + size) * factor)
+        self._set_learning_rate(factor)
+        if forward.skipped:
+            with torch.no_grad():
+                for parameter, value in zip(self.parameters, before, strict=True):
+                    parameter.copy_(value)
+        else:
+            self._settle()
+        return found, Update(back.gradient_norm, forward.skipped)
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices with weight decay; biases and normalisation, which are vectors, without."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": _of_dimension(parameters, matrices=True), "weight_decay": weight_decay},
-        {"params": _of_dimension(parameters, matrices=False), "weight_decay": 0.0},
-    ]
+    def _move(self, loss: Tensor, factor: float) -> Update:
+        """Change the weights as the optimiser has it, unless the gradient is not finite."""
+        self._set_learning_rate(factor)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(self.scaler.scale(loss))
+        self.scaler.unscale_(self.optimizer)
+        limit = math.inf if self.clip_norm is None else self.clip_norm
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()
+        if self.methods.clip_value is not None:
+            nn.utils.clip_grad_value_(self.model.parameters(), self.methods.clip_value)
+        if self.methods.l1:
+            self._add_penalty()
+        finite = math.isfinite(norm)
+        if finite:
+            self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return Update(norm, not finite)
 
+    def _set_learning_rate(self, factor: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * factor * group["rate"]
 
-def _of_dimension(parameters: Iterable[nn.Parameter], *, matrices: bool) -> list[nn.Parameter]:
-    return [parameter for parameter in parameters if (parameter.ndim > 1) == matrices]
+    def _settle(self) -> None:
+        """What is done to the weights after a step."""
+        if self.methods.max_norm is not None:
+            limit_norms(self.model, self.methods.max_norm)
+        if self.average is not None:
+            self.average.add()
+
+    def _add_penalty(self) -> None:
+        """Add the subgradient of the L1 penalty: not clipped, as the optimisers' own weight decay is not."""
+        for parameter in self.parameters:
+            if parameter.ndim > 1 and parameter.grad is not None:
+                parameter.grad.add_(parameter.detach().sign(), alpha=self.methods.l1)
 
 
 def resolve_precision(name: str, device: torch.device) -> str:

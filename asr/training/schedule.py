@@ -1,27 +1,158 @@
-"""Learning-rate schedules."""
+"""Learning-rate schedules, and batches that grow in place of a falling rate."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 FINAL_FACTOR = 0.01
 """What is left of the learning rate at the end of a falling schedule."""
+CYCLE_START, CYCLE_RISE = 0.04, 0.3
+"""Of one_cycle: its first factor, and the share in which it rises to 1 (torch's and fastai's choice)."""
 
 
-def learning_rate_factor(progress: float, warmup: float, kind: str) -> float:
+@dataclass(frozen=True)
+class Shape:
+    """What there is to choose in schedules.
+
+    Attributes:
+        final_factor: of the schedules that fall all the time, and the least that a plateau leads to.
+        step_at: shares of the training after which the schedule step falls, in rising order.
+        step_factor: by which step falls each time, and plateau.
+        plateau_patience: a plateau begins when so many epochs and one more were no better than the best.
+        batch_growth: batches grow up to so many times before the learning rate falls; 1 for not at all.
+    """
+
+    final_factor: float = FINAL_FACTOR
+    step_at: tuple[float, ...] = (0.5, 0.75)
+    step_factor: float = 0.1
+    plateau_patience: int = 2
+    batch_growth: float = 1.0
+
+
+def learning_rate_factor(progress: float, warmup: float, kind: str, shape: Shape | None = None) -> float:
     """What the learning rate is multiplied by.
 
-    Rises linearly to 1 during the warm-up, then falls to `FINAL_FACTOR` (cosine: Loshchilov and Hutter 2017).
+    Rises linearly from 0 during the warm-up, then goes as the schedule's curve, from its start to its end.
 
     Args:
         progress: share of the training that is done, in [0, 1].
         warmup: share of it in which the rate rises.
-        kind: cosine, linear or constant.
+        kind: one of `CURVES`; constant, step, or plateau without its plateaus.
+        shape: of the curve.
     """
+    shape = shape or Shape()
+    curve = CURVES.get(kind, _constant)
     if progress < warmup:
-        return progress / warmup
-    if kind == "constant":
-        return 1.0
-    fall = (progress - warmup) / (1 - warmup) if warmup < 1 else 1.0
-    remaining = (1 + math.cos(math.pi * fall)) / 2 if kind == "cosine" else 1 - fall
-    return FINAL_FACTOR + (1 - FINAL_FACTOR) * remaining
+        return progress / warmup * curve(0.0, shape.final_factor)
+    if kind == "step":
+        return math.pow(shape.step_factor, sum(progress >= place for place in shape.step_at))
+    return curve((progress - warmup) / (1 - warmup) if warmup < 1 else 1.0, shape.final_factor)
+
+
+def _constant(share: float, final: float) -> float:
+    return 1.0
+
+
+def _linear(share: float, final: float) -> float:
+    return final + (1 - final) * (1 - share)
+
+
+def _cosine(share: float, final: float) -> float:
+    return final + (1 - final) * ((1 + math.cos(math.pi * share)) / 2)
+
+
+def _exponential(share: float, final: float) -> float:
+    return math.pow(final, share)
+
+
+def _inverse_time(share: float, final: float) -> float:
+    return 1 / (1 + (1 / final - 1) * share)
+
+
+def _one_cycle(share: float, final: float) -> float:
+    if share >= CYCLE_RISE:
+        return _cosine((share - CYCLE_RISE) / (1 - CYCLE_RISE), final)
+    return _cosine(1 - share / CYCLE_RISE, CYCLE_START)
+
+
+CURVES: dict[str, Callable[[float, float], float]] = {
+    "constant": _constant,
+    "linear": _linear,
+    "cosine": _cosine,
+    "inverse_time": _inverse_time,
+    "exponential": _exponential,
+    "one_cycle": _one_cycle,
+}
+"""From the share of the time after the warm-up and the final factor to the factor: Loshchilov and Hutter 2017
+(cosine), Robbins and Monro 1951 (inverse_time), Smith and Topin 2018 (one_cycle; its momentum does not cycle)."""
+SCHEDULES = (*CURVES, "step", "plateau")
+
+
+class Schedule:
+    """The learning rate of a training, and the size of its batches.
+
+    Args:
+        kind: one of `SCHEDULES`.
+        warmup: share of the training in which the learning rate rises from zero.
+        shape: of the schedule.
+    """
+
+    def __init__(self, kind: str, warmup: float, shape: Shape | None = None) -> None:
+        self.kind, self.warmup, self.shape = kind, warmup, shape or Shape()
+        self.growth = 1.0
+        self.plateau = _Plateau()
+
+    def begin_epoch(self, progress: float) -> float:
+        """How many times larger the batches of an epoch are than those of the first, decided at its beginning.
+
+        Smith et al. 2018, "Don't decay the learning rate, increase the batch size": where the rate would fall to
+        a half, batches become twice as large, up to `Shape.batch_growth`; the rate falls by what is left.
+
+        Args:
+            progress: share of the training that is done.
+        """
+        rising = self.warmup + (CYCLE_RISE * (1 - self.warmup) if self.kind == "one_cycle" else 0.0)
+        most = self.shape.batch_growth
+        self.growth = 1.0 if progress < rising else 1 / max(self._undivided(progress), 1 / most)
+        return self.growth
+
+    def factor(self, progress: float) -> float:
+        """What the learning rate is multiplied by, in the epoch that was begun last."""
+        return self._undivided(progress) * self.growth
+
+    def end_epoch(self, error: float) -> None:
+        """Take note of how well the dev set did; smaller is better."""
+        if self.kind == "plateau":
+            self.plateau.note(error, self.shape)
+
+    def state(self) -> dict[str, Any]:
+        """What a later run needs to go on from here."""
+        return vars(self.plateau).copy()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a state."""
+        self.plateau = _Plateau(**state)
+
+    def _undivided(self, progress: float) -> float:
+        """The factor if batches did not grow."""
+        return learning_rate_factor(progress, self.warmup, self.kind, self.shape) * self.plateau.factor
+
+
+@dataclass
+class _Plateau:
+    """Where a training stands that waits for plateaus; as torch's `ReduceLROnPlateau` with a threshold of 0."""
+
+    best: float = math.inf
+    waited: int = 0
+    factor: float = 1.0
+
+    def note(self, error: float, shape: Shape) -> None:
+        if error < self.best:
+            self.best, self.waited = error, 0
+        else:
+            self.waited += 1
+        if self.waited > shape.plateau_patience:
+            self.factor, self.waited = max(self.factor * shape.step_factor, shape.final_factor), 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -34,10 +34,12 @@ class Loss(NamedTuple):
     Attributes:
         mean: to be minimised; a scalar.
         sums: what `Task.figures` wants to know of all the steps of an epoch, as numbers or scalars.
+        infinite: names of the examples of which the loss is infinite, and which `mean` leaves out.
     """
 
     mean: Tensor
     sums: Mapping[str, Tensor | float]
+    infinite: Sequence[str] = ()
 
 
 class Task(Protocol[BatchT, ResultT]):
@@ -52,8 +54,8 @@ class Task(Protocol[BatchT, ResultT]):
         """On the device to train on."""
         ...
 
-    def epoch(self, number: int, done: int) -> Epoch:
-        """An epoch, counted from 1, of which so many batches are done."""
+    def epoch(self, number: int, done: int, growth: float = 1.0) -> Epoch:
+        """An epoch, counted from 1, of which so many batches are done; they are so many times larger than usual."""
         ...
 
     def loss(self, batch: BatchT, autocast: AbstractContextManager[Any]) -> Loss:
@@ -64,16 +66,12 @@ class Task(Protocol[BatchT, ResultT]):
         """Measure the model on the dev set; leaves it in evaluation mode."""
         ...
 
-    def figures(self, totals: Mapping[str, float], dev: ResultT) -> dict[str, float]:
+    def figures(self, totals: Mapping[str, float], dev: ResultT) -> dict[str, Any]:
         """What to log of an epoch: from the sums of its losses, and from the dev set."""
         ...
 
     def note(self, totals: Mapping[str, float]) -> str:
         """How well training goes, such as "loss 0.123"."""
-        ...
-
-    def warnings(self, totals: Mapping[str, float], dev: ResultT) -> Iterable[str]:
-        """What may be wrong, seen after an epoch."""
         ...
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import compress
 
 import torch
 from torch import Tensor
 
+from asr.data.batching import Sample
 from asr.data.loading import Batch
 from asr.decoding.greedy import GreedyDecoder
 from asr.evaluation.wer import Utterance, score
 from asr.features import FeatureExtractor
+from asr.lengths import valid_mask
 from asr.model.acoustic import AcousticModel
-from asr.model.ctc import CtcLoss, ctc_loss
+from asr.model.ctc import BLANK, CtcLoss, ctc_loss
 from asr.text.tokenizer import Tokenizer
 
 
@@ -24,18 +27,27 @@ class DevResult:
     Attributes:
         loss: negative log-likelihood per label, of the utterances that have an alignment and no unknown token.
         wer, cer: rates as fractions.
-        infinite: utterances without an alignment.
+        blank_share: of all frames, those in which the blank is the likeliest token.
+        empty_share: of the utterances in which something is said, those in which nothing is heard.
+        infinite: names of the utterances without an alignment.
     """
 
     loss: float
     wer: float
     cer: float
-    infinite: int
+    blank_share: float = 0.0
+    empty_share: float = 0.0
+    infinite: tuple[str, ...] = ()
 
     @property
     def rank(self) -> tuple[float, float]:
         """Smaller is better: the CER, and the loss between equals."""
         return self.cer, self.loss
+
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """Everything as numbers."""
+        return asdict(self) | {"infinite": len(self.infinite)}
 
     def __str__(self) -> str:
         return f"dev loss {self.loss:.3f}, WER {self.wer:.2%}, CER {self.cer:.2%}"
@@ -50,26 +62,49 @@ def validate(
     decoder = GreedyDecoder(tokenizer.surfaces)
     acoustic.eval()
     answers: list[Utterance] = []
-    loss, labels, infinite = 0.0, 0, 0
+    infinite: list[str] = []
+    loss, labels, blanks, frames = 0.0, 0, 0, 0
     for batch in batches:
         on_device = batch.to(device)
         log_probs, lengths = acoustic(*on_device.features(extractor))
-        result = _loss(log_probs, lengths, on_device, tokenizer)
+        known = [not tokenizer.unknown(text) for text in batch.texts]
+        result = _loss(log_probs, lengths, on_device, known)
         loss += result.mean.item() * result.labels
         labels += result.labels
-        infinite += result.infinite
+        infinite += without_alignment(result, list(compress(batch.samples, known)))
+        blanks += int(((log_probs.argmax(2) == BLANK) & valid_mask(lengths, log_probs.shape[1])).sum())
+        frames += int(lengths.sum())
         heard = decoder.decode(log_probs, lengths, timestamps=False)
         answers += [
             Utterance(sample.name, text, hypothesis.text)
             for sample, text, hypothesis in zip(batch.samples, batch.texts, heard, strict=True)
         ]
     errors = score(answers, bootstrap=1)
-    return DevResult(loss / max(labels, 1), errors.wer, errors.cer, infinite)
+    return DevResult(
+        loss / max(labels, 1),
+        errors.wer,
+        errors.cer,
+        blank_share=blanks / max(frames, 1),
+        empty_share=_empty_share(answers),
+        infinite=tuple(infinite),
+    )
 
 
-def _loss(log_probs: Tensor, lengths: Tensor, batch: Batch, tokenizer: Tokenizer) -> CtcLoss:
+def without_alignment(loss: CtcLoss, samples: Sequence[Sample]) -> list[str]:
+    """The names of the samples of a batch of which the loss is infinite."""
+    if not loss.infinite:
+        return []  # and nothing is fetched from the device
+    return [sample.name for sample in compress(samples, loss.per_utterance.isinf().tolist())]
+
+
+def _loss(log_probs: Tensor, lengths: Tensor, batch: Batch, known: Sequence[bool]) -> CtcLoss:
     """The loss of the utterances whose transcripts can be written in tokens."""
-    known = torch.tensor([not tokenizer.unknown(text) for text in batch.texts], device=log_probs.device)
-    if not known.any():
+    if not any(known):
         return CtcLoss(log_probs.new_zeros(0), labels=0, infinite=0)
-    return ctc_loss(log_probs[known], lengths[known], batch.targets[known], batch.target_lengths[known])
+    chosen = torch.tensor(known, device=log_probs.device)
+    return ctc_loss(log_probs[chosen], lengths[chosen], batch.targets[chosen], batch.target_lengths[chosen])
+
+
+def _empty_share(answers: Iterable[Utterance]) -> float:
+    heard = [bool(answer.hypothesis) for answer in answers if answer.reference]
+    return heard.count(False) / max(len(heard), 1)

@@ -1,0 +1,82 @@
+"""`asr tune lr`: a learning rate for a recipe."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asr.cli.inputs import refuse_existing
+from asr.errors import ConfigError
+
+EPILOG = """
+Examples:
+
+  asr tune lr quickstart
+
+  asr tune lr my/recipe.yaml training.optimizer=nesterov --highest 10 --out lr.html
+"""
+
+
+def lr(
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH_OR_NAME", help="A recipe's folder or file, or the name of a recipe that ships with asr."
+        ),
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Settings in place of the recipe's, such as training.optimizer=sgd."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curve: .html, or .png.")] = None,
+    lowest: Annotated[float, typer.Option(help="Learning rate to begin with.")] = 1e-6,
+    highest: Annotated[float, typer.Option(help="Learning rate to end with.")] = 1.0,
+    steps: Annotated[int, typer.Option(min=2, help="Batches to learn from.")] = 300,
+    data_dir: Annotated[
+        Path, typer.Option(help="Folder of prepared corpora, shared with runs.", file_okay=False)
+    ] = Path("data"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it is there.")] = False,
+) -> None:
+    """Find a learning rate: train a little while it grows, and see where the loss falls and where it diverges.
+
+    Proposes a tenth of the rate at which the smoothed loss is least. No run's folder is touched.
+    """
+    from asr import catalogue, recipe_file
+    from asr.cli.reporter import TerminalReporter
+    from asr.text.vector_plot import check_name
+
+    if not 0 < lowest < highest:
+        raise ConfigError(f"from {lowest:g} to {highest:g}", where="--lowest", expected="0 < --lowest < --highest")
+    if out is not None:
+        check_name(out)
+        if not overwrite:
+            refuse_existing([out])
+    path = catalogue.resolve(recipe)
+    resolved = recipe_file.read_recipe(path, settings or ())
+    reporter = TerminalReporter()
+    reporter.say(f"recipe {path}, learning rates from {lowest:g} to {highest:g}")
+    from asr import trials  # torch: only once the recipe is known to be right
+    from asr.training import range_plot
+
+    test = trials.find_learning_rate(resolved, data_dir, reporter, lowest, highest, steps)
+    typer.echo("rate         loss")
+    for line in range_plot.text(test):
+        typer.echo(line)
+    typer.echo(range_plot.verdict(test))
+    if out is not None:
+        range_plot.draw(test, out, f"Learning rates for {resolved.name}")
+        reporter.say(f"wrote {out}")
+    if not test.learnt:
+        reporter.warn(
+            "more --steps, another --highest, or `asr train RECIPE --overfit 10`, to see whether it learns"
+        )
+        raise typer.Exit(1)
+    if not test.diverged:
+        reporter.warn("a higher --highest would show where it diverges")
+    command = shlex.join(["asr", "train", recipe, *(settings or ()), f"training.learning_rate={test.proposed:g}"])
+    typer.echo(f"try: {command}")

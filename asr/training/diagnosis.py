@@ -1,0 +1,333 @@
+"""What the curves of a training say, in words: each finding with the figures behind it, and what to try.
+
+All functions read the entries of a training's log, in order, and leave out what an entry does not hold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from typing import Any, Literal
+
+Entries = Sequence[Mapping[str, Any]]
+Severity = Literal["serious", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("serious", "warning", "note")
+
+MANY = 3
+"""Epochs in a row: two may be chance."""
+OVERFIT_RISE = 1.1
+"""Of the dev loss over its lowest; that of some hundred utterances moves by a few per cent from epoch to epoch."""
+OVERFIT_GAP = 5.0
+"""Dev loss over training loss. Unseen voices cost something like a factor of two in trainings that are well."""
+OVERFIT_WER = 0.1
+"""A gap matters only where there is something left to gain."""
+HIGH_LOSS = 0.5
+"""Nats per label in training: a label has a probability of 60 %."""
+STILL_FALLING = 0.95
+"""Of the training loss from one epoch to the next."""
+JUMP = 1.5
+"""Of the training loss from one epoch to the next."""
+JUMP_NATS = 0.5
+"""It must be that large, too: where SpecAugment sets in, a loss near zero may well double."""
+VIOLENT_UPDATE = 0.03
+"""Update over weight, of the middle layer. About 1e-3 is healthy (Bottou; Karpathy, CS231n notes); with Adam, small
+layers that learn well see 1e-2 and more for some epochs."""
+TIMID_UPDATE = 1e-4
+"""Likewise: a tenth of what is healthy, in the epoch where it is largest."""
+COLLAPSED = 0.9
+"""Of the hypotheses are empty. The share of blank frames says less: with words as tokens it is often 95 %."""
+VANISHED = 1e-4
+"""Root mean square gradient of a layer's weights over that of the layer with the largest."""
+EXPLODED = 10.0
+"""Mean gradient norm of an epoch over the median of those before it."""
+LARGE_NORM = 100.0
+"""Of gradients of a loss per label, which are around 1 to 10 in trainings that are well."""
+SKIPPED_SHARE = 0.01
+"""Of the steps. With fp16 some of the first are skipped until its scale is found."""
+DEAD_SHARE = 0.4
+"""Of a layer's channels: what a learning rate that is too high leaves dead (Karpathy, CS231n notes)."""
+WAITING_SHARE = 0.25
+"""Of the time of training."""
+WORTH_SECONDS = 60.0
+"""Less waiting in all is not worth a word."""
+MOST_NAMES = 3
+"""Shown of many; the log and the report have all."""
+TRIAL = "asr train RECIPE --overfit 10, to see whether the model can learn these texts from this sound at all"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong with a training.
+
+    Attributes:
+        kind: its name, such as "over-fitting".
+        severity: serious: the training is in vain; warning: it could be better; note: good to know.
+        seen: with figures and epochs.
+        advice: what to try.
+    """
+
+    kind: str
+    severity: Severity
+    seen: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.seen}\n  try: {self.advice}"
+
+
+def diagnose(entries: Entries, finished: bool) -> list[Finding]:
+    """All that is wrong, the most serious first.
+
+    Args:
+        entries: of the log.
+        finished: whether the training has come to its end; before, a loss that is still high says nothing.
+    """
+    findings = [finding for check in ANY_TIME for finding in check(entries)]
+    if not {finding.kind for finding in findings} & {"learning rate too high", "blank collapse"}:
+        fit = list(_over_fitting(entries))
+        findings += fit or (_under_fitting(entries) if finished else ())
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def new_findings(entries: Entries) -> list[Finding]:
+    """What is wrong since the last entry, in a training that goes on."""
+    before = {finding.kind for finding in diagnose(entries[:-1], finished=False)}
+    return [finding for finding in diagnose(entries, finished=False) if finding.kind not in before]
+
+
+def _infinite_losses(entries: Entries) -> Iterator[Finding]:
+    train = [name for entry in entries for name in entry.get("infinite", [])]
+    dev = list(dict.fromkeys(name for entry in entries for name in entry.get("dev_infinite", [])))
+    if train or dev:
+        yield Finding(
+            "infinite losses",
+            "warning",
+            f"{len(train)} training and {len(dev)} dev utterances have fewer frames than their labels need, and "
+            f"teach nothing: {shown([*train, *dev])}",
+            "look whether these texts belong to these recordings; smaller model.frontend.strides; longer tokens "
+            "(tokens.kind=bpe)",
+        )
+
+
+def _learning_rate_too_high(entries: Entries) -> Iterator[Finding]:
+    seen = _jump(entries) or _restlessness(entries)
+    if seen:
+        yield Finding(
+            "learning rate too high",
+            "serious" if entries[-1]["train_loss"] > HIGH_LOSS else "note",
+            seen,
+            "training.learning_rate three to ten times smaller; a longer training.warmup",
+        )
+
+
+def _jump(entries: Entries) -> str | None:
+    """The training loss has risen, instead of falling."""
+    losses = curve(entries, "train_loss")
+    for (_, before), (epoch, after) in pairwise(losses):
+        if after > max(JUMP * before, before + JUMP_NATS):
+            now = f", and is {losses[-1][1]:.2f} in epoch {losses[-1][0]}" if epoch != losses[-1][0] else ""
+            return f"the training loss rose from {before:.2f} to {after:.2f} in epoch {epoch}{now}"
+    return None
+
+
+def _restlessness(entries: Entries) -> str | None:
+    """The weights change by much in each step, and nothing comes of it."""
+    losses, ratios = curve(entries, "train_loss"), update_ratios(entries)
+    if len(losses) < MANY or not ratios or losses[-1][1] < HIGH_LOSS:
+        return None
+    falling = min(loss for _, loss in losses[-2:]) < STILL_FALLING * min(loss for _, loss in losses[:-2])
+    if falling or ratios[-1][1] < VIOLENT_UPDATE:
+        return None
+    return (
+        f"each step changes the weights by {ratios[-1][1]:.0%} of their size (0.1% would be usual), and the "
+        f"training loss stays at {losses[-1][1]:.2f}"
+    )
+
+
+def _gradients(entries: Entries) -> Iterator[Finding]:
+    yield from _exploding(entries)
+    rms = {name: curve_of for name, curve_of in layer_curves(entries, "gradient").items() if len(curve_of) >= MANY}
+    if not rms:
+        return
+    recent = {name: median(value for _, value in values[-MANY:]) for name, values in rms.items()}
+    largest = max(recent.values())
+    vanished = [name for name, value in recent.items() if value < VANISHED * largest]
+    if vanished:
+        least = min(vanished, key=lambda name: recent[name])
+        yield Finding(
+            "vanishing gradient",
+            "warning",
+            f"hardly any gradient reaches {shown(vanished)}: {recent[least]:.1e} per weight in {least}, where the "
+            f"largest of all layers is {largest:.1e}",
+            "normalisation (in model.frontend and model.encoder); model.encoder.residual=true; fewer layers; "
+            "model.frontend.activation=relu",
+        )
+
+
+def _exploding(entries: Entries) -> Iterator[Finding]:
+    advice = "a smaller training.learning_rate; a smaller training.clip_norm; training.precision=fp32"
+    steps = entries[-1]["step"] if entries else 0
+    skipped = sum(entry.get("skipped_steps", 0.0) for entry in entries)
+    if skipped > SKIPPED_SHARE * steps:
+        seen = f"{skipped:.0f} of {steps} steps had a gradient that is not finite, and were skipped"
+        yield Finding("exploding gradient", "serious", seen, advice)
+        return
+    norms = curve(entries, "gradient_norm")
+    for index, (epoch, norm) in enumerate(norms):
+        usual = median(value for _, value in norms[:index]) if index else math.inf
+        if norm > LARGE_NORM or (norm > EXPLODED * usual and norm > 1):
+            than = f", {norm / usual:.0f} times what it was before" if index else ""
+            seen = f"in epoch {epoch} its norm before clipping was {norm:.3g} on average{than}"
+            yield Finding("exploding gradient", "warning", seen, advice)
+            return
+
+
+def _dead_units(entries: Entries) -> Iterator[Finding]:
+    curves = layer_curves(entries, "dead")
+    dead = {name: values[-1][1] for name, values in curves.items() if values[-1][1] >= DEAD_SHARE}
+    if dead:
+        worst = max(dead, key=lambda name: dead[name])
+        yield Finding(
+            "dead units",
+            "warning",
+            f"{dead[worst]:.0%} of the channels of {worst} are zero whatever is heard"
+            + (f"; likewise {shown([name for name in dead if name != worst])}" if len(dead) > 1 else ""),
+            "a smaller training.learning_rate; model.frontend.activation=leaky_relu; "
+            "model.frontend.normalization=batch",
+        )
+
+
+def _blank_collapse(entries: Entries) -> Iterator[Finding]:
+    empty, blank = curve(entries, "dev_empty_share"), curve(entries, "dev_blank_share")
+    if len(empty) < MANY or min(share for _, share in empty[-MANY:]) < COLLAPSED:
+        return
+    train = curve(entries, "train_loss")
+    falling = train[-1][1] < STILL_FALLING * train[-2][1]
+    yield Finding(
+        "blank collapse",
+        "warning" if falling else "serious",
+        f"in epoch {empty[-1][0]}, as in those before, {empty[-1][1]:.0%} of the dev utterances have an empty "
+        f"hypothesis and {blank[-1][1]:.0%} of the frames are blank; "
+        + ("the training loss is still falling" if falling else f"the training loss stays at {train[-1][1]:.2f}"),
+        ("patience: CTC begins so, and often leaves it within some epochs; " if falling else "")
+        + f"{TRIAL}; another training.learning_rate, a longer training.warmup; training.sorted_first_epoch=true",
+    )
+
+
+def _over_fitting(entries: Entries) -> Iterator[Finding]:
+    train, dev = curve(entries, "train_loss"), dev_losses(entries)
+    if len(train) != len(dev) or len(dev) <= MANY:
+        return
+    place = min(range(len(dev)), key=lambda index: dev[index][1])
+    epoch, lowest = dev[place]
+    last, now = dev[-1]
+    if len(dev) - 1 - place >= MANY and now > OVERFIT_RISE * lowest and train[-1][1] < train[place][1]:
+        seen = (
+            f"the dev loss was lowest in epoch {epoch} ({lowest:.3f}) and has risen to {now:.3f} in epoch {last}, "
+            f"while the training loss fell from {train[place][1]:.3f} to {train[-1][1]:.3f}"
+        )
+    elif now > OVERFIT_GAP * train[-1][1] and entries[-1].get("dev_wer", 0.0) > OVERFIT_WER:
+        seen = f"in epoch {last} the dev loss ({now:.3f}) is {now / train[-1][1]:.0f} times the training loss"
+    else:
+        return
+    yield Finding(
+        "over-fitting",
+        "warning",
+        seen,
+        "more recordings, of more speakers; augment (speed, noise, spec_augment); more dropout; a smaller model; "
+        "training.patience to save the time (the best epochs are kept anyway)",
+    )
+
+
+def _slow_loader(entries: Entries) -> Iterator[Finding]:
+    waited = sum(entry.get("seconds_waiting_for_data", 0.0) for entry in entries)
+    seconds = sum(entry.get("seconds", 0.0) for entry in entries)
+    if waited > max(WAITING_SHARE * seconds, WORTH_SECONDS):
+        yield Finding(
+            "slow loader",
+            "note",
+            f"training waited for data during {waited:.0f} of {seconds:.0f} seconds ({waited / seconds:.0%})",
+            "more training.workers; recordings as wav or flac at the rate of features.sample_rate, on a faster "
+            "disk; less augment, of which speed and reverb take longest",
+        )
+
+
+def _under_fitting(entries: Entries) -> Iterator[Finding]:
+    """A recogniser's; how low a language model can come, its text alone decides."""
+    train = curve(entries, "train_loss")
+    if len(train) < MANY or train[-1][1] < HIGH_LOSS or "dev_wer" not in entries[-1]:
+        return
+    ratios = update_ratios(entries)
+    largest = max((ratio for _, ratio in ratios), default=math.inf)
+    seen = f"after {train[-1][0]} epochs the training loss is still {train[-1][1]:.2f} nats per label"
+    if largest < TIMID_UPDATE:
+        yield Finding(
+            "learning rate too low",
+            "warning",
+            f"{seen}, and steps change the weights by {largest:.1e} of their size at most (1e-3 would be usual)",
+            "training.learning_rate ten times as large",
+        )
+        return
+    falling = train[-1][1] < STILL_FALLING * train[-2][1]
+    yield Finding(
+        "under-fitting",
+        "warning",
+        seen + (", and still falling" if falling else ""),
+        ("more training.epochs; " if falling else "a larger model; ")
+        + f"less dropout and augment; another training.learning_rate; {TRIAL}",
+    )
+
+
+ANY_TIME: tuple[Callable[[Entries], Iterator[Finding]], ...] = (
+    _infinite_losses,
+    _learning_rate_too_high,
+    _gradients,
+    _dead_units,
+    _blank_collapse,
+    _slow_loader,
+)
+"""What can be told at any time, whatever else there is."""
+
+# ------------------------------------------------------------------------------------------------ curves
+
+
+def curve(entries: Entries, name: str) -> list[tuple[int, float]]:
+    """A figure of all epochs that have it, as (epoch, value)."""
+    return [(entry["epoch"], entry[name]) for entry in entries if name in entry]
+
+
+def dev_losses(entries: Entries) -> list[tuple[int, float]]:
+    """The loss on the dev set; of a language model the logarithm of its perplexity."""
+    perplexities = curve(entries, "dev_perplexity")
+    return [(epoch, math.log(value)) for epoch, value in perplexities] or curve(entries, "dev_loss")
+
+
+def layer_curves(entries: Entries, figure: str) -> dict[str, list[tuple[int, float]]]:
+    """A figure of each layer that has it, as (epoch, value)."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for entry in entries:
+        for name, figures in entry.get("layers", {}).items():
+            if figure in figures:
+                found.setdefault(name, []).append((entry["epoch"], figures[figure]))
+    return found
+
+
+def update_ratios(entries: Entries) -> list[tuple[int, float]]:
+    """Update over weight of the middle layer, as (epoch, value)."""
+    found = []
+    for entry in entries:
+        ratios = [
+            figures["update_ratio"] for figures in entry.get("layers", {}).values() if "update_ratio" in figures
+        ]
+        if ratios:
+            found.append((entry["epoch"], median(ratios)))
+    return found
+
+
+def shown(names: Sequence[str]) -> str:
+    """Some names in words, the first of many."""
+    rest = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")

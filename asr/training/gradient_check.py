@@ -1,0 +1,109 @@
+"""Are the gradients right: those of autograd against central differences of the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+STEP = 1e-6
+"""Half the difference. In double precision the error of a smooth loss is about 1e-9 with it."""
+TOLERANCE = 1e-4
+"""Relative. A few ReLUs or maxima that change sides within a step may cost 1e-5; a wrong formula costs 1e-2 or more
+(Karpathy, CS231n notes)."""
+NEGLIGIBLE = 1e-8
+"""Gradients as small as this, in both ways, agree: some are zero but for rounding, such as that of a bias before a
+normalisation."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The gradients of some weights of a layer, both ways.
+
+    Attributes:
+        name: of the layer.
+        weights: how many were compared.
+        analytic, numeric: L2 norms.
+        error: norm of the difference over the larger of the two.
+    """
+
+    name: str
+    weights: int
+    analytic: float
+    numeric: float
+    error: float
+
+    @property
+    def right(self) -> bool:
+        """Whether they agree."""
+        return self.error <= TOLERANCE or max(self.analytic, self.numeric) <= NEGLIGIBLE
+
+
+def check_gradients(
+    model: nn.Module, loss: Callable[[], Tensor], generator: torch.Generator, weights: int = 8
+) -> Iterator[Comparison]:
+    """Compare the gradients of every layer.
+
+    Args:
+        model: in double precision, with parameters that `loss` depends on; it is left as it was.
+        loss: computes the same scalar for the same weights.
+        generator: draws the weights.
+        weights: how many of each layer.
+
+    Yields:
+        A comparison for each module that holds parameters, in the model's order.
+    """
+    with InDouble():
+        parameters = list(model.parameters())
+        gradients = torch.autograd.grad(loss(), parameters, allow_unused=True)
+        analytic = {
+            parameter: torch.zeros_like(parameter) if gradient is None else gradient
+            for parameter, gradient in zip(parameters, gradients, strict=True)
+        }
+        for name, module in model.named_modules():
+            own = list(module.parameters(recurse=False))
+            if own:
+                yield _compare(name, own, [analytic[parameter] for parameter in own], loss, generator, weights)
+
+
+class InDouble(TorchFunctionMode):
+    """Inside, what asks for single precision gets double: models do for their losses, to be safe from bf16."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function of torch."""
+        return func(*args, **(kwargs or {})) if func is not Tensor.float else args[0].double()
+
+
+def _compare(
+    name: str,
+    parameters: Sequence[nn.Parameter],
+    gradients: Sequence[Tensor],
+    loss: Callable[[], Tensor],
+    generator: torch.Generator,
+    count: int,
+) -> Comparison:
+    sizes = torch.tensor([parameter.numel() for parameter in parameters])
+    chosen = torch.randperm(int(sizes.sum()), generator=generator)[:count]
+    owners = torch.bucketize(chosen, sizes.cumsum(0), right=True)
+    places = chosen - (sizes.cumsum(0) - sizes)[owners]
+    pairs = [(int(owner), int(place)) for owner, place in zip(owners, places, strict=True)]
+    analytic = torch.stack([gradients[owner].flatten()[place] for owner, place in pairs]).cpu()
+    numeric = torch.tensor([_difference(parameters[owner], place, loss) for owner, place in pairs])
+    norms = analytic.norm().item(), numeric.norm().item()
+    return Comparison(name, len(pairs), *norms, (analytic - numeric).norm().item() / max(*norms, 1e-300))
+
+
+@torch.no_grad()
+def _difference(parameter: nn.Parameter, place: int, loss: Callable[[], Tensor]) -> float:
+    weight = parameter.view(-1)
+    before = weight[place].item()
+    losses = []
+    for moved in (before + STEP, before - STEP):
+        weight[place] = moved
+        losses.append(loss().item())
+    weight[place] = before
+    return (losses[0] - losses[1]) / (2 * STEP)

@@ -1,0 +1,69 @@
+"""Does the longest batch fit into memory: tried once, before hours are spent on shorter ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import torch
+
+from asr.data.batching import Sample
+from asr.errors import DataError
+from asr.reporting import Reporter
+
+LOWERED = 2 / 3
+"""What is left of a budget that was too large."""
+
+_OUT_OF_MEMORY = re.compile("out of memory|can't allocate|not enough memory|alloc_failed", re.IGNORECASE)
+
+
+def fitting_budget(
+    budget: float,
+    longest: Callable[[float], Sequence[Sample]],
+    attempt: Callable[[Sequence[Sample]], None],
+    reporter: Reporter,
+) -> float:
+    """The largest of a few budgets, the wanted one first, with which the longest batch fits into memory.
+
+    Args:
+        budget: wanted seconds of audio in a batch.
+        longest: the batch that needs most memory, with a budget.
+        attempt: forward and backward pass of a batch.
+        reporter: told when the budget is lowered.
+
+    Raises:
+        DataError: a single utterance does not fit.
+    """
+    samples = longest(budget)
+    while not _fits(attempt, samples):
+        if len(samples) == 1:
+            raise DataError(
+                f"these {samples[0].duration:.0f} seconds alone do not fit into memory",
+                where=samples[0].name,
+                hint="cut the recording into pieces, or leave it out; a smaller model",
+            )
+        lowered, seconds = budget * LOWERED, max(sample.duration for sample in samples)
+        reporter.warn(
+            f"out of memory with training.batch_seconds={budget:.4g}, in a batch of {len(samples)} utterances of "
+            f"up to {seconds:.1f} s; going on with {lowered:.4g}"
+        )
+        budget, samples = lowered, longest(lowered)
+    return budget
+
+
+def _fits(attempt: Callable[[Sequence[Sample]], None], samples: Sequence[Sample]) -> bool:
+    try:
+        attempt(samples)
+    except (RuntimeError, MemoryError) as error:  # the former is what torch raises, on all devices
+        if not (isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error))):
+            raise
+    else:
+        return True
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # only now: the error held on to the tensors
+    return False
+
+
+def padded_seconds(samples: Sequence[Sample]) -> float:
+    """Seconds of a batch, padding included: what memory goes by."""
+    return len(samples) * max(sample.duration for sample in samples)

@@ -1,0 +1,111 @@
+"""The learning-rate range test: what becomes of the loss while the rate grows from too small to too large."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count, islice
+from typing import Any, NamedTuple
+
+import torch
+
+from asr.reporting import Advance
+from asr.training import loop
+from asr.training.task import Task
+
+SMOOTHING = 0.95
+"""What the moving average of the loss keeps of itself."""
+LAG = 20
+"""Steps by which it lags, and before which it is an average of too few."""
+DIVERGED = 4.0
+"""The test ends when the smoothed loss is so many times its least, as in fastai."""
+SAFETY = 10.0
+"""How far the proposed rate is below that of the least loss."""
+FALL = 0.9
+"""The smoothed loss fell if it came below so much of where it began; likewise, it rose."""
+
+
+class Point(NamedTuple):
+    """A step: the learning rate, the loss before it, and that loss smoothed."""
+
+    rate: float
+    loss: float
+    smoothed: float
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """What a range test found.
+
+    Attributes:
+        points: of its steps, the rates in rising order.
+        diverged: whether the loss rose again before the end.
+    """
+
+    points: tuple[Point, ...]
+    diverged: bool
+
+    @property
+    def lowest(self) -> Point:
+        """That of the least smoothed loss."""
+        return min(self._settled, key=lambda point: point.smoothed)
+
+    @property
+    def learnt(self) -> bool:
+        """Whether the loss fell at all, without which there is nothing to propose."""
+        return self.lowest.smoothed < FALL * self._settled[0].smoothed
+
+    @property
+    def proposed(self) -> float:
+        """A tenth of the rate at the least loss, to two digits (Gugger 2018, and fastai's rule)."""
+        return float(f"{self.lowest.rate / SAFETY:.1e}")
+
+    @property
+    def _settled(self) -> tuple[Point, ...]:
+        return self.points[min(LAG, len(self.points) // 4) :]
+
+
+def range_test(
+    task: Task[Any, Any],
+    settings: loop.Settings,
+    lowest: float = 1e-6,
+    highest: float = 1.0,
+    steps: int = 300,
+    advance: Advance = lambda done, note: None,
+) -> RangeTest:
+    """Train a little while the learning rate grows by the same factor in each step (Smith 2017).
+
+    The optimiser and all else are as in a training, but for schedule and warm-up, which there are none of.
+
+    Args:
+        task: its model's weights are changed in place, and are of no use afterwards.
+        settings: of the training that a learning rate is wanted for.
+        lowest, highest: the rates to begin and to end with.
+        steps: as many as there are rates to try, if the loss does not diverge before the last.
+        advance: called after each step.
+    """
+    torch.set_num_threads(settings.threads or loop.CORES)
+    optimization = loop.optimization(task.model, replace(settings, learning_rate=1.0))
+    points: list[Point] = []
+    mean, least = 0.0, math.inf
+    task.model.train()
+    for step, batch in enumerate(islice(_batches(task), steps)):
+        rate = lowest * (highest / lowest) ** (step / max(steps - 1, 1))
+        loss, _ = optimization.learn(partial(task.loss, batch, optimization.autocast), rate)
+        value = loss.mean.item()
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * value
+        smoothed = mean / (1 - SMOOTHING ** (step + 1))
+        if points and not smoothed <= DIVERGED * least:  # it may not be a number
+            return RangeTest(tuple(points), diverged=True)
+        least = min(least, smoothed)
+        points.append(Point(rate, value, smoothed))
+        advance(step + 1, f"rate {rate:.1e}, loss {smoothed:.3f}")
+    return RangeTest(tuple(points), diverged=least < FALL * smoothed)
+
+
+def _batches(task: Task[Any, Any]) -> Iterator[Any]:
+    """Those of one epoch after the other."""
+    for number in count(1):
+        yield from task.epoch(number, 0).batches

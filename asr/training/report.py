@@ -1,0 +1,336 @@
+"""The report of a training: its curves as a page that needs nothing else, and in words what they say."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+from asr.files import write_text
+from asr.training.diagnosis import Entries, Finding, curve, diagnose, layer_curves
+
+Points = Sequence[tuple[int, float]]
+
+MOST_LINES = 8
+"""In the terminal; of more findings the gravest are shown."""
+
+_WIDTH, _HEIGHT = 560, 260  # of a chart, in units of the drawing
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 12, 36
+_DASHES = ("", "6 3", "2 3")  # lines differ by more than their colour
+_COLOURS = 8  # as the style sheet has
+_LEAST, _MOST = 1e-30, 1e30  # what is beyond has come from an overflow
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves over epochs that share a scale.
+
+    Attributes:
+        title: what they show.
+        curves: points (epoch, value) by name; those without a point are left out.
+        logarithmic: whether the scale is; values that are not above zero are left out.
+        percent: whether the values are shares.
+    """
+
+    title: str
+    curves: Mapping[str, Points]
+    logarithmic: bool = False
+    percent: bool = False
+
+
+def summary(entries: Entries, findings: Sequence[Finding]) -> list[str]:
+    """The training in three to eight lines."""
+    if not findings:
+        return [headline(entries), "nothing in the curves looks wrong"]
+    lines = [headline(entries), *(line for finding in findings for line in str(finding).splitlines())]
+    rest = len(findings) - (MOST_LINES - 2) // 2  # of two lines each
+    return lines if rest <= 0 else [*lines[: MOST_LINES - 1], f"… and {rest} more in the report"]
+
+
+def headline(entries: Entries) -> str:
+    """How far the training has come."""
+    seconds = sum(entry.get("seconds", 0.0) for entry in entries)
+    epochs = "1 epoch" if len(entries) == 1 else f"{len(entries)} epochs"
+    parts = [f"{epochs} in {_duration(seconds)}"]
+    for name, figure, form in (
+        ("train loss", "train_loss", ".3f"),
+        ("dev loss", "dev_loss", ".3f"),
+        ("dev WER", "dev_wer", ".2%"),
+        ("dev perplexity", "dev_perplexity", ".2f"),
+    ):
+        points = curve(entries, figure)
+        if points:
+            epoch, lowest = min(points, key=lambda point: point[1])
+            best = "" if lowest == points[-1][1] else f" ({lowest:{form}} in epoch {epoch})"
+            parts.append(f"{name} {points[0][1]:{form}} → {points[-1][1]:{form}}{best}")
+    return ", ".join(parts)
+
+
+def write(path: Path, title: str, entries: Entries, settings: str, finished: bool) -> list[str]:
+    """Write the page.
+
+    Args:
+        path: of the file, which is replaced.
+        title: of the training.
+        entries: of its log; at least one.
+        settings: the recipe's text.
+        finished: whether the training has come to its end.
+
+    Returns:
+        The same in short, for the terminal.
+    """
+    findings = diagnose(entries, finished)
+    write_text(path, page(title, entries, findings, settings))
+    return summary(entries, findings)
+
+
+def page(title: str, entries: Entries, findings: Sequence[Finding], settings: str) -> str:
+    """A page in HTML, complete in itself, without any script, readable in light and dark."""
+    return _PAGE.substitute(
+        title=html.escape(title),
+        headline=html.escape(headline(entries)),
+        findings="\n".join(map(_finding, findings)) or "<p>Nothing in the curves looks wrong.</p>",
+        charts="\n".join(_figure(chart) for chart in charts(entries)),
+        infinite=_infinite(entries),
+        table=_table(entries),
+        settings=html.escape(settings),
+    )
+
+
+def charts(entries: Entries) -> list[Chart]:
+    """What there is to see; charts without a point are left out."""
+    waiting = [
+        (entry["epoch"], entry["seconds_waiting_for_data"] / max(entry["seconds"], 1e-9))
+        for entry in entries
+        if "seconds_waiting_for_data" in entry
+    ]
+
+    def named(**figures: str) -> dict[str, Points]:
+        return {name.replace("_", " "): curve(entries, figure) for name, figure in figures.items()}
+
+    all_charts = [
+        Chart("Loss (nats per label)", named(training="train_loss", dev="dev_loss"), logarithmic=True),
+        Chart("Error rates on dev", named(WER="dev_wer", CER="dev_cer"), percent=True),
+        Chart("Perplexity on dev", named(perplexity="dev_perplexity"), logarithmic=True),
+        Chart("Learning rate", named(learning_rate="learning_rate")),
+        Chart("Gradient norm before clipping", named(whole_model="gradient_norm"), logarithmic=True),
+        Chart("Gradient of each layer (per weight)", layer_curves(entries, "gradient"), logarithmic=True),
+        Chart("Update over weight, of each layer", layer_curves(entries, "update_ratio"), logarithmic=True),
+        Chart("Channels that are dead", layer_curves(entries, "dead"), percent=True),
+        Chart(
+            "Blanks on dev", named(blank_frames="dev_blank_share", empty_hypotheses="dev_empty_share"), percent=True
+        ),
+        Chart("Time spent waiting for data", {"waiting": waiting}, percent=True),
+    ]
+    return [chart for chart in all_charts if any(chart.curves.values())]
+
+
+# ----------------------------------------------------------------------------------------------- drawing
+
+
+def _figure(chart: Chart) -> str:
+    curves = {name: _drawable(points, chart.logarithmic) for name, points in chart.curves.items()}
+    curves = {name: points for name, points in curves.items() if points}
+    if not curves:
+        return f"<figure><figcaption>{html.escape(chart.title)}</figcaption><p>Nothing to draw.</p></figure>"
+    epochs = [epoch for points in curves.values() for epoch, _ in points]
+    values = [value for points in curves.values() for _, value in points]
+    scale = _Scale(min(epochs), max(epochs), values, chart.logarithmic, chart.percent)
+    lines = "\n".join(_line(points, scale, index) for index, points in enumerate(curves.values()))
+    keys = "".join(f"<li>{_key(index)}{html.escape(name)}</li>" for index, name in enumerate(curves))
+    said = "; ".join(
+        f"{name} from {scale.label(points[0][1])} to {scale.label(points[-1][1])}"
+        for name, points in curves.items()
+    )
+    return (
+        f"<figure><figcaption>{html.escape(chart.title)}</figcaption>\n"
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html.escape(f"{chart.title}: {said}")}">\n'
+        f"{scale.axes()}\n{lines}\n</svg>\n<ul>{keys}</ul></figure>"
+    )
+
+
+def _drawable(points: Points, logarithmic: bool) -> list[tuple[int, float]]:
+    least = _LEAST if logarithmic else -_MOST
+    return [(epoch, value) for epoch, value in points if least <= value <= _MOST]
+
+
+class _Scale:
+    """Epochs and values to places on the drawing."""
+
+    def __init__(self, first: int, last: int, values: Sequence[float], logarithmic: bool, percent: bool) -> None:
+        self.first, self.last, self.logarithmic, self.percent = first, max(last, first + 1), logarithmic, percent
+        self.low = math.log10(min(values)) if logarithmic else 0.0
+        self.high = math.log10(max(values)) if logarithmic else max(values)
+        if self.high - self.low <= 1e-9 * abs(self.high):
+            self.high = self.low + 1
+
+    def x(self, epoch: float) -> float:
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (epoch - self.first) / (self.last - self.first)
+
+    def y(self, value: float) -> float:
+        height = math.log10(value) if self.logarithmic else value
+        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (self.high - height) / (self.high - self.low)
+
+    def label(self, value: float) -> str:
+        return f"{100 * value:.3g} %" if self.percent else f"{value:.3g}"
+
+    def axes(self) -> str:
+        rows = [
+            f'<path class="grid" d="M{_LEFT} {self.y(tick):.1f}H{_WIDTH - _RIGHT}"/>'
+            f'<text x="{_LEFT - 6}" y="{self.y(tick) + 4:.1f}" text-anchor="end">{self.label(tick)}</text>'
+            for tick in self._ticks()
+        ]
+        columns = [
+            f'<text x="{self.x(epoch):.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{epoch}</text>'
+            for epoch in range(self.first, self.last + 1, max(_step((self.last - self.first) / 8), 1))
+        ]
+        name = f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 3}" text-anchor="end">epoch</text>'
+        return "\n".join([*rows, *columns, name])
+
+    def _ticks(self) -> list[float]:
+        """Round values within the scale: powers of ten, with 2 and 5 where they are few; or equal steps."""
+        if not self.logarithmic:
+            step = 10 ** math.floor(math.log10(self.high / 4))
+            step *= next(factor for factor in (1, 2, 5, 10) if self.high / (factor * step) <= 5)
+            return [count * step for count in range(int(self.high / step + 1e-9) + 1)]
+        powers = range(math.floor(self.low), math.ceil(self.high) + 1)
+        mantissas = (1, 2, 5) if self.high - self.low < 2 else (1,)
+        ticks = [mantissa * 10.0**power for power in powers for mantissa in mantissas]
+        inside = [tick for tick in ticks if self.low - 1e-9 <= math.log10(tick) <= self.high + 1e-9]
+        return inside[:: max(len(inside) // 6, 1)] or [10**self.low, 10**self.high]
+
+
+def _step(least: float) -> int:
+    """The smallest of 1, 2, 5, 10, 20, … that is not below a number."""
+    return next(step for power in range(9) for factor in (1, 2, 5) if (step := factor * int(10**power)) >= least)
+
+
+def _line(points: Points, scale: _Scale, index: int) -> str:
+    places = [(scale.x(epoch), scale.y(value)) for epoch, value in points]
+    path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2"/>' for x, y in places) if len(places) < 40 else ""
+    return f'<g {_style(index)}><path d="M{path}"/>{dots}</g>'
+
+
+def _key(index: int) -> str:
+    return (
+        f'<svg class="key" viewBox="0 0 24 8" aria-hidden="true"><g {_style(index)}><path d="M0 4H24"/></g></svg>'
+    )
+
+
+def _style(index: int) -> str:
+    dash = _DASHES[index // _COLOURS % len(_DASHES)]
+    return f'class="curve c{index % _COLOURS}" stroke-dasharray="{dash or "none"}"'
+
+
+# ------------------------------------------------------------------------------------------------- words
+
+
+def _finding(finding: Finding) -> str:
+    kind, seen, advice = map(html.escape, (finding.kind, finding.seen, finding.advice))
+    return (
+        f'<section class="{finding.severity}"><h3>{kind} <small>{finding.severity}</small></h3>'
+        f"<p>{seen}</p><p><b>Try:</b> {advice}</p></section>"
+    )
+
+
+def _infinite(entries: Entries) -> str:
+    """All recordings with an infinite loss, folded away."""
+    names = dict.fromkeys(
+        name for key in ("infinite", "dev_infinite") for entry in entries for name in entry.get(key, ())
+    )
+    if not names:
+        return ""
+    items = "".join(f"<li>{html.escape(name)}</li>" for name in names)
+    return f"<details><summary>{len(names)} utterances with an infinite loss</summary><ul>{items}</ul></details>"
+
+
+def _table(entries: Entries) -> str:
+    """The numbers behind the curves, those of layers apart."""
+    columns = list(dict.fromkeys(key for entry in entries for key, value in entry.items() if _is_number(value)))
+    head = "".join(f'<th scope="col">{html.escape(column.replace("_", " "))}</th>' for column in columns)
+    rows = "\n".join(
+        "<tr>" + "".join(f"<td>{_cell(entry.get(column))}</td>" for column in columns) + "</tr>"
+        for entry in entries
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table>"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+_PAGE = Template("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>Training of $title</title>
+<style>
+:root { color-scheme: light dark; --ink: #1c1c1c; --paper: #ffffff; --grid: #dddddd; --box: #f4f4f4;
+  --c0: #1f6fb4; --c1: #d1570b; --c2: #2b8a3e; --c3: #b3261e;
+  --c4: #7a4fb5; --c5: #7d5a4c; --c6: #c2397f; --c7: #0b7f86; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e6e6; --paper: #161616; --grid: #3a3a3a; --box: #222222;
+    --c0: #6cb2f0; --c1: #ff9d5c; --c2: #6fcf83; --c3: #ff8a80;
+    --c4: #bfa0f2; --c5: #c8a798; --c6: #f48fc0; --c7: #5fd0d6; }
+}
+body { margin: 2rem auto; max-width: 76rem; padding: 0 1rem; font: 16px/1.45 system-ui, sans-serif;
+  color: var(--ink); background: var(--paper); }
+section { margin: 0.8rem 0; padding: 0.4rem 1rem; background: var(--box); border-left: 5px solid var(--grid); }
+section.serious { border-color: var(--c3); }
+section.warning { border-color: var(--c1); }
+section h3, section p { margin: 0.3rem 0; }
+small { font-weight: normal; opacity: 0.75; }
+main { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(28rem, 100%), 1fr)); gap: 1.5rem; }
+figure { margin: 0; }
+figcaption { font-weight: 600; }
+figure svg { width: 100%; height: auto; }
+figure ul { display: flex; flex-wrap: wrap; gap: 0.1rem 1rem; margin: 0; padding: 0; list-style: none;
+  font-size: 0.8rem; }
+svg.key { width: 24px; height: 8px; margin-right: 0.4rem; vertical-align: middle; }
+text { font-size: 12px; fill: var(--ink); }
+path { fill: none; }
+.grid { stroke: var(--grid); }
+.curve path { stroke-width: 2; }
+.curve circle { stroke: none; }
+.c0 { stroke: var(--c0); fill: var(--c0); } .c1 { stroke: var(--c1); fill: var(--c1); }
+.c2 { stroke: var(--c2); fill: var(--c2); } .c3 { stroke: var(--c3); fill: var(--c3); }
+.c4 { stroke: var(--c4); fill: var(--c4); } .c5 { stroke: var(--c5); fill: var(--c5); }
+.c6 { stroke: var(--c6); fill: var(--c6); } .c7 { stroke: var(--c7); fill: var(--c7); }
+details { margin: 1.5rem 0; overflow-x: auto; }
+table { border-collapse: collapse; font-size: 0.8rem; font-variant-numeric: tabular-nums; }
+th, td { padding: 0.15rem 0.6rem; border-bottom: 1px solid var(--grid); text-align: right; }
+pre { font-size: 0.8rem; }
+</style>
+</head>
+<body>
+<h1>Training of $title</h1>
+<p>$headline</p>
+$findings
+<h2>Curves</h2>
+<main>
+$charts
+</main>
+$infinite
+<details><summary>All numbers</summary>
+$table
+</details>
+<details><summary>Settings</summary><pre>$settings</pre></details>
+</body>
+</html>
+""")

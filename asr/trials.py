@@ -1,0 +1,208 @@
+"""What to try before a training: can ten utterances be learnt by heart, are the gradients right, and which learning
+rate suits it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from asr import artefact, build, recipe, stages
+from asr.assess import recognise_manifest
+from asr.config import Augment, ManifestsCorpus, Recipe
+from asr.data.batching import Sample
+from asr.data.checks import check_sets
+from asr.data.manifest import Utterance, read_manifest, write_manifest
+from asr.errors import ConfigError, DataError
+from asr.evaluation import wer
+from asr.model.ctc import ctc_loss
+from asr.recognizer import Recognizer
+from asr.reporting import Reporter
+from asr.text.normalize import Normalizer
+from asr.training import log
+from asr.training.acoustic import AcousticTask, loop_settings
+from asr.training.gradient_check import Comparison, check_gradients
+from asr.training.range_test import RangeTest, range_test
+
+ROUNDS = 20
+"""Times that each utterance is heard in an epoch."""
+EPOCHS = 30
+"""At most; the learning rate falls accordingly. Pipelines that are well need three to ten."""
+POOL = 10
+"""Utterances are drawn from the shortest, so many times as many as are wanted."""
+CHECKED_UTTERANCES = 2
+MANIFEST = "utterances.jsonl"
+"""In the folder of a trial: what is to be learnt."""
+
+
+@dataclass(frozen=True)
+class Overfitting:
+    """How well some utterances were learnt by heart.
+
+    Attributes:
+        utterances: what was to be learnt.
+        answers: what the trained model, saved and loaded, hears in them.
+        score: of these.
+        epochs: how many it took, or how many were not enough.
+    """
+
+    utterances: list[Utterance]
+    answers: list[wer.Utterance]
+    score: wer.Score
+    epochs: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether every word is right."""
+        return self.score.errors == 0
+
+
+def overfit(wanted: Recipe, count: int, folder: Path, data: Path, reporter: Reporter) -> Overfitting:
+    """Train a recipe's model on a few utterances alone until it reads them without a fault.
+
+    Nothing makes it harder: no augmentation, dropout or penalty. A pipeline that can't do that is broken, and a
+    longer training won't mend it.
+
+    Args:
+        wanted: the recipe.
+        count: of utterances.
+        folder: for what the trial leaves behind; that of an earlier trial is thrown away.
+        data: where corpora are prepared.
+        reporter: told what happens.
+
+    Raises:
+        ConfigError: the folder holds something else.
+        DataError: the recordings can't be used.
+    """
+    manifest = (folder / MANIFEST).absolute()
+    if folder.exists() and not manifest.is_file():
+        raise ConfigError("this is not the folder of an earlier trial", where=folder, hint="another --run-dir")
+    shutil.rmtree(folder, ignore_errors=True)
+    work = recipe.workspace(wanted, folder, data, reporter)
+    stages.prepare(work)
+    normalizer = build.normalizer(wanted.text)
+    utterances = choose(read_manifest(work.manifests()["train"]), count, normalizer, wanted.seed)
+    check_sets({"train": utterances}, normalizer)
+    write_manifest(manifest, utterances)
+    stages.tokens(work)
+    trial = replace(work, recipe=_bare(wanted, manifest), corpus=folder / "corpus")
+    stages.prepare(trial)
+    stages.train(trial, rounds=ROUNDS, target=0.0)
+    device = build.device(wanted.training.device)
+    answers = recognise_manifest(Recognizer(artefact.load(trial.trained, device), device), utterances)
+    return Overfitting(utterances, answers, wer.score(answers, bootstrap=1), len(log.read(trial.training)))
+
+
+def choose(utterances: Sequence[Utterance], count: int, normalizer: Normalizer, seed: int) -> list[Utterance]:
+    """Draw some of the shortest utterances, each with a text of its own as far as there are enough.
+
+    Raises:
+        DataError: there are no utterances in which something is said.
+    """
+    spoken = [utterance for utterance in utterances if normalizer(utterance.text)]
+    if not spoken:
+        raise DataError("all training transcripts are empty")
+    pool = sorted(spoken, key=lambda utterance: utterance.duration)[: POOL * count]
+    drawn = [pool[index] for index in np.random.default_rng(seed).permutation(len(pool))]
+    first = {normalizer(utterance.text): utterance for utterance in reversed(drawn)}
+    return sorted(drawn, key=lambda utterance: first[normalizer(utterance.text)] is not utterance)[:count]
+
+
+def compare_gradients(wanted: Recipe, data: Path, reporter: Reporter) -> list[Comparison]:
+    """Compare the gradients of a recipe's untrained model, on two short utterances, with numeric ones.
+
+    In double precision on the CPU, without augmentation and dropout, which would make the loss a random number.
+
+    Raises:
+        DataError: the utterances are too short for their texts.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        work = recipe.workspace(_bare(wanted), Path(folder), data, reporter)
+        stages.prepare(work)
+        train = read_manifest(work.manifests()["train"])
+    bare, normalizer = work.recipe, build.normalizer(wanted.text)
+    tokenizer = build.tokens(bare.tokens, [normalizer(utterance.text) for utterance in train])
+    utterances = choose(train, CHECKED_UTTERANCES, normalizer, bare.seed)
+    extractor = stages.fit_features(bare, utterances, tokenizer)
+    reader = stages.reader(bare, extractor, tokenizer, torch.device("cpu"), augmented=False)
+    batch = reader.read_batch([Sample((utterance,)) for utterance in utterances])
+    features, frames = batch.features(extractor)
+    torch.manual_seed(bare.seed)
+    acoustic = build.acoustic(bare.model, extractor.dim, len(tokenizer.surfaces)).double().train()
+
+    def loss() -> torch.Tensor:
+        log_probs, lengths = acoustic(features.double(), frames)
+        found = ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths)
+        if not found.labels:
+            names = ", ".join(str(utterance.audio) for utterance in utterances)
+            raise DataError("these utterances have fewer frames than their labels need", where=names)
+        return found.mean
+
+    layers = sum(any(True for _ in module.parameters(recurse=False)) for module in acoustic.modules())
+    found = []
+    with reporter.progress("gradients", layers) as advance:
+        for comparison in check_gradients(acoustic, loss, torch.Generator().manual_seed(bare.seed)):
+            found.append(comparison)
+            advance(len(found), comparison.name)
+    return found
+
+
+def find_learning_rate(
+    wanted: Recipe, data: Path, reporter: Reporter, lowest: float, highest: float, steps: int
+) -> RangeTest:
+    """Try learning rates on a recipe's model while it is new: see `range_test`.
+
+    Batches come in random order: were the short ones first, the loss would rise with their length.
+
+    Args:
+        wanted: the recipe.
+        data: where corpora are prepared.
+        reporter: told what happens.
+        lowest, highest: the rates to begin and to end with.
+        steps: batches to learn from.
+    """
+    training = wanted.training.model_copy(update={"sorted_first_epoch": False})
+    with tempfile.TemporaryDirectory() as folder:
+        unsorted = wanted.model_copy(update={"training": training})
+        work = recipe.workspace(unsorted, Path(folder), data, reporter)
+        stages.prepare(work)
+        stages.tokens(work)
+        job = stages.training_job(work)
+        with reporter.progress("tune", steps) as advance:
+            return range_test(AcousticTask(job), loop_settings(job), lowest, highest, steps, advance)
+
+
+def _bare(wanted: Recipe, manifest: Path | None = None) -> Recipe:
+    """A recipe without all that makes learning by heart harder, of the utterances of a manifest if one is given."""
+    model, training = wanted.model, wanted.training
+    still = {"dropout": 0.0}
+    return wanted.model_copy(
+        update={
+            "prepare": wanted.prepare
+            if manifest is None
+            else ManifestsCorpus(corpus="manifests", train=manifest, dev=manifest, tests={"the same": manifest}),
+            "augment": Augment(),
+            "model": model.model_copy(
+                update={
+                    "frontend": model.frontend.model_copy(update=still),
+                    "encoder": model.encoder.model_copy(update={**still, "weight_dropout": 0.0}),
+                }
+            ),
+            "training": training.model_copy(
+                update={
+                    "epochs": EPOCHS,
+                    "weight_decay": 0.0,
+                    "l1": 0.0,
+                    "max_norm": None,
+                    "ema": None,
+                    "patience": None,
+                    "average": 1,
+                }
+            ),
+        }
+    )

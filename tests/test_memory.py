@@ -1,0 +1,136 @@
+"""The trial of the longest batch: it finds a budget that fits, names what never fits, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from tones import SETTINGS, write_recipe
+
+from asr import recipe
+from asr.data.batching import Sample
+from asr.data.manifest import Utterance
+from asr.errors import AsrError, DataError
+from asr.recipe_file import read_recipe
+from asr.reporting import Silent
+from asr.training.acoustic import AcousticTask
+from asr.training.memory import fitting_budget, padded_seconds
+
+
+class Recorder(Silent):
+    def __init__(self) -> None:
+        self.warned: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.warned.append(message)
+
+
+def batch(seconds: float) -> list[Sample]:
+    """As many utterances of two seconds as there is room for; at least one."""
+    return [Sample((Utterance(Path(f"{index}.wav"), 2.0, "a"),)) for index in range(max(int(seconds / 2), 1))]
+
+
+def memory(seconds: float, error: Exception) -> Callable[[Sequence[Sample]], None]:
+    def attempt(samples: Sequence[Sample]) -> None:
+        if padded_seconds(samples) > seconds:
+            raise error
+
+    return attempt
+
+
+ERRORS = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried …"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    MemoryError(),
+)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_the_budget_is_lowered_until_the_batch_fits(error: Exception) -> None:
+    reporter = Recorder()
+    found = fitting_budget(60.0, batch, memory(30.0, error), reporter)
+    assert found == pytest.approx(60 * 4 / 9)  # 40 is too much as well
+    assert len(reporter.warned) == 2
+    assert "batch_seconds=60" in reporter.warned[0]
+    assert "30 utterances of up to 2.0 s" in reporter.warned[0]
+    assert "going on with 40" in reporter.warned[0]
+
+
+def test_a_budget_that_fits_is_kept_without_a_word() -> None:
+    reporter = Recorder()
+    assert fitting_budget(60.0, batch, memory(60.0, MemoryError()), reporter) == 60
+    assert reporter.warned == []
+
+
+def test_an_utterance_that_alone_does_not_fit_is_named() -> None:
+    with pytest.raises(DataError, match=r"0\.wav: these 2 seconds alone do not fit into memory"):
+        fitting_budget(60.0, batch, memory(1.0, MemoryError()), Silent())
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
+    with pytest.raises(RuntimeError, match="sizes of tensors"):
+        fitting_budget(60.0, batch, memory(1.0, RuntimeError("sizes of tensors must match")), Silent())
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write_recipe(tmp_path, train=30)
+
+
+def run(path: Path, folder: Path, reporter: Silent) -> None:
+    wanted = read_recipe(path, [*SETTINGS, "training.epochs=1", "model.frontend.dropout=0.1"])
+    recipe.run(wanted, folder, folder.parent / "data", reporter)
+
+
+def test_the_trial_changes_nothing_and_sees_the_longest_batch(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt, seen = AcousticTask.attempt, []
+
+    def watched(task: AcousticTask, samples: Sequence[Sample]) -> None:
+        before = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
+        generator = torch.get_rng_state()
+        attempt(task, samples)
+        assert torch.equal(generator, torch.get_rng_state())
+        assert all(torch.equal(tensor, before[name]) for name, tensor in task.model.state_dict().items())
+        assert all(parameter.grad is None for parameter in task.model.parameters())
+        batches = [batch.samples for batch in task.epoch(1, 0).batches]
+        seen.append((padded_seconds(samples), max(map(padded_seconds, batches))))
+
+    monkeypatch.setattr(AcousticTask, "attempt", watched)
+    run(path, tmp_path / "run", Silent())
+    ((tried, longest),) = seen
+    assert tried == longest
+
+
+def test_a_lowered_budget_holds_for_the_training_and_when_it_is_resumed(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_small(task: AcousticTask, samples: Sequence[Sample]) -> None:
+        if padded_seconds(samples) > 4:
+            raise MemoryError
+
+    sizes: list[float] = []
+    loss = AcousticTask.loss
+
+    def watched(task: AcousticTask, batch: object, autocast: object) -> object:
+        sizes.append(padded_seconds(batch.samples))
+        if len(sizes) == 3:
+            raise AsrError("cut off")
+        return loss(task, batch, autocast)
+
+    monkeypatch.setattr(AcousticTask, "attempt", too_small)
+    monkeypatch.setattr(AcousticTask, "loss", watched)
+    reporter = Recorder()
+    with pytest.raises(AsrError, match="cut off"):
+        run(path, tmp_path / "run", reporter)
+    assert any("out of memory" in message for message in reporter.warned)
+    assert json.loads((tmp_path / "run" / "train" / "batch_seconds.json").read_text()) == pytest.approx(4.0)
+    again = Recorder()
+    run(path, tmp_path / "run", again)
+    assert not any("out of memory" in message for message in again.warned)
+    assert max(sizes) <= 4

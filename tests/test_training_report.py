@@ -1,0 +1,225 @@
+"""The report of a training: complete in itself, with all its curves, and short in the terminal."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tones import SETTINGS, write_recipe
+
+from asr.cli import main
+from asr.training import log
+from asr.training.acoustic import AcousticTask
+from asr.training.diagnosis import Finding, diagnose
+from asr.training.loop import InterruptedTrainingError
+from asr.training.report import Chart, charts, page, summary, write
+from asr.training.validation import DevResult
+
+Capture = pytest.CaptureFixture[str]
+
+
+def entry(epoch: int, **figures: Any) -> dict[str, Any]:
+    return {
+        "epoch": epoch,
+        "step": 10 * epoch,
+        "learning_rate": 1e-3,
+        "train_loss": 4 / epoch,
+        "dev_loss": 5 / epoch,
+        "dev_wer": 1 / epoch,
+        "dev_cer": 0.5 / epoch,
+        "dev_blank_share": 0.9,
+        "dev_empty_share": 0.1,
+        "gradient_norm": 2.0,
+        "layers": {"front": {"gradient": 0.1, "update_ratio": 1e-3}, "relu": {"dead": 0.2}},
+        "seconds": 60.0,
+        "seconds_waiting_for_data": 3.0,
+    } | figures
+
+
+class Page(HTMLParser):
+    """Checks that elements are closed, and notes what a page asks for."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.asked: list[str] = []
+        self.labels: list[str] = []
+        self.text = ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.asked += [value or "" for name, value in attributes if name in ("src", "href", "srcset", "action")]
+        self.labels += [value or "" for name, value in attributes if name == "aria-label"]
+        if tag not in ("meta", "link", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_needs_nothing_else_and_shows_all_curves() -> None:
+    entries = [entry(epoch) for epoch in range(1, 6)]
+    text = page("a <run> & more", entries, [], "name: a <run>")
+    found = Page(text)
+    assert "Training of a <run> & more" in found.text
+    assert "name: a <run>" in found.text
+    assert "script" not in found.tags
+    assert found.asked == []
+    assert "url(" not in text
+    assert "http" not in re.sub("<pre>.*?</pre>", "", text)
+    titles = " ".join(found.labels)
+    for shown in ("Loss", "Error rates", "Learning rate", "Gradient norm", "Gradient of each layer", "Update over"):
+        assert shown in titles
+    for shown in ("dead", "Blanks", "waiting for data"):
+        assert shown in titles
+    assert "training from 4 to 0.8; dev from 5 to 1" in titles
+    assert "Nothing in the curves looks wrong" in found.text
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_findings_stand_on_top_and_are_escaped() -> None:
+    finding = Finding("over-fitting", "serious", "a < b", "x & y")
+    text = page("run", [entry(1)], [finding], "")
+    assert text.index("a &lt; b") < text.index("<svg")
+    assert "x &amp; y" in text
+    assert 'class="serious"' in text
+
+
+def test_every_recording_with_an_infinite_loss_is_listed() -> None:
+    entries = [entry(1, infinite=[f"{index}&.wav" for index in range(40)], dev_infinite=["d.wav"])]
+    found = Page(page("run", entries, diagnose(entries, finished=True), ""))
+    assert "41 utterances with an infinite loss" in found.text
+    assert all(f"{index}&.wav" in found.text for index in range(40))
+
+
+def test_points_stand_where_their_values_are() -> None:
+    """Twice the way for twice the epochs; on the logarithmic scale, for the square."""
+    entries = [
+        {"epoch": epoch, "step": epoch, "train_loss": loss} for epoch, loss in ((1, 100.0), (2, 10.0), (3, 1.0))
+    ]
+    svg = ElementTree.fromstring(re.search("<svg viewBox.*?</svg>", page("run", entries, [], ""), re.DOTALL)[0])
+    (line,) = (group.find("path").get("d") for group in svg.iter("g"))
+    (x1, y1), (x2, y2), (x3, y3) = ([float(part) for part in place.split()] for place in line[1:].split("L"))
+    assert x2 - x1 == pytest.approx(x3 - x2, abs=0.2)
+    assert x2 > x1
+    assert y2 - y1 == pytest.approx(y3 - y2, abs=0.2)
+    assert y2 > y1  # downwards
+
+
+values = st.one_of(st.floats(), st.floats(0, 1), st.integers(-5, 5))
+
+
+@given(st.lists(st.tuples(values, values, values), min_size=1, max_size=6))
+def test_any_numbers_can_be_drawn(figures: list[tuple[float, float, float]]) -> None:
+    entries = [
+        entry(
+            epoch,
+            train_loss=loss,
+            dev_wer=wer,
+            gradient_norm=norm,
+            layers={"a": {"update_ratio": norm, "dead": wer}},
+        )
+        for epoch, (loss, wer, norm) in enumerate(figures, start=1)
+    ]
+    text = page("run", entries, [], "")
+    Page(text)
+    assert not re.search(r'(cx|cy|x|y|d)="[^"]*(nan|inf)', text)
+
+
+def test_charts_without_points_are_left_out() -> None:
+    shown = [chart.title for chart in charts([{"epoch": 1, "step": 1, "train_loss": 3.0, "dev_perplexity": 9.0}])]
+    assert shown == ["Loss (nats per label)", "Perplexity on dev"]
+    assert all(isinstance(chart, Chart) for chart in charts([entry(1)]))
+
+
+def test_the_terminal_gets_three_to_eight_lines(tmp_path: Path) -> None:
+    entries = [entry(epoch) for epoch in range(1, 6)]
+    findings = [Finding(f"kind {index}", "warning", "seen", "advice") for index in range(5)]
+    assert len(summary(entries, [])) == 2  # and the page's name
+    assert len(summary(entries, findings[:1])) == 3
+    assert len(summary(entries, findings[:3])) == 7
+    lines = summary(entries, findings)
+    assert len(lines) == 8
+    assert lines[-1] == "… and 2 more in the report"
+    assert lines[0] == (
+        "5 epochs in 5 min, train loss 4.000 → 0.800, dev loss 5.000 → 1.000, dev WER 100.00% → 20.00%"
+    )
+    assert write(tmp_path / "report.html", "run", entries, "", finished=True) == summary(
+        entries, diagnose(entries, finished=True)
+    )
+
+
+# ------------------------------------------------------------------------------------------------ command
+
+
+def call(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as exit:
+        main(list(arguments))
+    return int(exit.value.code or 0)
+
+
+def test_train_and_the_command_report(tmp_path: Path, capsys: Capture) -> None:
+    path, run = write_recipe(tmp_path, train=20), tmp_path / "run"
+    common = ("--run-dir", str(run), "--data-dir", str(tmp_path / "data"))
+    assert call("train", str(path), *SETTINGS, "training.epochs=2", *common) == 0
+    said = capsys.readouterr().err
+    assert f"report: {run / 'report.html'}" in said
+    assert "2 epochs in" in said
+    first = (run / "report.html").read_text(encoding="utf-8")
+    assert "batch_seconds: 6" in first  # the settings
+    (run / "report.html").unlink()
+    assert call("report", str(run)) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == f"report: {run / 'report.html'}"
+    assert 3 <= len(out.splitlines()) <= 9
+    assert Page((run / "report.html").read_text(encoding="utf-8")).labels == Page(first).labels
+    assert call("report", str(run), "--out", str(tmp_path / "other.html")) == 0
+    assert (tmp_path / "other.html").is_file()
+
+
+def test_an_interrupted_training_is_reported_too(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validate = AcousticTask.validate
+
+    def interrupted_in_the_second(task: AcousticTask) -> DevResult:
+        if log.read(tmp_path / "run" / "train"):
+            raise InterruptedTrainingError("stopped")
+        return validate(task)
+
+    monkeypatch.setattr(AcousticTask, "validate", interrupted_in_the_second)
+    path = write_recipe(tmp_path, train=20)
+    common = ("--run-dir", str(tmp_path / "run"), "--data-dir", str(tmp_path / "data"))
+    assert call("train", str(path), *SETTINGS, *common) == 130
+    assert "1 epoch in" in capsys.readouterr().err
+    assert "under-fitting" not in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_log_that_was_cut_off_is_read_as_far_as_it_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')
+    assert [entry["epoch"] for entry in log.read(tmp_path)] == [1, 2]
+    (tmp_path / "log.jsonl").write_text("")
+    assert log.read(tmp_path) == []
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_without_a_training_is_refused(tmp_path: Path, capsys: Capture, there: bool) -> None:
+    if there:
+        (tmp_path / "run").mkdir()
+    assert call("report", str(tmp_path / "run")) == 1
+    assert "no epoch of a training has ended here" in capsys.readouterr().err

@@ -1,0 +1,70 @@
+"""The figures of a pass over the dev set, on made-up log-probabilities, counted again by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from asr.data.batching import Sample
+from asr.data.loading import Batch
+from asr.data.manifest import Utterance
+from asr.features import FeatureExtractor, LogMel
+from asr.text import tokenizer
+from asr.training.validation import validate
+
+
+class Said(nn.Module):
+    """A model that answers its input: frames of log-probabilities."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return features + self.weight, lengths
+
+
+TOKENS = tokenizer.build("characters", ["ab"])
+EXTRACTOR = FeatureExtractor(LogMel(8000, 4), None, None)  # not used: batches hold features
+_, A, B = range(3)
+
+
+def batch(*utterances: tuple[str, list[int], int]) -> Batch:
+    """Texts, the likeliest token of each frame, and how many frames are valid."""
+    frames = torch.full((len(utterances), max(len(path) for _, path, _ in utterances), 3), -5.0)
+    for row, (_, path, _) in enumerate(utterances):
+        frames[row, torch.arange(len(path)), torch.tensor(path, dtype=torch.long)] = 0.0
+    texts = tuple(text for text, _, _ in utterances)
+    labels = [TOKENS.encode(text) if not TOKENS.unknown(text) else [] for text in texts]
+    targets = torch.zeros(len(texts), 4, dtype=torch.long)
+    for row, ids in enumerate(labels):
+        targets[row, : len(ids)] = torch.tensor(ids, dtype=torch.long)
+    return Batch(
+        tuple(Sample((Utterance(Path(f"{text or 'nothing'}.wav"), 1.0, text),)) for text in texts),
+        frames.log_softmax(2),
+        torch.tensor([length for _, _, length in utterances]),
+        targets,
+        torch.tensor([len(ids) for ids in labels]),
+        texts,
+    )
+
+
+def test_blanks_empty_hypotheses_and_infinite_losses_are_counted() -> None:
+    batches = [
+        batch(
+            ("ab", [0, A, 0, B], 4),  # right; two blanks of four
+            ("a", [0, 0, 0, 0], 3),  # empty; three blanks of three: the last frame is padding
+            ("", [0, 0], 2),  # nothing is said, so an empty hypothesis is right
+        ),
+        batch(("ac", [A, 0], 2), ("aa", [A, A], 2)),  # "c" is unknown; two frames are too few for "aa"
+    ]
+    found = validate(Said(), EXTRACTOR, batches, TOKENS)
+    assert found.blank_share == pytest.approx((2 + 3 + 2 + 0 + 1) / (4 + 3 + 2 + 2 + 2))
+    assert found.empty_share == 1 / 4
+    assert found.infinite == ("aa.wav",)
+    assert found.figures["infinite"] == 1
+    assert set(found.figures) == {"loss", "wer", "cer", "blank_share", "empty_share", "infinite"}
+    assert all(isinstance(value, int | float) for value in found.figures.values())

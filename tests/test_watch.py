@@ -1,0 +1,104 @@
+"""Watching steps: the figures are those of the step, and the step is the same as unwatched."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from asr import build
+from asr.config import Model
+from asr.training.watch import averages, watched_step
+
+
+class Silenced(nn.Module):
+    """A ReLU of four channels, the first of which are never above zero."""
+
+    def __init__(self, dead: int) -> None:
+        super().__init__()
+        self.activation = nn.ReLU()
+        self.dead = dead
+
+    def forward(self, x: Tensor) -> tuple[Tensor, int]:
+        y = x.abs().clone()
+        y[:, : self.dead] *= -1
+        return self.activation(y), 0
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor) -> None:
+    optimizer.zero_grad()
+    model(x).square().sum().backward()
+    optimizer.step()
+
+
+def test_figures_are_those_of_the_step() -> None:
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    with watched_step(model) as figures:
+        step(model, torch.optim.SGD(model.parameters(), lr=0.01), torch.randn(5, 3))
+    layers = averages(figures)
+    assert list(layers) == ["0", "1"]
+    weight, gradient = before[0], model[0].weight.grad
+    assert layers["0"]["gradient"] == pytest.approx(gradient.square().mean().sqrt().item(), rel=1e-5)
+    assert layers["0"]["update_ratio"] == pytest.approx(0.01 * (gradient.norm() / weight.norm()).item(), rel=1e-3)
+
+
+def test_several_steps_are_averaged_and_other_sums_left_out() -> None:
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    sums: dict[str, float] = {"loss": 7.0}
+    norms = []
+    for _ in range(3):
+        with watched_step(model) as figures:
+            step(model, optimizer, torch.randn(4, 2))
+        norms.append(model.weight.grad.norm().item())
+        sums |= {name: sums.get(name, 0.0) + value for name, value in figures.items()}
+    (layer,) = averages(sums).values()
+    assert layer["gradient"] == pytest.approx(sum(norms) / 3 / 2, rel=1e-5)  # the root of four weights
+    assert averages({"loss": 1.0}) == {}
+
+
+@pytest.mark.parametrize("dead", [0, 1, 3, 4])
+def test_dead_channels_are_counted(dead: int) -> None:
+    model = Silenced(dead)
+    with watched_step(model) as figures:
+        model(torch.randn(2, 4, 7))
+    assert averages(figures)[""]["dead"] == dead / 4
+    assert not model._forward_hooks
+
+
+@pytest.mark.parametrize("kind", ["conv1d", "conv2d", "vgg", "resnet", "inception"])
+def test_a_watched_step_is_the_same_as_another(kind: str) -> None:
+    section = Model.model_validate(
+        {
+            "frontend": {"kind": kind, "channels": [4], "strides": [2], "dropout": 0.1},
+            "encoder": {"layers": 1, "hidden": 3},
+        }
+    )
+    torch.manual_seed(1)
+    plain = build.acoustic(section, 8, 5)
+    watched = copy.deepcopy(plain)
+    x, lengths = torch.randn(2, 12, 8), torch.tensor([12, 9])
+
+    def train(model: nn.Module) -> None:
+        torch.manual_seed(2)
+        optimizer = torch.optim.AdamW(model.parameters())
+        log_probs, _ = model(x, lengths)
+        log_probs.square().mean().backward()
+        optimizer.step()
+
+    train(plain)
+    with watched_step(watched) as figures:
+        train(watched)
+    for name, tensor in plain.state_dict().items():
+        assert torch.equal(tensor, watched.state_dict()[name]), name
+    layers = averages(figures)
+    assert any("dead" in figures for figures in layers.values())
+    assert {
+        "encoder.layers.0.recurrent.forward_rnn",
+        "encoder.layers.0.recurrent.backward_rnn",
+        "head.linear",
+    } < set(layers)
