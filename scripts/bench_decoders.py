@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from bench_tasks import recorded, simulated
-from peers import environment, log
+from peers import ONE_THREAD, environment, log
 
 from asr.evaluation import wer
 from asr.files import write_json
@@ -37,7 +37,6 @@ PEERS = [
     "fast-ctc-decode",
     "matplotlib",
 ]
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 BEAMS = (4, 8, 16, 32, 64, 128)
 TUNING_BEAM = 32

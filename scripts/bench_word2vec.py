@@ -21,13 +21,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-from peers import environment, log
+from peers import ONE_THREAD, environment, log
 
 from asr.files import write_json
 from asr.text import sentences, vector_evaluation, vector_files
 
 HERE = Path(__file__).resolve().parent
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 TOOLS = ("gensim", "asr")
 ARCHITECTURES = ("skip-gram", "cbow")
 OBJECTIVES = ("negative", "hierarchical")

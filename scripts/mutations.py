@@ -82,7 +82,7 @@ MUTATIONS = (
     ),
     Mutation(
         "forget the generator's state on resuming",
-        "asr/training/step.py",
+        "asr/training/optimization.py",
         'torch.set_rng_state(state["random"])',
         "pass",
         "tests/test_training.py",
@@ -90,7 +90,7 @@ MUTATIONS = (
     Mutation(
         "let a repeated token follow without a blank",
         "asr/decoding/search.py",
-        "mass = (place.blank if token == last else place.blank + place.label) * unit.probability",
+        "mass = place.blank * unit.probability",
         "mass = (place.blank + place.label) * unit.probability",
         "tests/test_beam.py",
     ),
@@ -114,6 +114,34 @@ MUTATIONS = (
         "log_factor += rules.alpha * ngram.score(rules.lm, lm, rules.lm_end)[0]",
         "log_factor += 0.0",
         "tests/test_beam.py",
+    ),
+    Mutation(
+        "forget the bonus of a single hotword",
+        "asr/decoding/search.py",
+        "rules.unknown if word == NO_WORD else rules.trie.bonus[node]",
+        "rules.unknown if word == NO_WORD else 0.0",
+        "tests/test_beam.py",
+    ),
+    Mutation(
+        "drop recurrent weights in recognition",
+        "asr/model/encoder.py",
+        "if self.training and self.weight_dropout",
+        "if self.weight_dropout",
+        "tests/test_dropout.py",
+    ),
+    Mutation(
+        "forget the mask after a residual sum",
+        "asr/model/frontend.py",
+        "* _mask(lengths, x), lengths",
+        ", lengths",
+        "tests/test_model.py",
+    ),
+    Mutation(
+        "forget the bias correction of the moving average",
+        "asr/training/averaging.py",
+        "share = (1 - self.decay) / (1 - self.decay**self.count)",
+        "share = 1 - self.decay",
+        "tests/test_optimization.py",
     ),
     Mutation(
         "back off without the weight",

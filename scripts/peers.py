@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from shutil import which
 
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+"""Variables that keep a process to one thread."""
+
 
 def environment(folder: Path, packages: Sequence[str]) -> Path:
     """The Python of an environment that holds some packages; it is made unless it is there."""
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if not (folder / "complete").exists():
-        log(f"making {folder} (kenlm needs a C++ compiler)")
+        log(f"making {folder} with {', '.join(packages)}")
         uv = which("uv")
         make = (
             [uv, "venv", "--clear", "--python", sys.executable] if uv else [sys.executable, "-m", "venv", "--clear"]
