@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from asr.decoding.automaton import Automaton
 
 BEAM_WIDTH = 32
-FRAMES_FOR_A_THREAD = 500  # fewer are decoded sooner than it is started
+FRAMES_FOR_A_THREAD = 20_000  # fewer may be decoded before it has begun
 MOST_ROWS = 1 << 16  # of the tree of prefixes, before a stream forgets those that it needs no more
 
 
@@ -114,7 +114,7 @@ class Decoder:
             nbest: how many hypotheses to return for an utterance, as far as there are so many different texts.
             hotwords: words and phrases to expect, in the vocabulary or not, each with the bonus of one occurrence.
             grammar: only its sentences are heard; language model and lexicon do not count then.
-            threads: how many utterances are decoded at once; by default as many as there are cores.
+            threads: how many utterances are decoded at once; by default, of many, one for each core.
             timestamps: False: no words, frames and confidences, which is quicker.
 
         Returns:
@@ -134,7 +134,7 @@ class Decoder:
         limits = self._limits_for(beam_width, nbest, grammar)
         batch = len(frames.lengths)
         worthwhile = 1 + int(frames.lengths.sum()) // FRAMES_FOR_A_THREAD
-        workers = min(threads or os.cpu_count() or 1, batch, worthwhile)
+        workers = min(threads or min(os.cpu_count() or 1, worthwhile), batch)
 
         def decode_some(worker: int) -> Found:
             # Every so many utterances, so that each thread has its part of the long ones where they are sorted.
