@@ -10,9 +10,14 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 import numba
+import numpy as np
 import platformdirs
+from numpy.typing import NDArray
 
 Function = TypeVar("Function", bound=Callable[..., object])
+
+Records = NDArray[np.void]
+"""An array of records, whose fields compiled functions see as attributes."""
 
 
 def compiled(function: Function) -> Function:
@@ -29,18 +34,20 @@ def kernel(function: Function) -> Function:
     It counts no references to the arrays that it is given, which would take longer than the work in inner loops,
     and make threads that share arrays wait for one another.
     """
-    options = {"nogil": True, "error_model": "numpy", "forceinline": True, "_nrt": False}
-    return cast(Function, _cached(numba.njit(**options)(function)))
+    return _inlined(function, fastmath=False)
 
 
 def arithmetic(function: Function) -> Function:
-    """As `kernel`, for sums and maxima over arrays, whose order may change so that they are done many at a time.
+    """As `kernel`, for sums over arrays, whose order may change so that they are done many at a time.
 
     No number in them may be NaN.
     """
-    options = {"nogil": True, "error_model": "numpy", "forceinline": True, "_nrt": False}
-    flags = {"reassoc", "contract", "nsz", "nnan"}
-    return cast(Function, _cached(numba.njit(**options, fastmath=flags)(function)))
+    return _inlined(function, fastmath={"reassoc", "contract", "nsz", "nnan"})
+
+
+def _inlined(function: Function, fastmath: bool | set[str]) -> Function:
+    options = {"nogil": True, "error_model": "numpy", "forceinline": True, "_nrt": False, "fastmath": fastmath}
+    return cast(Function, _cached(numba.njit(**options)(function)))
 
 
 def _cached(dispatcher: numba.core.dispatcher.Dispatcher) -> object:

@@ -14,10 +14,10 @@ import yaml
 
 from asr import config, recipe_file, stages
 from asr.config import Recipe
-from asr.errors import ConfigError
 from asr.files import fingerprint, write_json, write_text
 from asr.reporting import Reporter
 from asr.stages import Workspace
+from asr.training.checkpoint import other_training
 
 
 @dataclass(frozen=True)
@@ -145,21 +145,14 @@ def _guard_training(work: Workspace, identity: str, overwrite: bool) -> None:
     if before in (None, identity):
         return
     if not overwrite:
-        raise ConfigError(
-            "a training with other settings is in this folder" + _difference(work),
-            where=work.folder,
-            hint="--run-dir for a new folder, or --overwrite to throw the old training away",
-        )
+        settings = _flat(work.recipe.model_dump(mode="json"))
+        raise other_training(work.folder, _settings_there(work) or settings, settings)
     shutil.rmtree(work.training, ignore_errors=True)
 
 
-def _difference(work: Workspace) -> str:
+def _settings_there(work: Workspace) -> dict[str, Any]:
     path = work.folder / "config.yaml"
-    if not path.exists():
-        return ""
-    old, new = _flat(yaml.safe_load(path.read_text(encoding="utf-8"))), _flat(work.recipe.model_dump(mode="json"))
-    changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    return "".join(f"\n  {key}: {old.get(key)} there, {new.get(key)} now" for key in changed)
+    return _flat(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

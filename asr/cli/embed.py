@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from asr import pictures
 from asr.cli.decoding import announced
 from asr.cli.inputs import refuse_existing
 from asr.errors import DataError
@@ -201,7 +202,7 @@ def plot(
     from asr.cli.reporter import TerminalReporter
     from asr.text import vector_plot
 
-    vector_plot.check_name(out)
+    pictures.check_name(out)
     if not overwrite:
         refuse_existing([out])
     wanted = None if words is None else _words_in(words)

@@ -262,18 +262,13 @@ def _claim(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
         ConfigError: it is, and it is not to be overwritten.
     """
     from asr.files import write_json
+    from asr.training.checkpoint import other_training
 
     path = folder / SETTINGS
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else settings
-    changed = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
-    if changed and not overwrite:
-        lines = [f"\n  {name}: {before.get(name)} there, {settings.get(name)} now" for name in changed]
-        raise ConfigError(
-            "a training with other settings is in this folder" + "".join(lines),
-            where=folder,
-            hint="--run-dir for a new folder, or --overwrite to throw the old training away",
-        )
-    if changed:
+    if before != settings:
+        if not overwrite:
+            raise other_training(folder, before, settings)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     write_json(path, settings)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from asr.cli.recipe_options import DataDir, RecipeName, Settings
+
 if TYPE_CHECKING:
     from asr.config import Recipe
     from asr.reporting import Reporter
@@ -34,24 +36,12 @@ a model that can't learn so few utterances by heart will not learn many; look at
 
 
 def train(
-    recipe: Annotated[
-        str,
-        typer.Argument(
-            metavar="PATH_OR_NAME", help="A recipe's folder or file, or the name of a recipe that ships with asr."
-        ),
-    ],
-    settings: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[KEY=VALUE]...", help="Settings in place of the recipe's, such as training.epochs=20."
-        ),
-    ] = None,
+    recipe: RecipeName,
+    settings: Settings = None,
     run_dir: Annotated[
         Path | None, typer.Option(help="Folder of the run.", show_default="runs/<recipe>", file_okay=False)
     ] = None,
-    data_dir: Annotated[
-        Path, typer.Option(help="Folder of prepared corpora, shared by runs.", file_okay=False)
-    ] = Path("data"),
+    data_dir: DataDir = Path("data"),
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Throw away a training with other settings in the run's folder.")
     ] = False,

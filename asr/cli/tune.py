@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -17,9 +17,10 @@ from asr.files import file_fingerprint
 if TYPE_CHECKING:
     from asr.artefact import Model
     from asr.decoder_settings import DecoderSettings
+    from asr.evaluation import wer
     from asr.recognizer import Recognizer
     from asr.reporting import Advance, Reporter
-    from asr.tuning import Evidence, Trial, Tuned, TunedRescoring
+    from asr.tuning import Evidence, Trial
 
 DECODER_EPILOG = """
 Examples:
@@ -72,7 +73,7 @@ def decoder(
     """
     from asr import tuning
     from asr.cli.reporter import TerminalReporter
-    from asr.decoder_settings import DecoderSettings
+    from asr.decoder_settings import DecoderSettings, Tuning
 
     reporter = TerminalReporter()
     folder, loaded = load_model(model)
@@ -88,7 +89,8 @@ def decoder(
     if best.errors >= tuned.greedy.errors:
         typer.echo(f"the beam search is no better than greedy decoding: {folder} stays as it is")
     else:
-        _keep(folder, _decoder_tuning(tuned, manifest), dry_run)
+        note = Tuning(**_measured(best, manifest), wer_greedy=tuned.greedy.wer, wer_untuned=tuned.untuned.wer)
+        _keep(folder, tuned.best.settings.model_copy(update={"tuning": note}), dry_run)
         if own.rescore is not None:
             reporter.warn("the rescoring was tuned for another search: run `asr tune rescoring` with it again")
 
@@ -124,7 +126,7 @@ def rescoring(
     """
     from asr import tuning
     from asr.cli.reporter import TerminalReporter
-    from asr.decoder_settings import DecoderSettings
+    from asr.decoder_settings import DecoderSettings, RescoringTuning
 
     reporter = TerminalReporter()
     folder, loaded = load_model(model)
@@ -144,7 +146,10 @@ def rescoring(
     if best.errors >= tuned.first_pass.errors:
         typer.echo(f"rescoring is no better than the search alone: {folder} stays as it is")
     else:
-        _keep(folder, _rescoring_tuning(tuned, manifest), dry_run)
+        note = RescoringTuning(
+            **_measured(best, manifest), wer_first_pass=tuned.first_pass.wer, wer_untuned=tuned.untuned.wer
+        )
+        _keep(folder, tuned.best.settings.model_copy(update={"rescoring_tuning": note}), dry_run)
 
 
 def _listen(
@@ -235,36 +240,14 @@ def _materials(settings: DecoderSettings) -> str:
     return ", ".join(parts)
 
 
-def _decoder_tuning(tuned: Tuned, manifest: Path) -> DecoderSettings:
-    """The settings, and what they were tuned on."""
-    from asr.decoder_settings import Tuning
-
-    score = tuned.best.score
-    tuning = Tuning(
-        manifest=file_fingerprint(manifest),
-        utterances=score.utterances,
-        words=score.words,
-        wer_greedy=tuned.greedy.wer,
-        wer_untuned=tuned.untuned.wer,
-        wer=score.wer,
-    )
-    return tuned.best.settings.model_copy(update={"tuning": tuning})
-
-
-def _rescoring_tuning(tuned: TunedRescoring, manifest: Path) -> DecoderSettings:
-    """The same, of a rescoring."""
-    from asr.decoder_settings import RescoringTuning
-
-    score = tuned.best.score
-    tuning = RescoringTuning(
-        manifest=file_fingerprint(manifest),
-        utterances=score.utterances,
-        words=score.words,
-        wer_first_pass=tuned.first_pass.wer,
-        wer_untuned=tuned.untuned.wer,
-        wer=score.wer,
-    )
-    return tuned.best.settings.model_copy(update={"rescoring_tuning": tuning})
+def _measured(score: wer.Score, manifest: Path) -> dict[str, Any]:
+    """What the settings of a model tell of their tuning: on what, and with which result."""
+    return {
+        "manifest": file_fingerprint(manifest),
+        "utterances": score.utterances,
+        "words": score.words,
+        "wer": score.wer,
+    }
 
 
 def _keep(folder: Path, settings: DecoderSettings, dry_run: bool) -> None:

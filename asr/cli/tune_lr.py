@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from asr import pictures
 from asr.cli.inputs import refuse_existing
+from asr.cli.recipe_options import DataDir, RecipeName, Settings
 from asr.errors import ConfigError
 
 EPILOG = """
@@ -21,25 +23,13 @@ Examples:
 
 
 def lr(
-    recipe: Annotated[
-        str,
-        typer.Argument(
-            metavar="PATH_OR_NAME", help="A recipe's folder or file, or the name of a recipe that ships with asr."
-        ),
-    ],
-    settings: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[KEY=VALUE]...", help="Settings in place of the recipe's, such as training.optimizer=sgd."
-        ),
-    ] = None,
+    recipe: RecipeName,
+    settings: Settings = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curve: .html, or .png.")] = None,
     lowest: Annotated[float, typer.Option(help="Learning rate to begin with.")] = 1e-6,
     highest: Annotated[float, typer.Option(help="Learning rate to end with.")] = 1.0,
     steps: Annotated[int, typer.Option(min=2, help="Batches to learn from.")] = 300,
-    data_dir: Annotated[
-        Path, typer.Option(help="Folder of prepared corpora, shared with runs.", file_okay=False)
-    ] = Path("data"),
+    data_dir: DataDir = Path("data"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it is there.")] = False,
 ) -> None:
     """Find a learning rate: train a little while it grows, and see where the loss falls and where it diverges.
@@ -48,12 +38,11 @@ def lr(
     """
     from asr import catalogue, recipe_file
     from asr.cli.reporter import TerminalReporter
-    from asr.text.vector_plot import check_name
 
     if not 0 < lowest < highest:
         raise ConfigError(f"from {lowest:g} to {highest:g}", where="--lowest", expected="0 < --lowest < --highest")
     if out is not None:
-        check_name(out)
+        pictures.check_name(out)
         if not overwrite:
             refuse_existing([out])
     path = catalogue.resolve(recipe)

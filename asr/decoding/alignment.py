@@ -7,9 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.compiled import compiled
+from asr.compiled import Records, compiled
 from asr.decoding.ranking import Ranking
-from asr.decoding.search import Records
 
 SPAN = np.dtype([("start", "i8"), ("end", "i8"), ("peak", "f8")])
 """A token's first frame, the frame after its last, and its highest log-probability there."""

@@ -15,7 +15,6 @@ from asr.decoding.frames import Lengths, LogProbs, as_array, check
 from asr.decoding.heard import Found, hypotheses
 from asr.decoding.ranking import last_boundary
 from asr.decoding.search import Limits, Rules
-from asr.decoding.spelling import Spelling
 from asr.decoding.types import Hypothesis
 from asr.decoding.vocabulary import Vocabulary
 from asr.errors import ConfigError
@@ -81,7 +80,6 @@ class Decoder:
     ) -> None:
         self.tokens = tuple(tokens)
         self.blank = blank
-        self.spelling = Spelling.of(self.tokens)
         self.vocabulary = Vocabulary(self.tokens, lm, lexicon, alpha, beta if lm else 0.0, unknown, blank)
         self._limits = Limits(
             blank=blank,
@@ -145,7 +143,7 @@ class Decoder:
         else:
             with ThreadPoolExecutor(workers) as pool:
                 parts = list(pool.map(decode_some, range(workers)))
-        return hypotheses(self.spelling, parts, batch, timestamps, grammar)
+        return hypotheses(self.vocabulary.spelling, parts, batch, timestamps, grammar)
 
     def stream(
         self,
@@ -216,13 +214,13 @@ class Stream:
         if not self._decoder.vocabulary.whole_words:
             stable = stable[: last_boundary(stable, self._rules.tokens)]
         both, ends = np.concatenate((stable, current)), np.cumsum([len(stable), len(current)])
-        return Partial(*self._decoder.spelling.texts(both, ends))
+        return Partial(*self._decoder.vocabulary.spelling.texts(both, ends))
 
     def finish(self) -> Hypothesis:
         """The best hypothesis of all the frames."""
         frames = np.concatenate(self._pieces)
         found = engine.conclude(self._rules, self._limits, self._nbest, True, self._beam, frames)
-        (hypothesis,) = hypotheses(self._decoder.spelling, [found], 1, grammar=self._grammar)
+        (hypothesis,) = hypotheses(self._decoder.vocabulary.spelling, [found], 1, grammar=self._grammar)
         return hypothesis
 
     def _make_room(self, frames: int) -> None:

@@ -91,7 +91,7 @@ def _decode(spelling: Spelling, blank: int, frames: Frames) -> Found:
             tokens += 1
             in_tokens += highest
             inside = inside and not spelling.begins_word[token]
-            if _has_letters(spelling, token):
+            if spelling.offsets[token] < spelling.offsets[token + 1]:
                 if not inside:
                     found.words[words].start = start
                     words += 1
@@ -122,11 +122,6 @@ def _first_equal(frame: NDArray[np.float32], value: np.float32) -> int:
     while frame[block] != value:
         block += 1
     return block
-
-
-@kernel
-def _has_letters(spelling: Spelling, token: int) -> bool:
-    return bool(spelling.ends[token] > (spelling.ends[token - 1] if token else 0))
 
 
 @kernel

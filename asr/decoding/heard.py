@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from asr.compiled import Records
 from asr.decoding.spelling import Spelling
 from asr.decoding.types import Hypothesis, Word
 
 if TYPE_CHECKING:
     from asr.decoding.automaton import Automaton
-
-Records = NDArray[np.void]
 
 HEARD = np.dtype(
     [(name, "f8") for name in ("score", "acoustic", "lm", "path", "confidence")]

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.compiled import compiled, kernel
+from asr.compiled import Records, compiled, kernel
 from asr.decoding import search
-from asr.decoding.search import GRAMMAR, Records, Rules
+from asr.decoding.search import GRAMMAR, Rules
 
 WORD = np.dtype([("hash", "i8"), ("first", "i4"), ("last", "i4")])
 """A word of a text: a hash of its letters, its first token, and the one after its last."""

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.compiled import compiled, kernel
+from asr.compiled import Records, compiled, kernel
 from asr.decoding import hotwords
 from asr.decoding.frames import find_likely
 from asr.decoding.hotwords import Phrases
@@ -38,8 +38,6 @@ NOT_YET = -1.0  # a factor that has not been worked out
 OPTIMISM = 20.0  # by how much a language model may lift a candidate before it is tried at all
 RESCALED = 1e-30  # the best prefix's probability, below which all are multiplied
 
-
-Records = NDArray[np.void]
 
 TOKEN = np.dtype(
     [("factor", "f8"), ("first", "i4"), ("last", "i4"), ("word", "i4"), ("begins_word", "?")], align=True

@@ -20,19 +20,20 @@ class Spelling(NamedTuple):
 
     Attributes:
         letters: as Unicode code points, one surface after another, without the spaces in front.
-        ends: (vocab,) where the letters of each token end.
+        offsets: (vocab + 1,) where the letters of each token begin, those of the next one after them.
         begins_word: (vocab,) whether a space stands in front.
     """
 
     letters: NDArray[np.int32]
-    ends: NDArray[np.int64]
+    offsets: NDArray[np.int64]
     begins_word: NDArray[np.bool_]
 
     @classmethod
     def of(cls, surfaces: Sequence[str]) -> Spelling:
         """That of surfaces which have no space but in front."""
+        letters, ends = code_points([surface.removeprefix(" ") for surface in surfaces])
         begins_word = np.array([surface.startswith(" ") for surface in surfaces], np.bool_)
-        return cls(*code_points([surface.removeprefix(" ") for surface in surfaces]), begins_word)
+        return cls(letters, np.concatenate((np.zeros(1, np.int64), ends)), begins_word)
 
     def texts(self, tokens: NDArray[np.int32], ends: NDArray[np.int64]) -> list[str]:
         """What tokens spell, with single spaces between words.
@@ -60,21 +61,21 @@ def _spell(
     """The letters of texts, and where those of each end."""
     room = 0
     for token in tokens:
-        room += 1 + spelling.ends[token] - (spelling.ends[token - 1] if token else 0)
+        room += 1 + spelling.offsets[token + 1] - spelling.offsets[token]
     letters, last = np.empty(room, np.int32), np.empty(len(ends), np.int64)
     count, start = 0, 0
     for text in range(len(ends)):
         inside, empty = True, True
         for position in range(start, ends[text]):
             token = tokens[position]
-            first = spelling.ends[token - 1] if token else 0
+            first, stop = spelling.offsets[token], spelling.offsets[token + 1]
             inside = inside and not spelling.begins_word[token]
-            if first < spelling.ends[token]:
+            if first < stop:
                 if not inside and not empty:
                     letters[count] = SPACE
                     count += 1
                 inside, empty = True, False
-                for place in range(first, spelling.ends[token]):
+                for place in range(first, stop):
                     letters[count] = spelling.letters[place]
                     count += 1
         last[text] = count

@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from asr.compiled import Records
 from asr.decoding import hotwords, lexicon, search
 from asr.decoding.search import FREE, GRAMMAR, TOKENS, WORDS, Rules
 from asr.decoding.spelling import Spelling
 from asr.errors import ConfigError, DataError
 from asr.hashing import Table, table
-from asr.text.ngram import Ngram, NgramModel
+from asr.text.arpa import UNKNOWN
+from asr.text.ngram import END, START, Ngram, NgramModel
 
 if TYPE_CHECKING:
     from asr.decoding.automaton import Automaton
 
 BOUNDARY = "▁"  # how language models of tokens write a space, as sentencepiece does
-SPECIAL = frozenset({"<s>", "</s>", "<unk>"})
+SPECIAL = frozenset({START, END, UNKNOWN})
 MOST_SHOWN = 5
 MOST_BONUS = 100.0  # whose exponential, and the product of several, is still a number
 SMALLEST = -600.0  # of exponents; below -745 exp gives 0, and 0 / 0 would be NaN
@@ -46,6 +48,7 @@ class Vocabulary:
     ) -> None:
         self.tokens = tokens
         self.lm = None if lm is None else replace(lm, ngram=_own_ngram(lm.ngram))
+        self.spelling = Spelling.of(tokens)
         self._blank = blank
         self._alpha, self._beta, self._unknown = float(alpha), float(beta), float(unknown)
         self._refuse_inner_spaces()
@@ -159,12 +162,11 @@ class Vocabulary:
         in_words = guide == WORDS or (guide == TOKENS and self.whole_words)
         single = {phrase: bonus for phrase, bonus in spaced.items() if in_words and " " not in phrase}
         phrases = {phrase: bonus for phrase, bonus in spaced.items() if phrase not in single}
-        spelling = Spelling.of(self.tokens)
         trie, look_ahead = self._trie(phrase_words if guide == WORDS else None, single)
         return Rules(
             guide=guide,
-            tokens=self._token_records(spelling, frozenset(phrase_words), single),
-            letters=spelling.letters,
+            tokens=self._token_records(frozenset(phrase_words), single),
+            letters=self.spelling.letters,
             trie=trie,
             look_ahead=look_ahead,
             closed=self._lexicon is not None,
@@ -181,19 +183,16 @@ class Vocabulary:
             accepting=np.zeros(1, np.bool_) if grammar is None else _own(grammar.accepting),
         )
 
-    def _token_records(
-        self, spelling: Spelling, added: frozenset[str], bonuses: Mapping[str, float]
-    ) -> search.Records:
+    def _token_records(self, added: frozenset[str], bonuses: Mapping[str, float]) -> Records:
         """What the tokens are to the search.
 
         Args:
-            spelling: of the tokens.
             added: the words of the hotwords.
             bonuses: of words that are tokens.
         """
         records = np.zeros(len(self.tokens), search.TOKEN)
-        records["first"][1:], records["last"] = spelling.ends[:-1], spelling.ends
-        records["begins_word"] = spelling.begins_word
+        records["first"], records["last"] = self.spelling.offsets[:-1], self.spelling.offsets[1:]
+        records["begins_word"] = self.spelling.begins_word
         records["factor"], records["word"] = 1.0, -1
         if self.guide == TOKENS:
             allowed = None if self._lexicon is None else added.union(self._lexicon)

@@ -11,11 +11,10 @@ from string import Template
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.errors import ConfigError, MissingDependencyError
-from asr.files import atomic_path, write_text
+from asr import pictures
+from asr.errors import ConfigError
+from asr.files import write_text
 from asr.text.vectors import WordVectors
-
-SUFFIXES = (".png", ".html")
 
 _FEWEST = 3
 _PERPLEXITY = 30.0  # van der Maaten & Hinton's is 5 to 50
@@ -36,7 +35,7 @@ def plot(vectors: WordVectors, path: str | Path, seed: int = 0) -> None:
         MissingDependencyError: an image is wanted, and Matplotlib is not installed.
     """
     path = Path(path)
-    check_name(path)
+    pictures.check_name(path)
     if len(vectors.words) < _FEWEST:
         raise ConfigError(f"{len(vectors.words)} words", where=path, expected=f"at least {_FEWEST} to draw")
     positions = project(vectors, seed)
@@ -44,26 +43,6 @@ def plot(vectors: WordVectors, path: str | Path, seed: int = 0) -> None:
         _draw_image(vectors.words, positions, path)
     else:
         write_text(path, page(vectors.words, positions, path.stem))
-
-
-def check_name(path: Path) -> None:
-    """Refuse what `plot` could not write.
-
-    Raises:
-        ConfigError: the name does not end in .png or .html.
-        MissingDependencyError: it ends in .png, and Matplotlib is not installed.
-    """
-    if path.suffix not in SUFFIXES:
-        raise ConfigError("no kind of picture", where=path, expected="a name that ends in .png or .html")
-    if path.suffix == ".png":
-        try:
-            import matplotlib  # noqa: F401
-        except ImportError as error:
-            raise MissingDependencyError(
-                "Matplotlib, which draws images, is not installed",
-                where=path,
-                hint="pip install 'asr[plot]', or a name that ends in .html",
-            ) from error
 
 
 def project(vectors: WordVectors, seed: int = 0) -> NDArray[np.float64]:
@@ -92,7 +71,6 @@ def project(vectors: WordVectors, seed: int = 0) -> NDArray[np.float64]:
 
 
 def _draw_image(words: Sequence[str], positions: NDArray[np.float64], path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     side = max(6.0, 0.8 * math.sqrt(len(words)))  # inches, so that many words have room
@@ -102,8 +80,7 @@ def _draw_image(words: Sequence[str], positions: NDArray[np.float64], path: Path
     axes.scatter(positions[:, 0], positions[:, 1], s=6)
     for word, position in zip(words, positions, strict=True):
         axes.annotate(word, position, xytext=(2, 2), textcoords="offset points", fontsize=8, parse_math=False)
-    with atomic_path(path) as temporary:
-        FigureCanvasAgg(figure).print_png(temporary)
+    pictures.save(figure, path)
 
 
 def page(words: Sequence[str], positions: NDArray[np.float64], title: str) -> str:

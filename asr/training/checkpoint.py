@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from asr.errors import ModelError
+from asr.errors import ConfigError, ModelError
 from asr.files import atomic_path
 
 
@@ -45,6 +45,17 @@ class Progress:
     infinite: dict[str, int] = field(default_factory=dict)
     best: tuple[BestEpoch, ...] = ()
     log_bytes: int = 0
+
+
+def other_training(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> ConfigError:
+    """What to raise where a folder holds a training with other settings, which took somebody's time."""
+    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    lines = [f"\n  {name}: {before.get(name)} there, {now.get(name)} now" for name in changed]
+    return ConfigError(
+        "a training with other settings is in this folder" + "".join(lines),
+        where=folder,
+        hint="--run-dir for a new folder, or --overwrite to throw the old training away",
+    )
 
 
 class Checkpoints:

@@ -9,7 +9,8 @@ from itertools import groupby
 from pathlib import Path
 from string import Template
 
-from asr.files import atomic_path, write_text
+from asr import pictures
+from asr.files import write_text
 from asr.training.range_test import RangeTest
 
 _ROWS_PER_DECADE = 4
@@ -116,7 +117,6 @@ class _Scale:
 
 
 def _draw_image(test: RangeTest, path: Path, title: str) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
@@ -129,8 +129,7 @@ def _draw_image(test: RangeTest, path: Path, title: str) -> None:
         axes.annotate(f"{name} {rate:.1e} ", (rate, _top(test)), ha="right", va="top", rotation=90)
     axes.set(ylim=(0, _top(test)), xlabel="learning rate", ylabel="loss")
     axes.set_title(title, parse_math=False)
-    with atomic_path(path) as temporary:
-        FigureCanvasAgg(figure).print_png(temporary)
+    pictures.save(figure, path)
 
 
 _PAGE = Template("""<!DOCTYPE html>
