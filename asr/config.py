@@ -313,6 +313,31 @@ class Model(Section):
 # --------------------------------------------------------------------------------------------- training
 
 
+class Pretrain(Section):
+    """A self-supervised start: the front-end and the first recurrent layers learn to restore spoilt recordings,
+    whose transcripts are not needed. Precision, device, workers and threads are those of the training."""
+
+    audio: RecipePath | None = None
+    """Recordings to learn from beside those of the training set: a folder, or a manifest without texts."""
+    layers: Count | None = None
+    """How many recurrent layers take part, the first ones; null: all."""
+    epochs: Count = 10
+    batch_seconds: Positive = 60.0
+    """Most audio in a batch, padding included."""
+    learning_rate: Positive = 1e-3
+    """Of adamw, with a cosine schedule."""
+    patience: Count | None = None
+    """Stop after this many epochs without a better dev loss, or null to never stop early."""
+    hidden_share: Share = 0.3
+    """Of the frames, hidden in spans and to be guessed."""
+    hidden_span: Count = 12
+    """Width of a span, in frames."""
+    hidden_band: Share = 0.2
+    """Widest band of bins to be hidden in a whole utterance, as a share of the bins."""
+    noise: Noise | None = Noise()
+    """To be removed again; null for none."""
+
+
 class Training(Section):
     """The training loop."""
 
@@ -412,5 +437,19 @@ class Recipe(Section):
     features: Features = Features()
     augment: Augment = Augment()
     model: Model = Model()
+    pretrain: Pretrain | None = None
     training: Training = Training()
     evaluate: Evaluate = Evaluate()
+
+    @model_validator(mode="after")
+    def _can_be_pretrained(self) -> Recipe:
+        if self.pretrain is None:
+            return self
+        layers, there = self.pretrain.layers, self.model.encoder.layers
+        if layers is not None and layers > there:
+            raise ValueError(f"pretrain.layers is {layers}, but model.encoder.layers only {there}")
+        if self.features.normalization == "none":
+            raise ValueError(
+                "pretrain needs features.normalization utterance or global: what is hidden becomes 0, the mean"
+            )
+        return self

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from asr import config, recipe_file, stages
+from asr import config, pretraining, recipe_file, stages
 from asr.config import Recipe
 from asr.files import fingerprint, write_json, write_text
 from asr.reporting import Reporter
@@ -30,6 +30,7 @@ class Stage:
         product: what it leaves; the stage is done again where that is missing.
         needs: the stages whose fingerprints are among its inputs.
         inputs: what else its product depends on.
+        wanted: whether a recipe has it at all.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Stage:
     product: Callable[[Workspace], Path]
     needs: tuple[str, ...]
     inputs: Callable[[Recipe], Any]
+    wanted: Callable[[Recipe], bool] = lambda recipe: True
 
 
 STAGES = (
@@ -50,10 +52,18 @@ STAGES = (
         lambda recipe: (recipe.text, recipe.tokens, recipe.features, recipe.model.frontend),
     ),
     Stage(
+        "pretrain",
+        pretraining.pretrain,
+        lambda work: work.pretrained,
+        ("prepare",),
+        pretraining.inputs,
+        wanted=lambda recipe: recipe.pretrain is not None,
+    ),
+    Stage(
         "train",
         stages.train,
         lambda work: work.trained,
-        ("tokens",),
+        ("tokens", "pretrain"),
         lambda recipe: (
             recipe.augment,
             recipe.model,
@@ -85,10 +95,11 @@ def run(recipe: Recipe, folder: Path, data: Path, reporter: Reporter, overwrite:
     """
     fingerprints = _fingerprints(recipe)
     work = workspace(recipe, folder, data, reporter)
-    _guard_training(work, fingerprints["train"], overwrite)
+    _guard_training(work, fingerprints, overwrite)
     write_text(work.folder / "config.yaml", recipe_file.to_yaml(recipe))
-    for number, stage in enumerate(STAGES, start=1):
-        heading = f"[{number}/{len(STAGES)}] {stage.name}"
+    wanted = stages_of(recipe)
+    for number, stage in enumerate(wanted, start=1):
+        heading = f"[{number}/{len(wanted)}] {stage.name}"
         record = _read_record(work, stage.name)
         if record.get("finished") == fingerprints[stage.name] and stage.product(work).exists():
             reporter.say(f"{heading}: done before")
@@ -97,7 +108,7 @@ def run(recipe: Recipe, folder: Path, data: Path, reporter: Reporter, overwrite:
         _run_stage(stage, work, record, fingerprints[stage.name])
     results = {
         "tests": json.loads(work.figures.read_text(encoding="utf-8")),
-        "stages": {stage.name: _read_record(work, stage.name)["seconds"] for stage in STAGES},
+        "stages": {stage.name: _read_record(work, stage.name)["seconds"] for stage in wanted},
     }
     write_json(work.folder / "results.json", results)
     return results
@@ -109,12 +120,16 @@ def workspace(recipe: Recipe, folder: Path, data: Path, reporter: Reporter) -> W
     return Workspace(recipe, folder, data / corpus, reporter)
 
 
+def stages_of(recipe: Recipe) -> list[Stage]:
+    """The stages that a recipe has, in order."""
+    return [stage for stage in STAGES if stage.wanted(recipe)]
+
+
 def _fingerprints(recipe: Recipe) -> dict[str, str]:
     found: dict[str, str] = {}
-    for stage in STAGES:
-        found[stage.name] = fingerprint(
-            [stage.name, [found[name] for name in stage.needs], _plain(stage.inputs(recipe))]
-        )
+    for stage in stages_of(recipe):
+        needs = [found[name] for name in stage.needs if name in found]
+        found[stage.name] = fingerprint([stage.name, needs, _plain(stage.inputs(recipe))])
     return found
 
 
@@ -139,15 +154,16 @@ def _run_stage(stage: Stage, work: Workspace, record: dict[str, Any], identity: 
         _write_record(work, stage.name, record)
 
 
-def _guard_training(work: Workspace, identity: str, overwrite: bool) -> None:
+def _guard_training(work: Workspace, fingerprints: dict[str, str], overwrite: bool) -> None:
     """Refuse to train over a training with other settings, which took somebody's time."""
-    before = _read_record(work, "train").get("started")
-    if before in (None, identity):
-        return
-    if not overwrite:
-        settings = _flat(work.recipe.model_dump(mode="json"))
-        raise other_training(work.folder, _settings_there(work) or settings, settings)
-    shutil.rmtree(work.training, ignore_errors=True)
+    for name, folder in (("pretrain", work.pretraining), ("train", work.training)):
+        before = _read_record(work, name).get("started")
+        if name not in fingerprints or before in (None, fingerprints[name]):
+            continue
+        if not overwrite:
+            settings = _flat(work.recipe.model_dump(mode="json"))
+            raise other_training(work.folder, _settings_there(work) or settings, settings)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _settings_there(work: Workspace) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from asr.reporting import Reporter
 from asr.text import tokenizer as tokenizers
 from asr.text.tokenizer import Tokenizer
 from asr.training import acoustic as acoustic_training
-from asr.training import log, report
+from asr.training import denoising, log, report
 
 ENOUGH_FOR_STATISTICS = 2000
 """Utterances, evenly spaced over the training set, from which global normalisation is measured."""
@@ -60,6 +60,16 @@ class Workspace:
     def tokens(self) -> Path:
         """The tokenizer's folder."""
         return self.folder / "tokens"
+
+    @property
+    def pretraining(self) -> Path:
+        """Log and checkpoints of the self-supervised start."""
+        return self.folder / "pretrain"
+
+    @property
+    def pretrained(self) -> Path:
+        """The weights that it leaves to the training."""
+        return self.pretraining / "final.safetensors"
 
     @property
     def training(self) -> Path:
@@ -241,12 +251,16 @@ def train(work: Workspace, rounds: int = 1, target: float | None = None) -> None
 
 def write_report(work: Workspace) -> list[str]:
     """Write the report of a training, as far as it has come; returns what the terminal is to show of it."""
-    entries = log.read(work.training)
+    return report_on(work.training, work.report, work.recipe.name, work.recipe, work.trained.exists())
+
+
+def report_on(training: Path, page: Path, title: str, recipe: Recipe, finished: bool) -> list[str]:
+    """Write the report of what is in a training's folder; returns what the terminal is to show of it."""
+    entries = log.read(training)
     if not entries:
         return []
-    recipe = work.recipe
-    lines = report.write(work.report, recipe.name, entries, to_yaml(recipe), finished=work.trained.exists())
-    return [*lines, f"report: {work.report}"]
+    lines = report.write(page, title, entries, to_yaml(recipe), finished)
+    return [*lines, f"report: {page}"]
 
 
 def training_job(work: Workspace, rounds: int = 1, target: float | None = None) -> acoustic_training.Job:
@@ -261,6 +275,10 @@ def training_job(work: Workspace, rounds: int = 1, target: float | None = None) 
     acoustic = build.acoustic(recipe.model, extractor.dim, len(tokenizer.surfaces))
     parameters = sum(parameter.numel() for parameter in acoustic.parameters())
     work.reporter.say(f"  {parameters:,} parameters on {device}, {len(utterances)} utterances")
+    if recipe.pretrain is not None:
+        taken = denoising.take_over(acoustic, work.pretrained)
+        layers = f"{recipe.pretrain.layers or recipe.model.encoder.layers} of {recipe.model.encoder.layers}"
+        work.reporter.say(f"  {taken:,} of them pretrained: the front-end and {layers} recurrent layers")
     return acoustic_training.Job(
         acoustic=acoustic.to(device),
         extractor=extractor.to(device),

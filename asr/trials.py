@@ -168,7 +168,7 @@ def find_learning_rate(
     """
     training = wanted.training.model_copy(update={"sorted_first_epoch": False})
     with tempfile.TemporaryDirectory() as folder:
-        unsorted = wanted.model_copy(update={"training": training})
+        unsorted = wanted.model_copy(update={"training": training, "pretrain": None})
         work = recipe.workspace(unsorted, Path(folder), data, reporter)
         stages.prepare(work)
         stages.tokens(work)
@@ -187,6 +187,7 @@ def _bare(wanted: Recipe, manifest: Path | None = None) -> Recipe:
             if manifest is None
             else ManifestsCorpus(corpus="manifests", train=manifest, dev=manifest, tests={"the same": manifest}),
             "augment": Augment(),
+            "pretrain": None,
             "model": model.model_copy(
                 update={
                     "frontend": model.frontend.model_copy(update=still),

@@ -55,6 +55,15 @@ def check_sets(
     Raises:
         DataError: recordings that can't be read or are not as long as their manifest says, all together.
     """
+    check_recordings(sets, progress)
+    summaries = {name: _summary(utterances, normalizer) for name, utterances in sets.items()}
+    return summaries, [*_shared(sets), *_empty(sets, normalizer)]
+
+
+def check_recordings(
+    sets: Mapping[str, Sequence[Utterance]], progress: Callable[[int], None] = lambda done: None
+) -> None:
+    """Check that all recordings of some sets can be read; arguments and errors as of `check_sets`."""
     everything = [(name, utterance) for name, utterances in sets.items() for utterance in utterances]
     faults = []
     with ThreadPoolExecutor() as pool:
@@ -67,8 +76,6 @@ def check_sets(
             f"{len(faults)} of {len(everything)} recordings can't be used\n{listing(faults)}",
             hint="mend or remove these lines of the manifests, then run the command again",
         )
-    summaries = {name: _summary(utterances, normalizer) for name, utterances in sets.items()}
-    return summaries, [*_shared(sets), *_empty(sets, normalizer)]
 
 
 def _fault(utterance: Utterance) -> str | None:

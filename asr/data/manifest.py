@@ -43,8 +43,12 @@ class Utterance:
         return None if speaker is None else str(speaker)
 
 
-def read_manifest(path: Path) -> list[Utterance]:
+def read_manifest(path: Path, transcribed: bool = True) -> list[Utterance]:
     """Read a manifest.
+
+    Args:
+        path: of the file.
+        transcribed: whether each line needs a text; else those without have an empty one.
 
     Raises:
         DataError: the file is missing or empty, or lines are wrong: all of them together, by line number.
@@ -63,7 +67,7 @@ def read_manifest(path: Path) -> list[Utterance]:
         if not line.strip():
             continue
         try:
-            utterances.append(_parse(line, path.parent))
+            utterances.append(_parse(line, path.parent, transcribed))
         except ValueError as error:
             errors.append(f"line {number}: {error}")
     if errors:
@@ -80,13 +84,15 @@ def read_manifest(path: Path) -> list[Utterance]:
     return utterances
 
 
-def _parse(line: str, folder: Path) -> Utterance:
+def _parse(line: str, folder: Path, transcribed: bool) -> Utterance:
     try:
         entry = json.loads(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON ({error.msg} at column {error.colno})") from None
     if not isinstance(entry, dict):
         raise ValueError(f"a JSON {type(entry).__name__}, not an object")
+    if not transcribed:
+        entry.setdefault("text", "")
     missing = [key for key in ("audio_filepath", "duration", "text") if key not in entry]
     if missing:
         raise ValueError(f"no {', '.join(missing)}")

@@ -101,8 +101,7 @@ def loop_settings(job: Job) -> loop.Settings:
         patience=section.patience,
         average=section.average,
         precision=section.precision,
-        # A thread that shares its core with a worker holds up all the others at every operation's end.
-        threads=section.threads or max(loop.CORES - section.workers, 1),
+        threads=loop.threads(section.threads, section.workers),
         checkpoint_minutes=section.checkpoint_minutes,
         target=job.target,
         methods=Methods(
@@ -131,7 +130,7 @@ class AcousticTask:
     def __init__(self, job: Job) -> None:
         self.job, self.model = job, job.acoustic
         self.device = next(job.acoustic.parameters()).device
-        self.loader: Loader | None = None
+        self.loader: Loader[Batch] | None = None
 
     def epoch(self, number: int, done: int, growth: float = 1.0) -> Epoch:
         job = self.job
@@ -212,7 +211,7 @@ class AcousticTask:
         )
 
     @cached_property
-    def _dev_loader(self) -> Loader:
+    def _dev_loader(self) -> Loader[Batch]:
         return self._loader(self.job.dev_reader)
 
     def _train_reader(self, epoch: int) -> Reader:
@@ -220,5 +219,5 @@ class AcousticTask:
             return replace(self.job.train_reader, spec_augment=None)
         return self.job.train_reader
 
-    def _loader(self, reader: Reader) -> Loader:
+    def _loader(self, reader: Reader) -> Loader[Batch]:
         return Loader(reader, self.job.settings.workers, pin_memory=self.device.type == "cuda")

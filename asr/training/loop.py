@@ -105,6 +105,14 @@ def train(task: Task[Any, ResultT], settings: Settings, folder: Path, reporter: 
     return _Run(task, settings, folder, reporter).run()
 
 
+def threads(wanted: int | None, workers: int) -> int:
+    """Threads of the network: as many as are wanted, or (None) the cores that the loader's processes leave.
+
+    A thread that shares its core with a worker holds up all the others at every operation's end.
+    """
+    return wanted or max(CORES - workers, 1)
+
+
 def optimization(model: nn.Module, settings: Settings) -> Optimization:
     """A model with the optimiser that the settings ask for."""
     return Optimization(
