@@ -43,17 +43,18 @@ def _what_is_in(source: Path) -> Any:
 
 def pretrain(work: Workspace) -> None:
     """Train the first layers to restore spoilt recordings, or go on where that was cut off; report its curves."""
-    job = _job(work)
+    start = job(work)
     try:
-        denoising.train(job, work.reporter)
-        denoising.save(job.model, work.pretrained)
+        denoising.train(start, work.reporter)
+        denoising.save(start.model, work.pretrained)
     finally:
         page, title = work.pretraining / "report.html", f"{work.recipe.name}, before any transcript"
         for line in report_on(work.pretraining, page, title, work.recipe, work.pretrained.exists()):
             work.reporter.say(line)
 
 
-def _job(work: Workspace) -> denoising.Job:
+def job(work: Workspace) -> denoising.Job:
+    """All that the self-supervised start needs."""
     recipe, section = work.recipe, work.recipe.pretrain
     assert section is not None
     manifests = work.manifests()
