@@ -25,7 +25,7 @@ def inputs(recipe: Recipe) -> Any:
     """What the pretrained weights depend on beside the corpus."""
     section, augment = recipe.pretrain, recipe.augment
     assert section is not None
-    voice = (augment.speed, augment.gain_db, augment.concatenate)
+    voice = (augment.speed, augment.gain_db)
     settings = section.model_dump(mode="json", exclude={"audio"})
     audio = None if section.audio is None else _what_is_in(section.audio)
     return (settings, audio, voice, recipe.features, recipe.model, recipe.training.precision, recipe.seed)
@@ -79,7 +79,6 @@ def job(work: Workspace) -> denoising.Job:
         seed=recipe.seed,
         folder=work.pretraining,
         workers=recipe.training.workers,
-        concatenation=build.concatenation(recipe.augment),
     )
 
 
@@ -91,14 +90,16 @@ def _untranscribed(work: Workspace, source: Path) -> list[Utterance]:
     sets = work.sets()
     found = untranscribed.find(source)
     fresh = untranscribed.without(found, (utterance for known in sets.values() for utterance in known))
-    work.reporter.say(f"  {source}: {len(fresh)} of {len(found)} recordings; the others are in the corpus")
+    if len(fresh) < len(found):
+        work.reporter.say(f"  {len(found) - len(fresh)} of the recordings in {source} are in the corpus already")
     with work.reporter.progress("check", len(fresh)) as advance:
         check_recordings({"pretrain.audio": fresh}, lambda done: advance(done, ""))
     with work.reporter.progress("cut", len(fresh)) as advance:
         pieces = untranscribed.in_pieces(
             fresh, work.pretraining / "pieces", work.recipe.features.sample_rate, lambda done: advance(done, "")
         )
-    write_manifest(manifest, pieces)
+    if pieces:
+        write_manifest(manifest, pieces)
     return pieces
 
 

@@ -431,7 +431,7 @@ def test_the_command_hears_a_folder_too(
     mine.write_text(path.read_text(encoding="utf-8").replace("corpus/", ""), encoding="utf-8")
     assert command(mine, tmp_path, f"pretrain.audio={folder}", "pretrain.epochs=1") == 0
     said = capsys.readouterr().err
-    assert f"{folder}: 2 of 14 recordings; the others are in the corpus" in said
+    assert f"12 of the recordings in {folder} are in the corpus already" in said
     assert "44 recordings" in said  # 40 of the corpus, 1 short one, 3 pieces
     listed = read_manifest(tmp_path / "run" / "pretrain" / "audio.jsonl", transcribed=False)
     assert [each.audio.suffix for each in listed] == [".flac"] * 4

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 
-from asr.data.batching import Concatenation, plan_epoch
+from asr.data.batching import plan_epoch
 from asr.data.corruption import Spoilt, SpoiltReader
 from asr.data.loading import Loader
 from asr.data.manifest import Utterance
@@ -43,7 +43,6 @@ class Job:
         seed: of shuffling and spoiling; dropout follows torch's generator.
         folder: of checkpoints and log.
         workers: processes that read.
-        concatenation: strings of recordings, or None.
     """
 
     model: DenoisingModel
@@ -55,7 +54,6 @@ class Job:
     seed: int
     folder: Path
     workers: int = 0
-    concatenation: Concatenation | None = None
 
 
 @dataclass(frozen=True)
@@ -99,13 +97,7 @@ class DenoisingTask:
 
     def epoch(self, number: int, done: int, growth: float = 1.0) -> Epoch:
         job = self.job
-        plan = plan_epoch(
-            job.train,
-            batch_seconds=job.batch_seconds * growth,
-            seed=job.seed,
-            epoch=number,
-            concatenation=job.concatenation,
-        )
+        plan = plan_epoch(job.train, batch_seconds=job.batch_seconds * growth, seed=job.seed, epoch=number)
         return Epoch(len(plan), self._train_loader(plan[done:]))
 
     def loss(self, batch: Spoilt, autocast: AbstractContextManager[Any]) -> Loss:
