@@ -31,7 +31,8 @@ with text that is {case}. It knows no words or sounds beyond its training and ma
 | --- | --- | --- | --- | --- | --- |
 {rows}
 
-The interval is a bootstrap's, over speakers where they are known, at {confidence:.0%} confidence; greedy decoding.
+The interval is a bootstrap's, over speakers where they are known, at {confidence:.0%} confidence; decoding is
+greedy unless a beam search is named.
 
 
 """

@@ -338,6 +338,22 @@ class Pretrain(Section):
     """To be removed again; null for none."""
 
 
+class LanguageModel(Section):
+    """An n-gram model of the training transcripts and further texts, for a beam search whose weights are tuned on
+    the dev set."""
+
+    order: Annotated[int, Field(ge=1, le=6)] = 3
+    """Words in the longest n-grams."""
+    texts: tuple[RecipePath, ...] = ()
+    """Text files (.gz too) to learn from beside the training transcripts, a sentence to a line."""
+    vocabulary: Count | None = None
+    """Know only so many words, the most frequent; null: all."""
+    prune: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """For each length, n-grams that occur so often or less are left out, such as [0, 0, 1]."""
+    trials: Count = 60
+    """Weights that are tried on the dev set."""
+
+
 class Training(Section):
     """The training loop."""
 
@@ -438,6 +454,7 @@ class Recipe(Section):
     augment: Augment = Augment()
     model: Model = Model()
     pretrain: Pretrain | None = None
+    language_model: LanguageModel | None = None
     training: Training = Training()
     evaluate: Evaluate = Evaluate()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from asr import config, pretraining, recipe_file, stages
+from asr import config, language, pretraining, recipe_file, stages
 from asr.config import Recipe
 from asr.files import fingerprint, write_json, write_text
 from asr.reporting import Reporter
@@ -60,6 +60,14 @@ STAGES = (
         wanted=lambda recipe: recipe.pretrain is not None,
     ),
     Stage(
+        "language model",
+        language.estimate,
+        lambda work: work.language_model,
+        ("prepare",),
+        language.inputs,
+        wanted=lambda recipe: recipe.language_model is not None,
+    ),
+    Stage(
         "train",
         stages.train,
         lambda work: work.trained,
@@ -71,7 +79,21 @@ STAGES = (
             recipe.seed,
         ),
     ),
-    Stage("evaluate", stages.evaluate, lambda work: work.figures, ("train",), lambda recipe: recipe.evaluate),
+    Stage(
+        "tune",
+        language.tune,
+        lambda work: work.search,
+        ("train", "language model"),
+        lambda recipe: recipe.language_model and recipe.language_model.trials,
+        wanted=lambda recipe: recipe.language_model is not None,
+    ),
+    Stage(
+        "evaluate",
+        stages.evaluate,
+        lambda work: work.figures,
+        ("train", "tune"),
+        lambda recipe: recipe.evaluate,
+    ),
     Stage("package", stages.package, lambda work: work.model, ("evaluate",), lambda recipe: recipe.name),
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from asr.data.checks import check_sets, infeasible, listing
 from asr.data.corpora import commands, fsdd
 from asr.data.loading import Reader
 from asr.data.manifest import Utterance, read_manifest
+from asr.decoder_settings import DecoderSettings
 from asr.errors import DataError
 from asr.evaluation.report import format_report, format_totals, to_results
 from asr.evaluation.wer import breakdown, score
@@ -85,6 +86,16 @@ class Workspace:
     def report(self) -> Path:
         """What the curves of the training show."""
         return self.folder / "report.html"
+
+    @property
+    def language_model(self) -> Path:
+        """The language model that guides the search."""
+        return self.folder / "lm.ngram"
+
+    @property
+    def search(self) -> Path:
+        """The settings of the search, as tuned; null where greedy decoding is as good."""
+        return self.folder / "search.json"
 
     @property
     def figures(self) -> Path:
@@ -343,22 +354,39 @@ def reader(
 
 
 def evaluate(work: Workspace) -> None:
-    """Measure the model on every test set."""
-    section = work.recipe.evaluate
+    """Measure the model on every test set: greedily, and with the search that was tuned for it."""
     device = build.device(work.recipe.training.device)
-    recognizer = Recognizer(artefact.load(work.trained, device), device)
-    figures = []
-    for name, path in work.tests().items():
-        utterances = read_manifest(path)
-        with work.reporter.progress(f"evaluate {name}", len(utterances)) as advance:
-            answers = recognise_manifest(recognizer, utterances, progress=lambda done: advance(done, ""))
-        result = score(answers, section.bootstrap, section.confidence)
-        known = [field for field in section.fields if any(field in answer.fields for answer in answers)]
-        breakdowns = {field: breakdown(answers, field, section.bootstrap, section.confidence) for field in known}
-        write_text(work.figures.parent / f"{name}.txt", format_report(name, answers, result, breakdowns) + "\n")
-        figures.append(to_results(name, result))
-        work.reporter.say(f"  {name}: {format_totals(result).splitlines()[0]}")
+    model, settings = artefact.load(work.trained, device), search_settings(work)
+    recognizers = {"": Recognizer(model, device)}
+    if settings is not None:
+        recognizers["beam search"] = Recognizer(replace(model, decoder=settings), device)
+    figures = [
+        _measure(work, recognizer, path, ", ".join(filter(None, (name, how))))
+        for name, path in work.tests().items()
+        for how, recognizer in recognizers.items()
+    ]
     write_json(work.figures, figures)
+
+
+def search_settings(work: Workspace) -> DecoderSettings | None:
+    """How the model's output is searched; greedily, where there are no settings."""
+    if work.recipe.language_model is None:
+        return None
+    settings = json.loads(work.search.read_text(encoding="utf-8"))
+    return None if settings is None else DecoderSettings.model_validate(settings)
+
+
+def _measure(work: Workspace, recognizer: Recognizer, manifest: Path, name: str) -> dict[str, str | int | float]:
+    """Measure a recogniser on a test set; its report gets the name."""
+    section, utterances = work.recipe.evaluate, read_manifest(manifest)
+    with work.reporter.progress(f"evaluate {name}", len(utterances)) as advance:
+        answers = recognise_manifest(recognizer, utterances, progress=lambda done: advance(done, ""))
+    result = score(answers, section.bootstrap, section.confidence)
+    known = [field for field in section.fields if any(field in answer.fields for answer in answers)]
+    breakdowns = {field: breakdown(answers, field, section.bootstrap, section.confidence) for field in known}
+    write_text(work.figures.parent / f"{name}.txt", format_report(name, answers, result, breakdowns) + "\n")
+    work.reporter.say(f"  {name}: {format_totals(result).splitlines()[0]}")
+    return to_results(name, result)
 
 
 def package(work: Workspace) -> None:
@@ -378,3 +406,6 @@ def package(work: Workspace) -> None:
         metadata=metadata,
         card=model_card(work.recipe, metadata),
     )
+    settings = search_settings(work)
+    if settings is not None:
+        artefact.save_decoder(work.model, settings)
