@@ -51,3 +51,7 @@ class ModelError(AsrError):
 
 class MissingDependencyError(AsrError):
     """An optional package is needed and not installed."""
+
+
+class DiskFullError(AsrError):
+    """A file can't be written: there is no room left for it, or the user may use no more."""

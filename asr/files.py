@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -12,27 +13,97 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from asr.errors import DiskFullError
+
+PARTIAL = ".partial-"
+"""In the names of hidden folders that hold what is not whole yet; killed processes leave theirs behind."""
+
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}  # Windows has no quotas
+
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, size: int | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what is written there takes its place when the block succeeds.
 
     Works for a file and for a folder (create it at the yielded path). A folder replaces an existing one as a
-    whole. When the block raises, `path` is left as it was.
+    whole. When the block raises, `path` is left as it was. Afterwards, a power cut undoes nothing: what was written
+    is on the disk before it gets its name, and the name before this returns.
+
+    Args:
+        path: to be written.
+        size: bytes to be written, if they are known, for the error.
+
+    Raises:
+        DiskFullError: there is no room for it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    temporary = holder / path.name
+    with full_disk_in_words(path, size):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        holder = Path(tempfile.mkdtemp(prefix=f".{path.name}{PARTIAL}", dir=path.parent))
+        temporary = holder / path.name
+        try:
+            yield temporary
+            for each in (*temporary.rglob("*"), temporary):
+                _sync(each)
+            if temporary.is_dir() and path.is_dir():
+                path.rename(holder / "previous")
+            temporary.replace(path)
+            _sync(path.parent)
+        finally:
+            shutil.rmtree(holder, ignore_errors=True)
+
+
+@contextmanager
+def full_disk_in_words(path: Path, size: int | None = None) -> Iterator[None]:
+    """Raise a `DiskFullError` where the block finds no room to write a file of so many bytes."""
     try:
-        yield temporary
-        if temporary.is_dir() and path.is_dir():
-            path.rename(holder / "previous")
-        elif temporary.is_file():
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-        temporary.replace(path)
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        needed = "" if size is None else f"{_megabytes(size)} are needed, "
+        free = _megabytes(shutil.disk_usage(_existing(path)).free)
+        raise DiskFullError(
+            f"there is no room to write it ({str(error.strerror).lower()}): {needed}{free} are free",
+            where=path,
+            hint="free some space, then run the same command again",
+        ) from error
+    except DiskFullError as error:  # of a file in the folder that this is
+        raise DiskFullError(error.what, where=path, hint=error.hint) from error
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder, if it is there, as a whole: killed on the way, this leaves no part of it under its name."""
+    if path.is_dir():
+        holder = Path(tempfile.mkdtemp(prefix=f".{path.name}{PARTIAL}", dir=path.parent))
+        path.rename(holder / path.name)
+        shutil.rmtree(holder)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what writers that were killed left below a folder, to which nobody else writes now."""
+    for path in list(folder.rglob(f".*{PARTIAL}*")):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    posix = os.name == "posix"
+    if path.is_dir() and not posix:
+        return  # Windows has no call for it
+    descriptor = os.open(path, os.O_RDONLY if posix else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
     finally:
-        shutil.rmtree(holder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that is there."""
+    return next(each for each in (path, *path.absolute().parents) if each.exists())
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import yaml
 
 from asr import config, language, pretraining, recipe_file, stages
 from asr.config import Recipe
-from asr.files import fingerprint, write_json, write_text
+from asr.errors import DiskFullError
+from asr.files import fingerprint, remove_folder, remove_partial, write_json, write_text
 from asr.reporting import Reporter
 from asr.stages import Workspace
 from asr.training.checkpoint import other_training
@@ -118,6 +119,7 @@ def run(recipe: Recipe, folder: Path, data: Path, reporter: Reporter, overwrite:
     fingerprints = _fingerprints(recipe)
     work = workspace(recipe, folder, data, reporter)
     _guard_training(work, fingerprints, overwrite)
+    remove_partial(work.folder)
     write_text(work.folder / "config.yaml", recipe_file.to_yaml(recipe))
     wanted = stages_of(recipe)
     for number, stage in enumerate(wanted, start=1):
@@ -173,7 +175,8 @@ def _run_stage(stage: Stage, work: Workspace, record: dict[str, Any], identity: 
         record["finished"] = identity
     finally:
         record["seconds"] = round(before + time.monotonic() - started, 1)
-        _write_record(work, stage.name, record)
+        with suppress(DiskFullError):  # what the stage raised says more; without a record it is done again
+            _write_record(work, stage.name, record)
 
 
 def _guard_training(work: Workspace, fingerprints: dict[str, str], overwrite: bool) -> None:
@@ -185,7 +188,7 @@ def _guard_training(work: Workspace, fingerprints: dict[str, str], overwrite: bo
         if not overwrite:
             settings = _flat(work.recipe.model_dump(mode="json"))
             raise other_training(work.folder, _settings_there(work) or settings, settings)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
 
 
 def _settings_there(work: Workspace) -> dict[str, Any]:

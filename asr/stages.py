@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from asr.data.corpora import commands, fsdd
 from asr.data.loading import Reader
 from asr.data.manifest import Utterance, read_manifest
 from asr.decoder_settings import DecoderSettings
-from asr.errors import DataError
+from asr.errors import DataError, DiskFullError
 from asr.evaluation.report import format_report, format_totals, to_results
 from asr.evaluation.wer import breakdown, score
 from asr.features import FeatureExtractor, GlobalNorm
@@ -256,8 +257,9 @@ def train(work: Workspace, rounds: int = 1, target: float | None = None) -> None
     try:
         _train(work, rounds, target)
     finally:
-        for line in write_report(work):
-            work.reporter.say(line)
+        with suppress(DiskFullError):  # what stopped the training says more; `asr report` writes it later
+            for line in write_report(work):
+                work.reporter.say(line)
 
 
 def write_report(work: Workspace) -> list[str]:

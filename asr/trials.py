@@ -3,7 +3,6 @@ rate suits it."""
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from asr.data.checks import check_sets
 from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.errors import ConfigError, DataError
 from asr.evaluation import wer
+from asr.files import remove_folder
 from asr.model.ctc import ctc_loss
 from asr.recognizer import Recognizer
 from asr.reporting import Reporter
@@ -82,7 +82,7 @@ def overfit(wanted: Recipe, count: int, folder: Path, data: Path, reporter: Repo
     manifest = (folder / MANIFEST).absolute()
     if folder.exists() and not manifest.is_file():
         raise ConfigError("this is not the folder of an earlier trial", where=folder, hint="another --run-dir")
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_folder(folder)
     work = recipe.workspace(wanted, folder, data, reporter)
     stages.prepare(work)
     normalizer = build.normalizer(wanted.text)

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
+import stat
 from pathlib import Path
 
 import pytest
 
-from asr.files import atomic_path, file_fingerprint, fingerprint, write_json, write_text
+from asr.errors import DiskFullError
+from asr.files import (
+    PARTIAL,
+    atomic_path,
+    file_fingerprint,
+    fingerprint,
+    remove_folder,
+    remove_partial,
+    write_json,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
@@ -40,3 +54,78 @@ def test_fingerprints(tmp_path: Path) -> None:
     for name, content in (("a", "x"), ("b", "x"), ("c", "y")):
         (tmp_path / name).write_text(content)
     assert file_fingerprint(tmp_path / "a") == file_fingerprint(tmp_path / "b") != file_fingerprint(tmp_path / "c")
+
+
+def test_what_is_written_is_on_the_disk_before_its_name_and_the_name_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def noted_fsync(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        names = [path.name for path in (tmp_path, *tmp_path.rglob("*")) if os.path.samestat(path.stat(), status)]
+        done.append(f"{'folder' if stat.S_ISDIR(status.st_mode) else 'file'} {names[0]}")
+        fsync(descriptor)
+
+    def noted_replace(path: Path, target: Path) -> Path:
+        done.append(f"replace {target.name}")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    with atomic_path(tmp_path / "file") as temporary:
+        temporary.write_text("x")
+    assert done == ["file file", "replace file", f"folder {tmp_path.name}"]
+    done.clear()
+    with atomic_path(tmp_path / "folder") as temporary:
+        temporary.mkdir()
+        (temporary / "a").touch()
+    assert done == ["file a", "folder folder", "replace folder", f"folder {tmp_path.name}"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_said_in_words(tmp_path: Path, code: int) -> None:
+    path = tmp_path / "new" / "folder"
+    with pytest.raises(DiskFullError) as caught, atomic_path(path, size=3_210_000) as temporary:
+        temporary.mkdir()
+        with atomic_path(temporary / "inner"):
+            raise OSError(code, os.strerror(code))
+    assert str(caught.value).startswith(f"{path}: there is no room to write it ({os.strerror(code).lower()}): ")
+    assert "free some space" in str(caught.value)
+    assert not list(path.parent.iterdir())
+    with (
+        pytest.raises(DiskFullError, match=r"3\.2 MB are needed, [\d,.]+ MB are free"),
+        atomic_path(path, 3_210_000),
+    ):
+        raise OSError(code, os.strerror(code))
+
+
+def test_other_faults_stay_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), atomic_path(tmp_path / "file"):
+        raise PermissionError(errno.EACCES, "no")
+
+
+def test_what_was_never_finished_is_removed(tmp_path: Path) -> None:
+    killed = tmp_path / "sub" / f".state.pt{PARTIAL}abcd"
+    killed.mkdir(parents=True)
+    (killed / "state.pt").touch()
+    write_text(tmp_path / "sub" / "mine", "x")
+    (tmp_path / ".hidden").touch()
+    remove_partial(tmp_path)
+    assert {path.name for path in tmp_path.rglob("*")} == {"sub", "mine", ".hidden"}
+    remove_partial(tmp_path / "nothing")
+
+
+def test_a_folder_is_removed_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "folder"
+    write_text(folder / "file", "x")
+
+    def killed(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(shutil, "rmtree", killed)
+        remove_folder(folder)
+    assert not folder.exists()
+    remove_folder(folder)

@@ -20,10 +20,9 @@ from torch import nn
 from asr import audio, build
 from asr import recipe as recipes
 from asr.data.manifest import read_manifest
-from asr.errors import ConfigError, ModelError
+from asr.errors import ConfigError
 from asr.recipe_file import read_recipe
 from asr.reporting import Advance, Silent
-from asr.training.checkpoint import BestEpoch, Checkpoints, Progress
 from asr.training.loop import InterruptedTrainingError
 from asr.training.optimization import Optimization, parameter_groups
 from asr.training.schedule import FINAL_FACTOR, learning_rate_factor
@@ -210,32 +209,6 @@ def test_dev_and_test_words_that_training_lacks_count_as_errors(path: Path, tmp_
     assert results["tests"][0]["wer"] == pytest.approx(words.count("middle") / len(words))
     assert any("test: 'muddle' is not in the training transcripts" in message for message in reporter.warned)
     assert 0 < log(tmp_path / "run")[-1]["dev_loss"] < 0.5
-
-
-def test_a_damaged_checkpoint_is_named(path: Path, tmp_path: Path) -> None:
-    with pytest.raises(InterruptedTrainingError):
-        run(path, tmp_path / "run", reporter=Recorder(interrupt_after=3))
-    state = tmp_path / "run" / "train" / "checkpoints" / "state.pt"
-    state.write_bytes(state.read_bytes()[:1000])
-    with pytest.raises(ModelError, match=r"state\.pt"):
-        run(path, tmp_path / "run")
-
-
-def test_checkpoints_keep_the_best_and_average_them(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path, keep=2)
-    best: tuple[BestEpoch, ...] = ()
-    for epoch, rank in enumerate([3.0, 1.0, 2.0, 5.0], start=1):
-        weights = {"w": torch.full((2,), float(epoch)), "n": torch.tensor(epoch)}
-        best = checkpoints.keep_best(best, BestEpoch((0.0, rank), epoch), weights)
-        checkpoints.prune(best)
-    assert [epoch.epoch for epoch in best] == [2, 3]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-0002.safetensors", "epoch-0003.safetensors"]
-    assert checkpoints.average(best)["w"].tolist() == [2.5, 2.5]
-    assert checkpoints.best_weights(best)["w"].tolist() == [2, 2]
-    checkpoints.save(Progress(epoch=3, batch=4, step=9, totals={"loss": 1.5}, best=best), {"x": torch.ones(1)})
-    progress, state = checkpoints.load() or pytest.fail("nothing was saved")
-    assert progress == Progress(epoch=3, batch=4, step=9, totals={"loss": 1.5}, best=best)
-    assert state["x"].tolist() == [1]
 
 
 @pytest.mark.parametrize("kind", ["cosine", "linear", "constant"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -261,7 +260,7 @@ def _claim(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
     Raises:
         ConfigError: it is, and it is not to be overwritten.
     """
-    from asr.files import write_json
+    from asr.files import remove_folder, write_json
     from asr.training.checkpoint import other_training
 
     path = folder / SETTINGS
@@ -269,7 +268,7 @@ def _claim(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
     if before != settings:
         if not overwrite:
             raise other_training(folder, before, settings)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        remove_folder(folder / "checkpoints")
     write_json(path, settings)
 
 

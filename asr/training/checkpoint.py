@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as from_safetensors
+from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from asr.errors import ConfigError, ModelError
-from asr.files import atomic_path
+from asr.files import atomic_path, remove_partial
+from asr.reporting import Reporter
+
+_START_AGAIN = "remove the folder that it is in, to train from the start"
 
 
 @dataclass(frozen=True, order=True)
 class BestEpoch:
-    """An epoch whose weights are kept; the smaller rank is the better."""
+    """An epoch whose weights are kept; the smaller rank is the better. The digest is that of their file."""
 
     rank: tuple[float, float]
     epoch: int
+    digest: str = field(default="", compare=False)
 
 
 @dataclass
@@ -35,7 +42,7 @@ class Progress:
         totals: sums over the steps of this epoch.
         infinite: the examples that had an infinite loss, each with the epoch in which that was first seen.
         best: the best epochs so far, best first.
-        log_bytes: length of the log when this was saved; what stands behind it was never trained.
+        log: what the log held when this was saved; what its file has besides was never trained.
     """
 
     epoch: int = 1
@@ -44,7 +51,10 @@ class Progress:
     totals: dict[str, float] = field(default_factory=dict)
     infinite: dict[str, int] = field(default_factory=dict)
     best: tuple[BestEpoch, ...] = ()
-    log_bytes: int = 0
+    log: str = ""
+
+    def __str__(self) -> str:
+        return f"epoch {self.epoch}, step {self.step}"
 
 
 def other_training(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> ConfigError:
@@ -61,72 +71,135 @@ def other_training(folder: Path, before: Mapping[str, Any], now: Mapping[str, An
 class Checkpoints:
     """The folder of a training's checkpoints.
 
+    The state is saved to two files in turn: whatever happens to the newest, the one before is whole. Each ends with
+    the SHA-256 of all that stands before it, and names the weights of the best epochs with theirs. The sums are of
+    what was to be written, so a fault on the way to the disk shows when a file is read. (Reading each file after
+    writing it would only ask the system's cache.)
+
     Args:
         folder: created when something is saved.
         keep: how many of the best epochs' weights to keep.
+        reporter: told of damaged files.
     """
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.folder, self.keep = folder, keep
-        self.state_path = folder / "state.pt"
+    def __init__(self, folder: Path, keep: int, reporter: Reporter) -> None:
+        self.folder, self.keep, self.reporter = folder, keep, reporter
+        self.state_path, self._next_path = folder / "state-2.pt", folder / "state-1.pt"
+        self._named: dict[Path, tuple[BestEpoch, ...]] = {}
 
     def save(self, progress: Progress, state: dict[str, Any]) -> None:
-        """Save the state to go on from, in place of the one before."""
-        with atomic_path(self.state_path) as temporary:
-            torch.save({"progress": json.dumps(asdict(progress)), **state}, temporary)
-
-    def load(self) -> tuple[Progress, dict[str, Any]] | None:
-        """The saved state, or None where nothing was saved.
+        """Save the state to go on from, beside the one before; remove weights that neither of them names.
 
         Raises:
-            ModelError: the file is damaged.
+            DiskFullError: both states, and the weights that they name, are as they were.
         """
-        if not self.state_path.exists():
+        content = _sealed({"progress": json.dumps(asdict(progress)), **state})
+        with atomic_path(self._next_path, len(content)) as temporary:
+            temporary.write_bytes(content)
+        self.state_path, self._next_path = self._next_path, self.state_path
+        self._named[self.state_path] = progress.best
+        self._prune()
+
+    def load(self) -> tuple[Progress, dict[str, Any]] | None:
+        """The newest state that is sound, or None where nothing was saved.
+
+        Raises:
+            ModelError: all that was saved is damaged.
+        """
+        remove_partial(self.folder)
+        states, faults = {}, []
+        for path in (self.state_path, self._next_path):
+            try:
+                states[path] = _read_state(path)
+            except FileNotFoundError:
+                pass
+            except PermissionError as error:
+                raise ModelError(f"this checkpoint may not be read ({error.strerror})", where=path) from None
+            except (RuntimeError, EOFError, KeyError, TypeError, ValueError, OSError) as error:
+                faults.append(f"{path}: this checkpoint can't be read ({error})")
+        if faults and not states:
+            raise ModelError("\n".join(faults), hint=_START_AGAIN)
+        if not states:
             return None
-        try:
-            # weights_only: tensors and plain containers, no pickled code.
-            state = torch.load(self.state_path, map_location="cpu", weights_only=True)
-            saved = json.loads(state.pop("progress"))
-        except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
-            raise ModelError(
-                f"this checkpoint can't be read ({error})",
-                where=self.state_path,
-                hint="remove the folder that it is in, to train from the start",
-            ) from None
-        best = tuple(BestEpoch(tuple(best["rank"]), best["epoch"]) for best in saved.pop("best"))
-        return Progress(best=best, **saved), state
+        self._named = {path: progress.best for path, (progress, _) in states.items()}
+        newest = max(states, key=lambda path: (states[path][0].epoch, states[path][0].batch))
+        if newest != self.state_path:
+            self.state_path, self._next_path = self._next_path, self.state_path
+        for fault in faults:
+            self.reporter.warn(f"{fault}; training goes on from {newest.name}, at {states[newest][0]}")
+        return states[newest]
 
     def keep_best(
         self, best: Sequence[BestEpoch], epoch: BestEpoch, weights: dict[str, Tensor]
     ) -> tuple[BestEpoch, ...]:
-        """Save an epoch's weights if it is among the best; returns the best, best first."""
+        """Save an epoch's weights if it is among the best; returns the best, best first.
+
+        Raises:
+            DiskFullError: there is no room for them.
+        """
         kept = sorted([*best, epoch])[: self.keep]
         if epoch in kept:
-            with atomic_path(self._weights_path(epoch)) as temporary:
-                save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary)
+            content = to_safetensors({name: tensor.contiguous() for name, tensor in weights.items()})
+            with atomic_path(self._weights_path(epoch), len(content)) as temporary:
+                temporary.write_bytes(content)
+            kept[kept.index(epoch)] = replace(epoch, digest=hashlib.sha256(content).hexdigest())
         return tuple(kept)
 
-    def prune(self, best: Sequence[BestEpoch]) -> None:
-        """Remove the weights of epochs that are not among the best any more.
+    def weights(self, best: Sequence[BestEpoch]) -> dict[BestEpoch, dict[str, Tensor]]:
+        """The weights of the best epochs, best first, without those whose files are missing or damaged.
 
-        To be called after the state that names the best was saved: a state never names a missing file.
+        Raises:
+            ModelError: all are.
         """
-        names = {self._weights_path(epoch) for epoch in best}
+        found, faults = {}, []
+        for epoch in best:
+            path = self._weights_path(epoch)
+            content = path.read_bytes() if path.exists() else b""
+            if hashlib.sha256(content).hexdigest() == epoch.digest:
+                found[epoch] = from_safetensors(content)
+            else:
+                fault = "damaged" if path.exists() else "missing"
+                faults.append(f"{path}: the weights of epoch {epoch.epoch} are {fault}")
+        if not found:
+            raise ModelError("\n".join(faults), hint=_START_AGAIN)
+        for fault in faults:
+            self.reporter.warn(f"{fault}; they are left out, {len(found)} of the best epochs remain")
+        return found
+
+    def _prune(self) -> None:
+        """Remove weights that no state names: only after it was saved, so that none ever names a missing file."""
+        names = {self._weights_path(epoch) for best in self._named.values() for epoch in best}
         for path in self.folder.glob("epoch-*.safetensors"):
             if path not in names:
                 path.unlink()
 
-    def average(self, best: Sequence[BestEpoch]) -> dict[str, Tensor]:
-        """The mean of the best epochs' weights (Izmailov et al. 2018, equal weights)."""
-        sets = [load_file(self._weights_path(epoch)) for epoch in best]
-        return {
-            name: torch.stack([weights[name].double() for weights in sets]).mean(0).to(tensor.dtype)
-            for name, tensor in sets[0].items()
-        }
-
-    def best_weights(self, best: Sequence[BestEpoch]) -> dict[str, Tensor]:
-        """The weights of the best epoch."""
-        return load_file(self._weights_path(best[0]))
-
     def _weights_path(self, epoch: BestEpoch) -> Path:
         return self.folder / f"epoch-{epoch.epoch:04d}.safetensors"
+
+
+def average(sets: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of sets of weights (Izmailov et al. 2018, equal weights)."""
+    return {
+        name: torch.stack([weights[name].double() for weights in sets]).mean(0).to(tensor.dtype)
+        for name, tensor in sets[0].items()
+    }
+
+
+def _sealed(state: dict[str, Any]) -> bytes:
+    """A state as `torch.save` writes it, and its digest, which `torch.load` does not mind."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.write(hashlib.sha256(buffer.getbuffer()).digest())
+    return buffer.getvalue()
+
+
+def _read_state(path: Path) -> tuple[Progress, dict[str, Any]]:
+    content = memoryview(path.read_bytes())
+    size = hashlib.sha256().digest_size
+    if hashlib.sha256(content[:-size]).digest() != content[-size:]:
+        raise ValueError("it is damaged: its content does not match its checksum")
+    # weights_only: tensors and plain containers, no pickled code.
+    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    saved = json.loads(state.pop("progress"))
+    best = tuple(BestEpoch(**{**epoch, "rank": tuple(epoch["rank"])}) for epoch in saved.pop("best"))
+    return Progress(best=best, **saved), state

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from asr.files import full_disk_in_words, write_text
 
 
 class TrainingLog:
@@ -15,39 +23,58 @@ class TrainingLog:
 
     Args:
         folder: of the training.
-        size: bytes of `log.jsonl` to keep: what stands behind them belongs to epochs that are trained again.
+        content: what `log.jsonl` is to begin with, as the checkpoint has it; what the file has besides belongs to
+            epochs that are trained again.
         step: TensorBoard hides older points from this step on.
 
     Attributes:
-        entries: all that it holds.
+        content: all that `log.jsonl` holds.
+        entries: the same, parsed.
     """
 
-    def __init__(self, folder: Path, size: int = 0, step: int = 0) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Path, content: str = "", step: int = 0) -> None:
         self.path = folder / "log.jsonl"
-        self._file = self.path.open("ab")
-        self._file.truncate(size)
+        self.content = content
+        write_text(self.path, content)
         self.entries = read(folder)
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+        self._curves = _Curves(folder / "tensorboard", step)
 
     def write(self, entry: Mapping[str, Any]) -> None:
-        """Append an epoch's figures; `step` among them is the horizontal axis. Only numbers become curves."""
-        self._file.write(json.dumps(entry).encode() + b"\n")
-        self._file.flush()
+        """Append an epoch's figures; `step` among them is the horizontal axis. Only numbers become curves.
+
+        Raises:
+            DiskFullError: there is no room for them.
+        """
+        line = json.dumps(entry) + "\n"
+        _append(self.path, line.encode())
+        self.content += line
         self.entries.append(dict(entry))
-        for name, value in _numbers(entry):
-            if name not in ("epoch", "step"):
-                self._writer.add_scalar(name, value, int(entry["step"]))
+        numbers = {name: value for name, value in _numbers(entry) if name not in ("epoch", "step")}
+        self._curves.write(int(entry["step"]), numbers)
 
-    @property
-    def size(self) -> int:
-        """Bytes written so far."""
-        return self.path.stat().st_size
 
-    def close(self) -> None:
-        """Finish both files."""
-        self._file.close()
-        self._writer.close()
+class _Curves:
+    """A file of TensorBoard's events, written at once and by no thread, so that a full disk is noticed here."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"events.out.tfevents.{time.time():017.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._write(Event(wall_time=time.time(), step=step, file_version="brain.Event:2"))
+        self._write(Event(wall_time=time.time(), step=step, session_log=SessionLog(status=SessionLog.START)))
+
+    def write(self, step: int, numbers: Mapping[str, float]) -> None:
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
+        self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+
+    def _write(self, event: Event) -> None:
+        record = io.BytesIO()
+        RecordWriter(record).write(event.SerializeToString())
+        _append(self.path, record.getvalue())
+
+
+def _append(path: Path, content: bytes) -> None:
+    with full_disk_in_words(path, len(content)), path.open("ab") as file:
+        file.write(content)
 
 
 def read(folder: Path) -> list[dict[str, Any]]:

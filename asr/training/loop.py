@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic
@@ -14,9 +14,9 @@ from typing import Any, Generic
 import torch
 from torch import Tensor, nn
 
-from asr.errors import AsrError, ModelError
+from asr.errors import AsrError, DiskFullError, ModelError
 from asr.reporting import Reporter
-from asr.training.checkpoint import BestEpoch, Checkpoints, Progress
+from asr.training.checkpoint import BestEpoch, Checkpoints, Progress, average
 from asr.training.diagnosis import new_findings
 from asr.training.log import TrainingLog
 from asr.training.optimization import Methods, Optimization
@@ -133,17 +133,22 @@ class _Run(Generic[ResultT]):
         torch.set_num_threads(settings.threads or CORES)
         self.optimization = optimization(task.model, settings)
         self.schedule = Schedule(settings.schedule, settings.warmup, settings.shape)
-        self.checkpoints = Checkpoints(folder / "checkpoints", settings.average)
-        self.progress = Progress()
+        self.checkpoints = Checkpoints(folder / "checkpoints", settings.average, reporter)
+        self.progress, self.saved = Progress(), "the start"
         self._restore()
-        self.log = TrainingLog(folder, self.progress.log_bytes, self.progress.step)
+        self.log = TrainingLog(folder, self.progress.log, self.progress.step)
         self.saved_at = time.monotonic()
 
     def run(self) -> Outcome[ResultT]:
-        with closing(self.log), _signals_noted() as signals:
+        with _signals_noted() as signals:
             self.signals = signals
-            while self.progress.epoch <= self.settings.epochs and not self._done_early():
-                self._run_epoch()
+            try:
+                while self.progress.epoch <= self.settings.epochs and not self._done_early():
+                    self._run_epoch()
+            except DiskFullError as error:
+                # Nor can it go on without: which epochs are averaged would depend on the room on the disk.
+                hint = f"free some space, then the same command again: it goes on from {self.saved}"
+                raise DiskFullError(error.what, where=error.where, hint=hint) from error
         return self._finish()
 
     def _run_epoch(self) -> None:
@@ -210,7 +215,6 @@ class _Run(Generic[ResultT]):
             self.reporter.warn(str(finding))
         progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, {}
         self._save()
-        self.checkpoints.prune(progress.best)
 
     def _done_early(self) -> bool:
         if not self.progress.best:
@@ -227,6 +231,7 @@ class _Run(Generic[ResultT]):
         if saved is None:
             return
         self.progress, state = saved
+        self.saved = str(self.progress)
         try:
             self.optimization.restore(state)
             self.schedule.restore(state["schedule"])
@@ -238,9 +243,9 @@ class _Run(Generic[ResultT]):
             self.reporter.say(f"resuming at epoch {self.progress.epoch}, after {self.progress.step} steps")
 
     def _save(self) -> None:
-        self.progress.log_bytes = self.log.size
+        self.progress.log = self.log.content
         self.checkpoints.save(self.progress, {**self.optimization.state(), "schedule": self.schedule.state()})
-        self.saved_at = time.monotonic()
+        self.saved, self.saved_at = str(self.progress), time.monotonic()
 
     def _save_if_asked(self) -> None:
         if self.signals:
@@ -251,13 +256,18 @@ class _Run(Generic[ResultT]):
                 hint="the same command again, to go on from here",
             )
         if time.monotonic() - self.saved_at > 60 * self.settings.checkpoint_minutes:
-            self._save()
+            try:
+                self._save()
+            except DiskFullError as error:  # which may pass until the epoch's end
+                self.saved_at = time.monotonic()
+                minutes = f"{self.settings.checkpoint_minutes:g} minutes"
+                self.reporter.warn(f"{error.where}: {error.what}; going on, and trying again in {minutes}")
 
     def _finish(self) -> Outcome[ResultT]:
-        model, best = self.task.model, self.progress.best
-        candidates = [self.checkpoints.best_weights(best)]
-        if len(best) > 1:
-            candidates.append(self.checkpoints.average(best))
+        model, kept = self.task.model, self.checkpoints.weights(self.progress.best)
+        candidates = list(kept.values())[:1]
+        if len(kept) > 1:
+            candidates.append(average(list(kept.values())))
         results = []
         for weights in candidates:
             model.load_state_dict(weights)
@@ -265,7 +275,7 @@ class _Run(Generic[ResultT]):
         winner = min(range(len(candidates)), key=lambda index: results[index].rank)
         model.load_state_dict(candidates[winner])
         model.eval()
-        what = f"average of {len(best)} epochs" if winner else f"epoch {best[0].epoch}"
+        what = f"average of {len(kept)} epochs" if winner else f"epoch {next(iter(kept)).epoch}"
         self.reporter.say(f"kept: {what}, {results[winner]}")
         return Outcome(results[winner], self.progress.epoch - 1)
 
