@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from asr import config, recipe_file, stages
+from asr import config, origin, recipe_file, stages
 from asr.config import Recipe
 from asr.files import fingerprint, write_json, write_text
 from asr.reporting import Reporter
@@ -29,40 +29,54 @@ class Stage:
         run: does it.
         product: what it leaves; the stage is done again where that is missing.
         needs: the stages whose fingerprints are among its inputs.
-        inputs: what else its product depends on.
+        inputs: what else its product depends on, given the recipe and the weights that its training begins with.
     """
 
     name: str
     run: Callable[[Workspace], None]
     product: Callable[[Workspace], Path]
     needs: tuple[str, ...]
-    inputs: Callable[[Recipe], Any]
+    inputs: Callable[[Recipe, str | None], Any]
 
+
+WEIGHTS = "weights to begin with"
+"""What a user is told of them beside the settings."""
 
 STAGES = (
-    Stage("prepare", stages.prepare, lambda work: work.corpus_file, (), stages.corpus_inputs),
-    Stage("check", stages.check, lambda work: work.folder / "check.json", ("prepare",), lambda recipe: recipe.text),
+    Stage(
+        "prepare", stages.prepare, lambda work: work.corpus_file, (), lambda recipe, _: stages.corpus_inputs(recipe)
+    ),
+    Stage(
+        "check", stages.check, lambda work: work.folder / "check.json", ("prepare",), lambda recipe, _: recipe.text
+    ),
     Stage(
         "tokens",
         stages.tokens,
         lambda work: work.tokens,
         ("prepare",),
-        lambda recipe: (recipe.text, recipe.tokens, recipe.features, recipe.model.frontend),
+        lambda recipe, weights: (
+            recipe.text,
+            recipe.tokens,
+            recipe.features,
+            recipe.model.frontend,
+            weights if recipe.tokens.keep else None,
+        ),
     ),
     Stage(
         "train",
         stages.train,
         lambda work: work.trained,
         ("tokens",),
-        lambda recipe: (
+        lambda recipe, weights: (
             recipe.augment,
             recipe.model,
             stages.what_decides_the_weights(recipe.training),
+            weights,
             recipe.seed,
         ),
     ),
-    Stage("evaluate", stages.evaluate, lambda work: work.figures, ("train",), lambda recipe: recipe.evaluate),
-    Stage("package", stages.package, lambda work: work.model, ("evaluate",), lambda recipe: recipe.name),
+    Stage("evaluate", stages.evaluate, lambda work: work.figures, ("train",), lambda recipe, _: recipe.evaluate),
+    Stage("package", stages.package, lambda work: work.model, ("evaluate",), lambda recipe, _: recipe.name),
 )
 
 
@@ -83,9 +97,10 @@ def run(recipe: Recipe, folder: Path, data: Path, reporter: Reporter, overwrite:
         ConfigError: the folder holds a training with other settings.
         AsrError: a stage found something wrong; the stages before it stay done.
     """
-    fingerprints = _fingerprints(recipe)
     work = workspace(recipe, folder, data, reporter)
-    _guard_training(work, fingerprints["train"], overwrite)
+    begun_from = origin.describe(recipe, work.origin) or {}
+    fingerprints = _fingerprints(recipe, begun_from.get("weights"))
+    _guard_training(work, fingerprints["train"], begun_from, overwrite)
     write_text(work.folder / "config.yaml", recipe_file.to_yaml(recipe))
     for number, stage in enumerate(STAGES, start=1):
         heading = f"[{number}/{len(STAGES)}] {stage.name}"
@@ -105,15 +120,15 @@ def run(recipe: Recipe, folder: Path, data: Path, reporter: Reporter, overwrite:
 
 def workspace(recipe: Recipe, folder: Path, data: Path, reporter: Reporter) -> Workspace:
     """Where the products of a run are; the arguments are those of `run`."""
-    corpus = f"{recipe.prepare.corpus}-{_fingerprints(recipe)['prepare'][:8]}"
+    corpus = f"{recipe.prepare.corpus}-{_fingerprints(recipe, None)['prepare'][:8]}"
     return Workspace(recipe, folder, data / corpus, reporter)
 
 
-def _fingerprints(recipe: Recipe) -> dict[str, str]:
+def _fingerprints(recipe: Recipe, weights: str | None) -> dict[str, str]:
     found: dict[str, str] = {}
     for stage in STAGES:
         found[stage.name] = fingerprint(
-            [stage.name, [found[name] for name in stage.needs], _plain(stage.inputs(recipe))]
+            [stage.name, [found[name] for name in stage.needs], _plain(stage.inputs(recipe, weights))]
         )
     return found
 
@@ -139,20 +154,23 @@ def _run_stage(stage: Stage, work: Workspace, record: dict[str, Any], identity: 
         _write_record(work, stage.name, record)
 
 
-def _guard_training(work: Workspace, identity: str, overwrite: bool) -> None:
+def _guard_training(work: Workspace, identity: str, begun_from: dict[str, Any], overwrite: bool) -> None:
     """Refuse to train over a training with other settings, which took somebody's time."""
     before = _read_record(work, "train").get("started")
     if before in (None, identity):
         return
     if not overwrite:
-        settings = _flat(work.recipe.model_dump(mode="json"))
+        settings = {**_flat(work.recipe.model_dump(mode="json")), WEIGHTS: begun_from.get("weights")}
         raise other_training(work.folder, _settings_there(work) or settings, settings)
     shutil.rmtree(work.training, ignore_errors=True)
 
 
 def _settings_there(work: Workspace) -> dict[str, Any]:
     path = work.folder / "config.yaml"
-    return _flat(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    if not path.exists():
+        return {}
+    begun_from = json.loads(work.origin.read_text(encoding="utf-8")) if work.origin.exists() else {}
+    return {**_flat(yaml.safe_load(path.read_text(encoding="utf-8"))), WEIGHTS: begun_from.get("weights")}
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
