@@ -99,8 +99,11 @@ class FsddCorpus(Section):
     """A folder that holds `recordings/`; without it the official archive is downloaded."""
     held_out_speaker: str | None = None
     """Leave-one-speaker-out: this speaker is the test, the others are the training."""
+    recordings_per_digit: Count | None = None
+    """Train on so many recordings of each digit, drawn from those of all speakers together; null takes them all."""
     test_strings: Count = 500
     seed: int = 1
+    """Of the strings, and of the recordings that are drawn."""
 
 
 Prepare = Annotated[ManifestsCorpus | CommandsCorpus | FsddCorpus, Field(discriminator="corpus")]
@@ -128,6 +131,8 @@ class Tokens(Section):
     kind: Literal["characters", "words", "bpe", "unigram"] = "characters"
     size: Count | None = None
     """Number of sentencepiece units (bpe and unigram only)."""
+    keep: bool = False
+    """With training.init_from: all tokens of that model, and those that only the new transcripts have besides."""
 
     @model_validator(mode="after")
     def _size_where_it_means_something(self) -> Tokens:
@@ -358,6 +363,10 @@ class Training(Section):
     """The training loop."""
 
     epochs: Count = 30
+    init_from: RecipePath | None = None
+    """A model, or the run that made it, to begin with its weights: see `asr.training.transfer`."""
+    rounds: Count = 1
+    """How often an epoch goes through the training set: more where it is tiny, and measuring dev takes longer."""
     batch_seconds: Positive = 60.0
     """Most audio in a batch, padding included."""
     optimizer: Literal[
@@ -377,6 +386,10 @@ class Training(Section):
     """At the end of the warm-up."""
     rates: dict[str, NotNegative] = {}
     """Factors of the learning rate of parts of the model, such as {frontend: 0.1}; 0 freezes a part."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Each layer learns at this share of the rate of the one above it: 0.8 spares the lower ones."""
+    unfreeze: dict[str, Count] = {}
+    """The first epoch in which a part of the model learns, such as {encoder: 3, frontend: 5}."""
     warmup: Probability = 0.05
     """Share of all steps in which the learning rate rises from zero."""
     schedule: Literal[
@@ -431,6 +444,13 @@ class Training(Section):
             raise ValueError("optimizer nesterov needs a momentum above 0")
         return self
 
+    @model_validator(mode="after")
+    def _unfreezes_in_time(self) -> Training:
+        for part, epoch in self.unfreeze.items():
+            if epoch > self.epochs:
+                raise ValueError(f"unfreeze: {part} in epoch {epoch}, but there are {self.epochs} epochs")
+        return self
+
 
 class Evaluate(Section):
     """The evaluation at the end."""
@@ -469,4 +489,10 @@ class Recipe(Section):
             raise ValueError(
                 "pretrain needs features.normalization utterance or global: what is hidden becomes 0, the mean"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_the_tokens_of_a_model(self) -> Recipe:
+        if self.tokens.keep and self.training.init_from is None:
+            raise ValueError("tokens.keep is of a training that begins from a model: set training.init_from too")
         return self

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from asr import config, language, pretraining, recipe_file, stages
+from asr import config, language, origin, pretraining, recipe_file, stages
 from asr.config import Recipe
 from asr.errors import DiskFullError
 from asr.files import fingerprint, remove_folder, remove_partial, write_json, write_text
@@ -29,7 +29,7 @@ class Stage:
         name: as users see it.
         run: does it.
         product: what it leaves; the stage is done again where that is missing.
-        needs: the stages whose fingerprints are among its inputs.
+        needs: the stages whose fingerprints are among its inputs; `ORIGIN` for the weights to begin with.
         inputs: what else its product depends on.
         wanted: whether a recipe has it at all.
     """
@@ -42,6 +42,8 @@ class Stage:
     wanted: Callable[[Recipe], bool] = lambda recipe: True
 
 
+ORIGIN = "weights to begin with"
+
 STAGES = (
     Stage("prepare", stages.prepare, lambda work: work.corpus_file, (), stages.corpus_inputs),
     Stage("check", stages.check, lambda work: work.folder / "check.json", ("prepare",), lambda recipe: recipe.text),
@@ -49,7 +51,7 @@ STAGES = (
         "tokens",
         stages.tokens,
         lambda work: work.tokens,
-        ("prepare",),
+        ("prepare", ORIGIN),
         lambda recipe: (recipe.text, recipe.tokens, recipe.features, recipe.model.frontend),
     ),
     Stage(
@@ -72,7 +74,7 @@ STAGES = (
         "train",
         stages.train,
         lambda work: work.trained,
-        ("tokens", "pretrain"),
+        ("tokens", "pretrain", ORIGIN),
         lambda recipe: (
             recipe.augment,
             recipe.model,
@@ -116,9 +118,10 @@ def run(recipe: Recipe, folder: Path, data: Path, reporter: Reporter, overwrite:
         ConfigError: the folder holds a training with other settings.
         AsrError: a stage found something wrong; the stages before it stay done.
     """
-    fingerprints = _fingerprints(recipe)
     work = workspace(recipe, folder, data, reporter)
-    _guard_training(work, fingerprints, overwrite)
+    begun_from = origin.describe(recipe, work.origin) or {}
+    fingerprints = _fingerprints(recipe, begun_from.get("weights"))
+    _guard_training(work, fingerprints, begun_from.get("weights"), overwrite)
     remove_partial(work.folder)
     write_text(work.folder / "config.yaml", recipe_file.to_yaml(recipe))
     wanted = stages_of(recipe)
@@ -149,8 +152,8 @@ def stages_of(recipe: Recipe) -> list[Stage]:
     return [stage for stage in STAGES if stage.wanted(recipe)]
 
 
-def _fingerprints(recipe: Recipe) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _fingerprints(recipe: Recipe, weights: str | None = None) -> dict[str, str]:
+    found = {} if weights is None else {ORIGIN: weights}
     for stage in stages_of(recipe):
         needs = [found[name] for name in stage.needs if name in found]
         found[stage.name] = fingerprint([stage.name, needs, _plain(stage.inputs(recipe))])
@@ -179,21 +182,24 @@ def _run_stage(stage: Stage, work: Workspace, record: dict[str, Any], identity: 
             _write_record(work, stage.name, record)
 
 
-def _guard_training(work: Workspace, fingerprints: dict[str, str], overwrite: bool) -> None:
+def _guard_training(work: Workspace, fingerprints: dict[str, str], weights: str | None, overwrite: bool) -> None:
     """Refuse to train over a training with other settings, which took somebody's time."""
     for name, folder in (("pretrain", work.pretraining), ("train", work.training)):
         before = _read_record(work, name).get("started")
         if name not in fingerprints or before in (None, fingerprints[name]):
             continue
         if not overwrite:
-            settings = _flat(work.recipe.model_dump(mode="json"))
+            settings = {**_flat(work.recipe.model_dump(mode="json")), ORIGIN: weights}
             raise other_training(work.folder, _settings_there(work) or settings, settings)
         remove_folder(folder)
 
 
 def _settings_there(work: Workspace) -> dict[str, Any]:
     path = work.folder / "config.yaml"
-    return _flat(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    if not path.exists():
+        return {}
+    begun_from = json.loads(work.origin.read_text(encoding="utf-8")) if work.origin.exists() else {}
+    return {**_flat(yaml.safe_load(path.read_text(encoding="utf-8"))), ORIGIN: begun_from.get("weights")}
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from asr import artefact, build
+from asr import artefact, build, origin
 from asr.assess import recognise_manifest
 from asr.card import model_card
 from asr.config import CommandsCorpus, FsddCorpus, ManifestsCorpus, Recipe, Training
@@ -31,7 +31,7 @@ from asr.reporting import Reporter
 from asr.text import tokenizer as tokenizers
 from asr.text.tokenizer import Tokenizer
 from asr.training import acoustic as acoustic_training
-from asr.training import denoising, log, report
+from asr.training import denoising, log, loop, report
 
 ENOUGH_FOR_STATISTICS = 2000
 """Utterances, evenly spaced over the training set, from which global normalisation is measured."""
@@ -82,6 +82,11 @@ class Workspace:
     def trained(self) -> Path:
         """The trained model, before it is measured; not called "model", so that nobody takes it for the result."""
         return self.training / "final"
+
+    @property
+    def origin(self) -> Path:
+        """Tells which model the training began with, where there is one."""
+        return self.training / "begun_from.json"
 
     @property
     def report(self) -> Path:
@@ -168,6 +173,7 @@ def prepare(work: Workspace) -> None:
                 fsdd.prepare(
                     source=section.source,
                     held_out_speaker=section.held_out_speaker,
+                    recordings_per_digit=section.recordings_per_digit,
                     test_strings=section.test_strings,
                     seed=section.seed,
                     output=work.corpus,
@@ -201,7 +207,7 @@ def tokens(work: Workspace) -> None:
     recipe = work.recipe
     normalizer = build.normalizer(recipe.text)
     sets = work.sets()
-    tokenizer = build.tokens(recipe.tokens, [normalizer(utterance.text) for utterance in sets["train"]])
+    tokenizer = origin.tokens(recipe, [normalizer(utterance.text) for utterance in sets["train"]])
     work.reporter.say(f"  {len(tokenizer.surfaces)} tokens ({tokenizer.kind}), the blank among them")
     for name, utterances in sets.items():
         strange = tokenizers.uncovered(tokenizer, [normalizer(utterance.text) for utterance in utterances])
@@ -243,16 +249,21 @@ def _warn_of_infeasible(work: Workspace, train: list[Utterance], tokenizer: Toke
 
 
 def what_decides_the_weights(training: Training) -> dict[str, Any]:
-    """The settings of a training without those that say where and how fast it runs."""
-    return training.model_dump(mode="json", exclude={"device", "workers", "threads", "checkpoint_minutes"})
+    """The settings of a training without those that say where and how fast it runs.
+
+    Of the model that it begins with, the weights count, not where they lie: see `origin.describe`.
+    """
+    elsewhere = {"init_from", "device", "workers", "threads", "checkpoint_minutes"}
+    return training.model_dump(mode="json", exclude=elsewhere)
 
 
-def train(work: Workspace, rounds: int = 1, target: float | None = None) -> None:
+def train(work: Workspace, rounds: int | None = None, target: float | None = None) -> None:
     """Train the acoustic model, or go on where it was cut off; either way, write a report of its curves.
 
     Args:
         work: has a corpus and tokens.
-        rounds, target: see `acoustic_training.Job`.
+        rounds: in place of the recipe's.
+        target: see `acoustic_training.Job`.
     """
     try:
         _train(work, rounds, target)
@@ -276,7 +287,7 @@ def report_on(training: Path, page: Path, title: str, recipe: Recipe, finished: 
     return [*lines, f"report: {page}"]
 
 
-def training_job(work: Workspace, rounds: int = 1, target: float | None = None) -> acoustic_training.Job:
+def training_job(work: Workspace, rounds: int | None = None, target: float | None = None) -> acoustic_training.Job:
     """All that the training of a new model needs; the arguments are those of `train`."""
     recipe = work.recipe
     manifests = work.manifests()
@@ -286,6 +297,8 @@ def training_job(work: Workspace, rounds: int = 1, target: float | None = None) 
     extractor = fit_features(recipe, utterances, tokenizer)
     torch.manual_seed(recipe.seed)  # of the first weights and of dropout
     acoustic = build.acoustic(recipe.model, extractor.dim, len(tokenizer.surfaces))
+    if not loop.has_begun(work.training):
+        origin.inherit(recipe, acoustic, tokenizer, work.reporter)
     parameters = sum(parameter.numel() for parameter in acoustic.parameters())
     work.reporter.say(f"  {parameters:,} parameters on {device}, {len(utterances)} utterances")
     if recipe.pretrain is not None:
@@ -304,13 +317,16 @@ def training_job(work: Workspace, rounds: int = 1, target: float | None = None) 
         folder=work.training,
         concatenation=build.concatenation(recipe.augment),
         spec_augment_start=recipe.augment.spec_augment.start_epoch if recipe.augment.spec_augment else 1,
-        rounds=rounds,
+        rounds=rounds or recipe.training.rounds,
         target=target,
     )
 
 
-def _train(work: Workspace, rounds: int, target: float | None) -> None:
-    recipe, job = work.recipe, training_job(work, rounds, target)
+def _train(work: Workspace, rounds: int | None, target: float | None) -> None:
+    recipe, begun_from = work.recipe, origin.describe(work.recipe, work.origin)
+    job = training_job(work, rounds, target)
+    if begun_from is not None:
+        write_json(work.origin, begun_from)
     outcome = acoustic_training.train(job, work.reporter)
     parameters = sum(parameter.numel() for parameter in job.acoustic.parameters())
     training = {"epochs": outcome.epochs, "parameters": parameters, "dev": outcome.dev.figures}
@@ -320,7 +336,7 @@ def _train(work: Workspace, rounds: int, target: float | None) -> None:
         tokenizer=job.train_reader.tokenizer,
         features=job.extractor,
         acoustic=job.acoustic,
-        metadata={"name": recipe.name, "seed": recipe.seed, "training": training},
+        metadata={"name": recipe.name, "seed": recipe.seed, "training": training, "begun_from": begun_from},
         card="A model that has not been evaluated yet.\n",
     )
 

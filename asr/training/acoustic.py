@@ -107,6 +107,8 @@ def loop_settings(job: Job) -> loop.Settings:
         methods=Methods(
             rule=Rule(section.optimizer, section.momentum, section.betas, section.rho),
             rates=section.rates,
+            layer_decay=section.layer_decay,
+            unfreeze=section.unfreeze,
             clip_value=section.clip_value,
             backstitch=section.backstitch,
             backstitch_interval=section.backstitch_interval,

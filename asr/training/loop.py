@@ -113,6 +113,11 @@ def threads(wanted: int | None, workers: int) -> int:
     return wanted or max(CORES - workers, 1)
 
 
+def has_begun(folder: Path) -> bool:
+    """Whether a training has left a checkpoint in its folder, to go on from."""
+    return any((folder / "checkpoints").glob("state-*.pt"))
+
+
 def optimization(model: nn.Module, settings: Settings) -> Optimization:
     """A model with the optimiser that the settings ask for."""
     return Optimization(
@@ -153,6 +158,7 @@ class _Run(Generic[ResultT]):
 
     def _run_epoch(self) -> None:
         progress, started = self.progress, time.monotonic()
+        self._unfreeze()
         growth = self.schedule.begin_epoch((progress.epoch - 1) / self.settings.epochs)
         epoch = self.task.epoch(progress.epoch, progress.batch, growth)
         with self.reporter.progress(f"epoch {progress.epoch}/{self.settings.epochs}", epoch.size) as advance:
@@ -168,9 +174,16 @@ class _Run(Generic[ResultT]):
                 waiting_since = time.monotonic()
         self._end_epoch(time.monotonic() - started)
 
+    def _unfreeze(self) -> None:
+        now = self.progress.epoch
+        self.optimization.begin_epoch(now)
+        begun = [part for part, first in self.settings.methods.unfreeze.items() if first == now > 1]
+        if begun and not self.progress.batch:
+            self.reporter.say(f"epoch {now:3d}  from here on, {' and '.join(begun)} learns too")
+
     def _step(self, batch: Any, share: float) -> None:
         """Learn from a batch when such a share of the training is done."""
-        self.task.model.train()
+        self.optimization.prepare_model()
         with self._watching() as figures:
             loss, update = self.optimization.learn(
                 lambda: self.task.loss(batch, self.optimization.autocast), self.schedule.factor(share)

@@ -68,6 +68,7 @@ class Split:
 def prepare(
     source: Path | None,
     held_out_speaker: str | None,
+    recordings_per_digit: int | None,
     test_strings: int,
     seed: int,
     output: Path,
@@ -77,28 +78,37 @@ def prepare(
 
     The tests are `single`, one digit at a time, and `strings`, one to eight of those recordings, of one
     speaker, with pauses between them. The development set has both kinds. With a speaker held out, the tests
-    are made of all recordings of that speaker, training and development set of the others'.
+    are made of all recordings of that speaker, training and development set of the others'. With few recordings
+    of each digit, the development set has no more of them than the training, and no more strings than digits.
 
     Args:
         source: a folder that holds `recordings`, or None to download the official archive.
         held_out_speaker: one of `SPEAKERS`, or None for the official split.
+        recordings_per_digit: how many to train on, drawn from those of all speakers together, or None for all.
         test_strings: how many strings the test has.
-        seed: of the strings.
+        seed: of the strings, and of the recordings that are drawn.
         output: the corpus's folder; its folder `strings` gets the strings.
         progress: called as bytes are downloaded, then as utterances are listed.
 
     Raises:
-        DataError: there is no such speaker, the source is not the whole corpus, or the download failed.
+        DataError: there is no such speaker, there are not so many recordings, the source is not the whole corpus,
+            or the download failed.
     """
     if held_out_speaker is not None and held_out_speaker not in SPEAKERS:
         raise DataError(f"there is no speaker {held_out_speaker!r}", expected=f"one of {', '.join(SPEAKERS)}")
     report = progress or (lambda done, total: None)
     folder = recordings_folder(fetch(report) if source is None else source)
     split = split_recordings(held_out_speaker)
-    singles = {"train": split.train, "dev": split.dev, "single": split.test}
+    train, dev = split.train, split.dev
+    if recordings_per_digit is not None:
+        if len(DIGITS) * recordings_per_digit > len(train):
+            most = f"at most {len(train) // len(DIGITS)} of each digit"
+            raise DataError(f"prepare.recordings_per_digit is {recordings_per_digit}", expected=most)
+        train, dev = (draw(recordings, recordings_per_digit, seed) for recordings in (train, dev))
+    singles = {"train": train, "dev": dev, "single": split.test}
     rng = np.random.default_rng(seed)
     strings = {
-        "dev": draw_strings(split.dev, DEV_STRINGS, rng),
+        "dev": draw_strings(split.dev, DEV_STRINGS, rng)[: len(dev)],  # so those of the test are always the same
         "strings": draw_strings(split.test, test_strings, rng),
     }
     utterances = chain(
@@ -174,6 +184,16 @@ def split_recordings(held_out_speaker: str | None) -> Split:
         dev=_all_recordings(others, DEV),
         test=_all_recordings([held_out_speaker], range(50)),
     )
+
+
+def draw(recordings: Sequence[Recording], per_digit: int, seed: int) -> list[Recording]:
+    """Draw so many recordings of each digit, or all where there are fewer; a smaller draw is a part of it."""
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for digit in range(len(DIGITS)):
+        own = [recording for recording in recordings if recording.digit == digit]
+        drawn += [own[index] for index in rng.permutation(len(own))[:per_digit]]
+    return drawn
 
 
 def draw_strings(recordings: Sequence[Recording], count: int, rng: np.random.Generator) -> list[list[Recording]]:
