@@ -83,24 +83,31 @@ def run(recipe: Recipe, folder: Path, data: Path, reporter: Reporter, overwrite:
         ConfigError: the folder holds a training with other settings.
         AsrError: a stage found something wrong; the stages before it stay done.
     """
-    fingerprints = _fingerprints(recipe)
     work = workspace(recipe, folder, data, reporter)
-    _guard_training(work, fingerprints["train"], overwrite)
-    write_text(work.folder / "config.yaml", recipe_file.to_yaml(recipe))
-    for number, stage in enumerate(STAGES, start=1):
-        heading = f"[{number}/{len(STAGES)}] {stage.name}"
-        record = _read_record(work, stage.name)
-        if record.get("finished") == fingerprints[stage.name] and stage.product(work).exists():
-            reporter.say(f"{heading}: done before")
-            continue
-        reporter.say(heading)
-        _run_stage(stage, work, record, fingerprints[stage.name])
+    run_stages(work, STAGES[-1].name, overwrite)
     results = {
         "tests": json.loads(work.figures.read_text(encoding="utf-8")),
         "stages": {stage.name: _read_record(work, stage.name)["seconds"] for stage in STAGES},
     }
     write_json(work.folder / "results.json", results)
     return results
+
+
+def run_stages(work: Workspace, last: str, overwrite: bool = False) -> None:
+    """Run what is left to do of the stages up to one of them; otherwise as `run`."""
+    fingerprints = _fingerprints(work.recipe)
+    _guard_training(work, fingerprints["train"], overwrite)
+    write_text(work.folder / "config.yaml", recipe_file.to_yaml(work.recipe))
+    for number, stage in enumerate(STAGES, start=1):
+        heading = f"[{number}/{len(STAGES)}] {stage.name}"
+        record = _read_record(work, stage.name)
+        if record.get("finished") == fingerprints[stage.name] and stage.product(work).exists():
+            work.reporter.say(f"{heading}: done before")
+        else:
+            work.reporter.say(heading)
+            _run_stage(stage, work, record, fingerprints[stage.name])
+        if stage.name == last:
+            return
 
 
 def workspace(recipe: Recipe, folder: Path, data: Path, reporter: Reporter) -> Workspace:
@@ -145,23 +152,24 @@ def _guard_training(work: Workspace, identity: str, overwrite: bool) -> None:
     if before in (None, identity):
         return
     if not overwrite:
-        settings = _flat(work.recipe.model_dump(mode="json"))
+        settings = flat(work.recipe.model_dump(mode="json"))
         raise other_training(work.folder, _settings_there(work) or settings, settings)
     shutil.rmtree(work.training, ignore_errors=True)
 
 
 def _settings_there(work: Workspace) -> dict[str, Any]:
     path = work.folder / "config.yaml"
-    return _flat(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    return flat(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """The values in nested mappings, under keys such as "training.epochs"."""
     if not isinstance(value, dict) or not value:
         return {prefix: value}
     return {
         inner: leaf
         for key, part in value.items()
-        for inner, leaf in _flat(part, f"{prefix}.{key}" if prefix else str(key)).items()
+        for inner, leaf in flat(part, f"{prefix}.{key}" if prefix else str(key)).items()
     }
 
 
