@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asr import pictures
-from asr.cli.inputs import refuse_existing
 from asr.cli.recipe_options import DataDir, RecipeName, Settings
 from asr.errors import ConfigError, DataError
 from asr.files import write_text
@@ -96,22 +95,18 @@ def search(
     data_dir: DataDir = Path("data"),
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Throw away a search with other settings in its folder; replace FILE."),
+        typer.Option("--overwrite", help="Throw away a search with other settings in its folder."),
     ] = False,
 ) -> None:
     """Find settings for a recipe: train with different ones, and compare the error rates on the dev set.
 
     The test sets are not looked at. The same command again goes on with a search that was cut off, or, with more
-    --trials, adds to it. The folder holds report.html, best.yaml, and the settings and log of each trial; of the
-    weights only those of the best.
+    --trials, adds to it. The folder holds report.html (and report.png, with the extra `plot`), best.yaml, and
+    the settings and the log of each trial; of the weights only those of the best.
     """
     from asr import catalogue, recipe_file
     from asr.cli.reporter import TerminalReporter
 
-    if out is not None:
-        pictures.check_name(out)
-        if not overwrite:
-            refuse_existing([out])
     path = catalogue.resolve(recipe)
     resolved = recipe_file.read_recipe(path, settings or ())
     spaces = _spaces(resolved, vary or (), space, sampler)
@@ -143,9 +138,8 @@ def search(
         for line in report.summary(found, plan, importances):
             typer.echo(line)
         write_text(folder / "best.yaml", recipe_file.to_yaml(recipe_file.with_settings(resolved, best.settings)))
-        write_text(folder / "report.html", picture.page(title, found, plan, importances, best_command))
-        if out is not None:
-            picture.draw(out, title, found, plan, importances, best_command)
+        for name in ("report.html", "report.png") if pictures.images_possible() else ("report.html",):
+            picture.draw(folder / name, title, found, plan, importances, best_command)
         typer.echo(
             f"\nreport: {folder / 'report.html'}\nbest settings: {folder / 'best.yaml'}\ntry: {best_command}"
         )

@@ -76,7 +76,7 @@ class Interval:
 
     def __str__(self) -> str:
         step = "" if self.step is None or (self.integer and self.step == 1) else f"/{self.step:g}"
-        return f"{self.key}={'log:' * self.logarithmic}{self.low:g}..{self.high:g}{step}"
+        return f"{self.key}={'log:' * self.logarithmic}{text(self.low)}..{text(self.high)}{step}"
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def _interval(key: str, found: re.Match[str], expected: Any, integer: bool) -> I
 def _step(written: str, width: float, integer: bool, where: str) -> float:
     kind = "a whole number" if integer else "a number"
     step = float(written) if _is_number(written) else math.nan
-    if not 0 < step <= width or (integer and step % 1):
+    if not 0 < step <= width * (1 + 1e-9) or (integer and step % 1):
         raise ConfigError(f"{where}: the step {written} is not {kind} above 0 and no more than {width:g}")
     return int(step) if integer else step
 

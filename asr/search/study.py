@@ -218,17 +218,19 @@ class _Watch:
     trial: optuna.Trial
     metric: str
     epochs: int
+    reported: int
     curve: list[Figures] = field(default_factory=list)
 
     def __call__(self, epoch: int, dev: Measured) -> None:
         if epoch <= len(self.curve):
-            return  # trained anew after it was cut off
+            return  # told from the log, and trained anew
         self.curve.append(Figures(dev.cer, dev.wer, dev.loss))
         self.trial.set_user_attr("starts", 0)
         if not math.isfinite(dev.loss):
             raise _EndedError("diverged")
-        self.trial.report(self.value, epoch)
-        if epoch < self.epochs and self.trial.should_prune():
+        if epoch > self.reported:
+            self.trial.report(self.value, epoch)
+        if self.reported <= epoch < self.epochs and self.trial.should_prune():
             raise _EndedError("pruned")
 
     @property
@@ -243,7 +245,8 @@ class _Watch:
 def _attempt(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: Objective) -> Trial:
     """Run a trial, and note down what became of it."""
     settings = {space.key: _suggest(trial, space) for space in plan.spaces}
-    watch = _Watch(trial, plan.metric, settings.get("training.epochs", plan.epochs))
+    reported = study.get_trials(deepcopy=False)[trial.number].last_step or 0
+    watch = _Watch(trial, plan.metric, settings.get("training.epochs", plan.epochs), reported)
     starts = trial.user_attrs.get("starts", 0)
     trial.set_user_attr("starts", starts + 1)
     state: State = "finished"
@@ -300,7 +303,11 @@ def _next(study: optuna.Study, plan: Plan, limit: float, until: float) -> optuna
     if number >= limit or time.monotonic() >= until:
         return None
     study.sampler = _sampler(plan, number)
-    return optuna.trial.Trial(study, cut_off[0]._trial_id) if cut_off else study.ask()
+    if cut_off and cut_off[0].state is optuna.trial.TrialState.RUNNING:
+        return optuna.trial.Trial(study, cut_off[0]._trial_id)
+    if plan.sampler == "grid" and not cut_off:
+        study.enqueue_trial(_point(plan, number))
+    return study.ask()
 
 
 def _ended(study: optuna.Study) -> list[Trial]:
@@ -314,19 +321,23 @@ def _read(number: int, told: Mapping[str, Any]) -> Trial:
 
 
 def _sampler(plan: Plan, number: int) -> optuna.samplers.BaseSampler:
-    samplers = load_optuna().samplers
-    if plan.sampler == "grid":
-        grid = {space.key: _grid(space) for space in plan.spaces}
-        return samplers.GridSampler(grid, seed=plan.seed)  # the seed orders the points
     seed = int(np.random.SeedSequence([plan.seed, number]).generate_state(1)[0])
-    if plan.sampler == "random":
-        return samplers.RandomSampler(seed=seed)
-    return samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
+    samplers = load_optuna().samplers
+    if plan.sampler == "tpe":
+        return samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
+    return samplers.RandomSampler(seed=seed)
 
 
-def _grid(space: Space) -> list[Any]:
-    points = space.points or []
-    return [spaces.text(point) for point in points] if isinstance(space, Choices) else points
+def _point(plan: Plan, number: int) -> dict[str, Any]:
+    """A point of the grid, in random order: Optuna's GridSampler fails at its last one under ask and tell."""
+    points = {space.key: space.points or [] for space in plan.spaces}
+    order = np.random.default_rng(plan.seed).permutation(spaces.size(plan.spaces))
+    places = np.unravel_index(order[number], [len(values) for values in points.values()])
+    point = {key: values[place] for (key, values), place in zip(points.items(), places, strict=True)}
+    return {
+        space.key: spaces.text(point[space.key]) if isinstance(space, Choices) else point[space.key]
+        for space in plan.spaces
+    }
 
 
 def _pruner(plan: Plan) -> optuna.pruners.BasePruner:

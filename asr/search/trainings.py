@@ -15,7 +15,7 @@ from asr import recipe as recipes
 from asr import recipe_file, stages
 from asr.config import Recipe
 from asr.errors import ConfigError
-from asr.files import fingerprint, write_json
+from asr.files import fingerprint, write_json, write_text
 from asr.reporting import Advance, Reporter
 from asr.search import study
 from asr.search.study import Figures, Objective, OnEpoch, Plan, Trial
@@ -23,6 +23,7 @@ from asr.training import log
 from asr.training.checkpoint import other_training
 
 _IDENTITY = "search.json"  # in the folder of a search: the settings that it is bound to
+_CHECKED = ("check.json", "stages/check.json")  # of the corpus: where a trial has the same, it needs no other check
 _ELSEWHERE = {f"training.{name}" for name in ("device", "workers", "threads", "checkpoint_minutes")}
 
 
@@ -90,7 +91,8 @@ def objective(recipe: Recipe, folder: Path, data: Path, reporter: Reporter) -> O
         with_settings = recipe_file.with_settings(recipe, settings)
         for entry in log.read(place / "train"):  # of a trial that was cut off
             on_epoch(entry["epoch"], Figures(entry["dev_cer"], entry["dev_wer"], entry["dev_loss"]))
-        place.mkdir(parents=True, exist_ok=True)
+        for name in _CHECKED:
+            write_text(place / name, (folder / name).read_text(encoding="utf-8"))
         written = _Written(place / "output.txt", reporter, f"trial {number}, ")
         work = recipes.workspace(with_settings, place, data, written)
         recipes.run_stages(replace(work, on_epoch=on_epoch), "train")
