@@ -400,13 +400,16 @@ def test_a_search_that_is_cut_off_goes_on_to_the_same_trials(
     assert log == {trial.number: len(trial.curve) for trial in expected}
 
 
-def test_what_kills_the_program_again_and_again_fails(tmp_path: Path) -> None:
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_what_kills_the_program_again_and_again_fails(epochs: int, tmp_path: Path) -> None:
     def kill(number: int, settings: Mapping[str, Any], on_epoch: OnEpoch) -> None:
-        if number == 2:
+        if number == 2 and epochs == 0:
             raise KilledError
         on_epoch(1, fake(settings, 1))
+        if number == 2:
+            raise KilledError
 
-    for _ in range(study.MOST_STARTS):
+    for _ in range(study.MOST_STARTS + epochs):  # the epoch was done in the first of them
         with pytest.raises(KilledError):
             study.run(plan(), tmp_path, kill, 3)
     trials = study.run(plan(), tmp_path, kill, 3)

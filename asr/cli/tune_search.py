@@ -19,7 +19,7 @@ from asr.files import write_text
 if TYPE_CHECKING:
     from asr.config import Recipe
     from asr.search.space import Space
-    from asr.search.study import Trial
+    from asr.search.study import Plan, Trial
 
 TRIALS = 20
 EPOCHS = "training.epochs"
@@ -87,7 +87,6 @@ def search(
         int | None, typer.Option(min=1, help="Of a trial, at most.", show_default="the recipe's training.epochs")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn; the trainings have the recipe's.")] = 0,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw what was found: .png, or .html.")] = None,
     run_dir: Annotated[
         Path | None,
         typer.Option(help="Folder of the search.", show_default="runs/<recipe>-search", file_okay=False),
@@ -115,7 +114,7 @@ def search(
     shortened = recipe_file.with_settings(resolved, {} if epochs is None else {EPOCHS: epochs})
     if trials is None and hours is None and sampler is not Sampler.grid:
         trials = TRIALS
-    from asr.search import picture, report, study, trainings  # torch: only once the arguments are known to be right
+    from asr.search import report, study, trainings  # torch: only once the arguments are known to be right
     from asr.training.loop import InterruptedTrainingError
 
     longest = _longest(spaces, shortened.training.epochs)
@@ -123,41 +122,45 @@ def search(
     folder = run_dir or Path("runs") / f"{resolved.name}-search"
     reporter = TerminalReporter()
     reporter.say(f"recipe {path}, search in {folder}")
-    command = ["asr", "train", recipe, *(settings or ())]
+    trainings.prepare(shortened, plan, folder, data_dir, reporter, overwrite)
+    reporter.say(report.heading(plan))
 
     def show(trial: Trial) -> None:
         reporter.say(report.row(trial, plan))
 
-    def conclude(found: list[Trial]) -> None:
-        best = study.best(found, metric)
-        if best is None:
-            return
-        importances = study.importances(found, plan)
-        best_command = shlex.join([*command, *report.arguments(best.settings)])
-        title = f"Search for settings of {resolved.name}"
-        for line in report.summary(found, plan, importances):
-            typer.echo(line)
-        write_text(folder / "best.yaml", recipe_file.to_yaml(recipe_file.with_settings(resolved, best.settings)))
-        for name in ("report.html", "report.png") if pictures.images_possible() else ("report.html",):
-            picture.draw(folder / name, title, found, plan, importances, best_command)
-        typer.echo(
-            f"\nreport: {folder / 'report.html'}\nbest settings: {folder / 'best.yaml'}\ntry: {best_command}"
-        )
-
-    trainings.prepare(shortened, plan, folder, data_dir, reporter, overwrite)
-    reporter.say(report.heading(plan))
+    seconds = math.inf if hours is None else 3600 * hours
+    command = ["asr", "train", recipe, *(settings or ())]
     try:
-        found = trainings.search(
-            shortened, plan, folder, data_dir, reporter, trials, 3600 * (hours or math.inf), show
-        )
+        found = trainings.search(shortened, plan, folder, data_dir, reporter, trials, seconds, show)
     except InterruptedTrainingError:
-        conclude(study.ended(plan, folder))
+        _conclude(study.ended(plan, folder), plan, resolved, folder, command)
         raise
-    conclude(found)
-    if study.best(found, metric) is None:
+    _conclude(found, plan, resolved, folder, command)
+    if found and study.best(found, metric) is None:
         raise DataError(
             "no trial could be measured", where=folder / "trials", hint="`asr train RECIPE`, to see what is wrong"
         )
+
+
+def _conclude(found: list[Trial], plan: Plan, recipe: Recipe, folder: Path, arguments: list[str]) -> None:
+    """Tell what was found, if anything, and write it into the folder of the search."""
+    from asr import recipe_file
+    from asr.search import picture, report, study
+
+    best = study.best(found, plan.metric)
+    if best is None:
+        return
+    importances = study.importances(found, plan)
+    for line in report.summary(found, plan, importances):
+        typer.echo(line)
+    command = shlex.join([*arguments, *report.arguments(best.settings)])
+    for name in ("report.html", "report.png") if pictures.images_possible() else ("report.html",):
+        picture.draw(folder / name, f"Search for settings of {recipe.name}", found, plan, importances, command)
+    write_text(folder / "best.yaml", recipe_file.to_yaml(recipe_file.with_settings(recipe, best.settings)))
+    typer.echo("")
+    typer.echo(f"report: {folder / 'report.html'}")
+    typer.echo(f"best settings: {folder / 'best.yaml'}")
+    typer.echo(f"try: {command}")
 
 
 def _spaces(recipe: Recipe, vary: Sequence[str], file: Path | None, sampler: Sampler) -> tuple[Space, ...]:

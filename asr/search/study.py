@@ -182,8 +182,11 @@ def importances(trials: Sequence[Trial], plan: Plan) -> dict[str, float]:
         Shares that add up to 1; nothing where too few trials differ.
     """
     optuna = load_optuna()
-    measured = [(trial, best) for trial in trials if (best := trial.best(plan.metric))]
-    values = [getattr(best, plan.metric) for _, best in measured]
+    measured = [trial for trial in trials if trial.state != "failed" and trial.best(plan.metric)]
+    values = [
+        DIVERGED if trial.state == "diverged" else getattr(trial.best(plan.metric), plan.metric)
+        for trial in measured
+    ]
     if len(set(values)) < 2 or len(values) <= len(plan.spaces):
         return {}
     scales = {space.key: _Scale(optuna, space) for space in plan.spaces}
@@ -194,7 +197,7 @@ def importances(trials: Sequence[Trial], plan: Plan) -> dict[str, float]:
             distributions={key: scale.distribution for key, scale in scales.items()},
             value=value,
         )
-        for (trial, _), value in zip(measured, values, strict=True)
+        for trial, value in zip(measured, values, strict=True)
     )
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=plan.seed)
     found = optuna.importance.get_param_importances(study, evaluator=evaluator)
@@ -225,10 +228,10 @@ class _Watch:
         if epoch <= len(self.curve):
             return  # told from the log, and trained anew
         self.curve.append(Figures(dev.cer, dev.wer, dev.loss))
-        self.trial.set_user_attr("starts", 0)
         if not math.isfinite(dev.loss):
             raise _EndedError("diverged")
         if epoch > self.reported:
+            self.trial.set_user_attr("starts", 0)
             self.trial.report(self.value, epoch)
         if self.reported <= epoch < self.epochs and self.trial.should_prune():
             raise _EndedError("pruned")
