@@ -119,6 +119,18 @@ def run(recipe: Recipe, folder: Path, data: Path, reporter: Reporter, overwrite:
         AsrError: a stage found something wrong; the stages before it stay done.
     """
     work = workspace(recipe, folder, data, reporter)
+    run_stages(work, STAGES[-1].name, overwrite)
+    results = {
+        "tests": json.loads(work.figures.read_text(encoding="utf-8")),
+        "stages": {stage.name: _read_record(work, stage.name)["seconds"] for stage in stages_of(recipe)},
+    }
+    write_json(work.folder / "results.json", results)
+    return results
+
+
+def run_stages(work: Workspace, last: str, overwrite: bool = False) -> None:
+    """Run what is left to do of the stages up to one of them; otherwise as `run`."""
+    recipe = work.recipe
     begun_from = origin.describe(recipe, work.origin) or {}
     fingerprints = _fingerprints(recipe, begun_from.get("weights"))
     _guard_training(work, fingerprints, begun_from.get("weights"), overwrite)
@@ -129,16 +141,12 @@ def run(recipe: Recipe, folder: Path, data: Path, reporter: Reporter, overwrite:
         heading = f"[{number}/{len(wanted)}] {stage.name}"
         record = _read_record(work, stage.name)
         if record.get("finished") == fingerprints[stage.name] and stage.product(work).exists():
-            reporter.say(f"{heading}: done before")
-            continue
-        reporter.say(heading)
-        _run_stage(stage, work, record, fingerprints[stage.name])
-    results = {
-        "tests": json.loads(work.figures.read_text(encoding="utf-8")),
-        "stages": {stage.name: _read_record(work, stage.name)["seconds"] for stage in wanted},
-    }
-    write_json(work.folder / "results.json", results)
-    return results
+            work.reporter.say(f"{heading}: done before")
+        else:
+            work.reporter.say(heading)
+            _run_stage(stage, work, record, fingerprints[stage.name])
+        if stage.name == last:
+            return
 
 
 def workspace(recipe: Recipe, folder: Path, data: Path, reporter: Reporter) -> Workspace:
@@ -189,7 +197,7 @@ def _guard_training(work: Workspace, fingerprints: dict[str, str], weights: str 
         if name not in fingerprints or before in (None, fingerprints[name]):
             continue
         if not overwrite:
-            settings = {**_flat(work.recipe.model_dump(mode="json")), ORIGIN: weights}
+            settings = {**flat(work.recipe.model_dump(mode="json")), ORIGIN: weights}
             raise other_training(work.folder, _settings_there(work) or settings, settings)
         remove_folder(folder)
 
@@ -199,16 +207,17 @@ def _settings_there(work: Workspace) -> dict[str, Any]:
     if not path.exists():
         return {}
     begun_from = json.loads(work.origin.read_text(encoding="utf-8")) if work.origin.exists() else {}
-    return {**_flat(yaml.safe_load(path.read_text(encoding="utf-8"))), ORIGIN: begun_from.get("weights")}
+    return {**flat(yaml.safe_load(path.read_text(encoding="utf-8"))), ORIGIN: begun_from.get("weights")}
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """The values in nested mappings, under keys such as "training.epochs"."""
     if not isinstance(value, dict) or not value:
         return {prefix: value}
     return {
         inner: leaf
         for key, part in value.items()
-        for inner, leaf in _flat(part, f"{prefix}.{key}" if prefix else str(key)).items()
+        for inner, leaf in flat(part, f"{prefix}.{key}" if prefix else str(key)).items()
     }
 
 

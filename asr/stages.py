@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from asr.text import tokenizer as tokenizers
 from asr.text.tokenizer import Tokenizer
 from asr.training import acoustic as acoustic_training
 from asr.training import denoising, log, loop, report
+from asr.training.validation import DevResult
 
 ENOUGH_FOR_STATISTICS = 2000
 """Utterances, evenly spaced over the training set, from which global normalisation is measured."""
@@ -46,12 +48,14 @@ class Workspace:
         folder: of the run.
         corpus: folder of the prepared corpus, shared between runs.
         reporter: told what happens.
+        on_epoch: told the dev set's figures after each epoch of the training; what it raises ends the training.
     """
 
     recipe: Recipe
     folder: Path
     corpus: Path
     reporter: Reporter
+    on_epoch: Callable[[int, DevResult], None] = lambda epoch, dev: None
 
     @property
     def corpus_file(self) -> Path:
@@ -319,6 +323,7 @@ def training_job(work: Workspace, rounds: int | None = None, target: float | Non
         spec_augment_start=recipe.augment.spec_augment.start_epoch if recipe.augment.spec_augment else 1,
         rounds=rounds or recipe.training.rounds,
         target=target,
+        on_epoch=work.on_epoch,
     )
 
 

@@ -47,7 +47,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Leave the model as it i
 
 _RESCORING = {"rescore", "nbest_rescored", "gamma", "delta", "first_pass", "rescoring_tuning"}
 
-app = typer.Typer(no_args_is_help=True, help="Find settings for a trained model.")
+app = typer.Typer(no_args_is_help=True, help="Find settings for a recipe or a trained model.")
 
 
 @app.command(epilog=DECODER_EPILOG, short_help="Find the weights of the beam search.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -48,6 +48,7 @@ class Job:
         spec_augment_start: first epoch in which the training reader's SpecAugment is used.
         rounds: how often an epoch goes through the training set; more than once where that is tiny.
         target: stop when the CER on the dev set is no more than this, or None.
+        on_epoch: see `loop.train`.
     """
 
     acoustic: AcousticModel
@@ -63,6 +64,7 @@ class Job:
     spec_augment_start: int = 1
     rounds: int = 1
     target: float | None = None
+    on_epoch: Callable[[int, DevResult], None] = lambda epoch, dev: None
 
 
 def train(job: Job, reporter: Reporter) -> loop.Outcome[DevResult]:
@@ -73,7 +75,7 @@ def train(job: Job, reporter: Reporter) -> loop.Outcome[DevResult]:
         AudioError: a recording can't be read.
     """
     job = _within_memory(job, reporter)
-    return loop.train(AcousticTask(job), loop_settings(job), job.folder, reporter)
+    return loop.train(AcousticTask(job), loop_settings(job), job.folder, reporter, job.on_epoch)
 
 
 def _within_memory(job: Job, reporter: Reporter) -> Job:
