@@ -103,11 +103,26 @@ class FsddCorpus(Section):
     seed: int = 1
 
 
-Prepare = Annotated[ManifestsCorpus | CommandsCorpus | FsddCorpus, Field(discriminator="corpus")]
+class Speechocean762Corpus(Section):
+    """speechocean762: English read by Mandarin speakers, half of them children."""
+
+    corpus: Literal["speechocean762"]
+    source: RecipePath | None = None
+    """A folder that holds `train/`, `test/` and `WAVE/`, or the archive; without it that is downloaded."""
+    dev_speakers: RecipePath = Path("dev_speakers.txt")
+    """A file of the training speakers that are held out; relative to the recipe's folder."""
+    extra: tuple[RecipePath, ...] = ()
+    """Folders in LibriSpeech's or LJ Speech's layout whose recordings are added to the training set."""
+
+
+Prepare = Annotated[
+    ManifestsCorpus | CommandsCorpus | FsddCorpus | Speechocean762Corpus, Field(discriminator="corpus")
+]
 CORPORA: dict[int | str, type[Section]] = {
     "manifests": ManifestsCorpus,
     "commands": CommandsCorpus,
     "fsdd": FsddCorpus,
+    "speechocean762": Speechocean762Corpus,
 }
 
 # ------------------------------------------------------------------------------------ text and tokens
