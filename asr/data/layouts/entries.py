@@ -112,4 +112,10 @@ def _utterance(entry: Entry, duration: float | str) -> Utterance:
     if isinstance(duration, str):
         raise ValueError(duration)
     fields = {"id": entry.id, **entry.fields}
-    return Utterance(entry.audio, duration, entry.text, fields)
+    if entry.start is None:
+        return Utterance(entry.audio, duration, entry.text, fields)
+    end = duration if entry.end is None else entry.end
+    if not 0 <= entry.start < min(end, duration) or end > duration + OVERSHOOT:
+        stretch = f"{entry.start:g} s to {end:g} s"
+        raise ValueError(f"{stretch} is no stretch of {entry.audio}, which lasts {duration:.2f} s")
+    return Utterance(entry.audio, min(end, duration) - entry.start, entry.text, fields, entry.start)
