@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,13 +117,20 @@ def _seconds(key: str, value: Any) -> float:
     return float(value)
 
 
-def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
-    """Write a manifest atomically; recordings below its folder are named relative to it, others absolutely."""
+def write_manifest(path: Path, utterances: Iterable[Utterance], relative: bool = False) -> None:
+    """Write a manifest atomically.
+
+    Args:
+        path: of the file.
+        utterances: to write.
+        relative: name all recordings relative to the manifest's folder; else those below it, others absolutely.
+    """
     folder = path.parent.resolve()
     lines = []
     for utterance in utterances:
         audio = utterance.audio.resolve()
-        name = audio.relative_to(folder) if audio.is_relative_to(folder) else audio
+        below = relative or audio.is_relative_to(folder)
+        name = Path(os.path.relpath(audio, folder)) if below else audio
         entry = {
             "audio_filepath": name.as_posix(),
             **({} if utterance.start is None else {"offset": round(utterance.start, 4)}),

@@ -63,9 +63,12 @@ def measure(
         progress: called with the number of recordings read so far, and of all.
 
     Returns:
-        The utterances, each with its `id` among the fields, and a line for each fault: those of the lists,
-        recordings that are missing or no sound, and stretches that lie outside theirs.
+        The utterances, each with its `id` among the fields, and a line for each fault: those of the lists, ids
+        that stand twice, recordings that are missing or no sound, and stretches that lie outside theirs.
     """
+    first: dict[str, str] = {}
+    for entry in found.entries:
+        first.setdefault(entry.id, entry.where)
     paths = list(dict.fromkeys(entry.audio for entry in found.entries))
     durations: dict[Path, float | str] = {}
     with ThreadPoolExecutor() as pool:
@@ -75,6 +78,8 @@ def measure(
     utterances, faults = [], list(found.faults)
     for entry in found.entries:
         try:
+            if first[entry.id] != entry.where:
+                raise ValueError(f"{entry.id} is in {first[entry.id]} already")
             utterances.append(_utterance(entry, durations[entry.audio]))
         except ValueError as error:
             faults.append(f"{entry.where}: {error}")
@@ -93,11 +98,11 @@ def all_of(found: Listing, where: Path, progress: Callable[[int, int], None]) ->
     return utterances
 
 
-def faulty(faults: Iterable[str], where: Path) -> DataError:
+def faulty(faults: Iterable[str], where: Path, hint: str | None = None) -> DataError:
     """The error that tells the faults of a corpus."""
     faults = list(faults)
     number = "one entry" if len(faults) == 1 else f"{len(faults)} entries"
-    return DataError(f"{number} can't be used\n{listing(faults)}", where=where)
+    return DataError(f"{number} can't be used\n{listing(faults)}", where=where, hint=hint)
 
 
 def _duration(path: Path) -> float | str:

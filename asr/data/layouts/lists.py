@@ -17,7 +17,13 @@ class Row(NamedTuple):
 
 
 def read_rows(path: Path, faults: list[str]) -> list[Row]:
-    """The lines of a UTF-8 file that are not blank, with or without byte-order mark, ended in LF or CRLF.
+    """The lines of `read_lines`, stripped, without the blank ones."""
+    stripped = (Row(value.strip(), where) for value, where in read_lines(path, faults))
+    return [row for row in stripped if row.value]
+
+
+def read_lines(path: Path, faults: list[str]) -> list[Row]:
+    """The lines of a UTF-8 file, with or without byte-order mark, ended in LF or CRLF, which are left out.
 
     Args:
         path: the file.
@@ -36,12 +42,9 @@ def read_rows(path: Path, faults: list[str]) -> list[Row]:
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         where = f"{path}:{number}"
         try:
-            text = line.decode("utf-8").strip()
+            rows.append(Row(line.decode("utf-8").removesuffix("\r"), where))
         except UnicodeDecodeError as error:
             faults.append(f"{where}: byte {error.start + 1} is not UTF-8; save the file as UTF-8")
-            continue
-        if text:
-            rows.append(Row(text, where))
     return rows
 
 
