@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -128,6 +130,14 @@ CORPORA: dict[int | str, type[Section]] = {
 # ------------------------------------------------------------------------------------ text and tokens
 
 
+def _pairs(value: Any) -> Any:
+    """The pairs of a mapping, whose order counts."""
+    return tuple(value.items()) if isinstance(value, dict) else value
+
+
+Replacements = Annotated[tuple[tuple[Annotated[str, Field(min_length=1)], str], ...], BeforeValidator(_pairs)]
+
+
 class Text(Section):
     """How transcripts are normalised before training and scoring (always Unicode NFC, single spaces)."""
 
@@ -135,6 +145,21 @@ class Text(Section):
     punctuation: Literal["remove", "keep"] = "remove"
     keep_characters: str = "'"
     """Punctuation that stays when the rest is removed."""
+    replacements: Replacements = ()
+    """What is put in place of what is written, such as {"&": and, "Dr.": Doctor}, one after another, before letter
+    case and punctuation change: a single character wherever it stands, anything longer as whole words."""
+    patterns: Replacements = ()
+    """The same after them, of regular expressions, such as {'(\\d+)km': '\\1 kilometres'}."""
+
+    @field_validator("patterns")
+    @classmethod
+    def _regular_expressions(cls, patterns: Replacements) -> Replacements:
+        for pattern, instead in patterns:
+            try:
+                re.sub(pattern, instead, "")
+            except re.error as error:
+                raise ValueError(f"{pattern!r} to {instead!r} is no regular expression: {error}") from None
+        return patterns
 
 
 class Tokens(Section):
