@@ -78,10 +78,14 @@ def open_recording(source: AudioSource) -> Iterator[OpenRecording]:
         if size == 0:
             raise AudioError("is empty (0 bytes)", where=name)
         file.seek(0)
-        _refuse_text(file.read(512), name)
+        head = file.read(1024)
+        _refuse_text(head[:512], name)
+        sphere_frames = _sphere_frames(head, name)
         file.seek(0)
         decoder = _open_soundfile(name, file, stack)
         _check_header(decoder, size)
+        if decoder.frames < sphere_frames:
+            raise cut_off(name, decoder.frames / decoder.sample_rate, sphere_frames / decoder.sample_rate)
         yield _part(decoder, source) if isinstance(source, Stretch) else decoder
 
 
@@ -121,6 +125,24 @@ def _refuse_text(head: bytes, name: str) -> None:
     elif start.startswith(b"version https://git-lfs"):
         kind, hint = "a Git LFS pointer", "git lfs pull"
     raise AudioError(f"is not a sound file: it holds {kind}", where=name, hint=hint)
+
+
+def _sphere_frames(head: bytes, name: str) -> int:
+    """The frames that the header of a NIST SPHERE file claims, else 0; compressed ones are refused."""
+    if not head.startswith(b"NIST_1A"):
+        return 0
+    text = head.partition(b"end_head")[0].decode("latin-1")
+    header = dict(re.findall(r"^(\w+) -\w+ (.*)$", text, re.MULTILINE))
+    coding = header.get("sample_coding", "pcm")
+    if "," in coding:  # such as "pcm,embedded-shorten-v2.00"
+        raise AudioError(
+            f"is compressed ({coding})",
+            where=name,
+            expected="SPHERE with plain PCM or mu-law",
+            hint=f"sph2pipe -f wav {shlex.quote(name)} {shlex.quote(Path(name).stem)}.wav",
+        )
+    count = header.get("sample_count", "")
+    return int(count) if count.isdecimal() else 0
 
 
 def _check_header(decoder: OpenRecording, size: int) -> None:
@@ -176,7 +198,7 @@ def _open_soundfile(name: str, file: BinaryIO, stack: ExitStack) -> OpenRecordin
     except soundfile.LibsndfileError as error:
         return _open_av(name, file, error.error_string.rstrip("."), stack)
     except TypeError:  # soundfile takes a name in .raw for samples without a header
-        return _open_av(name, file, "raw samples", stack)
+        return _open_av(name, file, "raw samples, of which nothing tells rate and format", stack)
     if sound.frames >= _UNKNOWN_FRAMES:
         return _open_av(name, file, "a stream of unknown length", stack)
     claimed, slack = _claimed_frames(sound), round(_SLACK_SECONDS * sound.samplerate)
