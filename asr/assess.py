@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from asr.data.manifest import Utterance
 from asr.evaluation import wer
 from asr.recognizer import BATCH_SIZE, Recognizer
+from asr.sound_files import Stretch
 
 
 def recognise_manifest(
@@ -34,13 +36,13 @@ def recognise_manifest(
     """
     # Utterances of similar length batch with little padding.
     order = sorted(range(len(utterances)), key=lambda index: utterances[index].duration)
-    sources = [utterances[index].audio for index in order]
+    sources = [utterances[index].source for index in order]
     transcripts = recognizer.stream(sources, batch_size, timestamps=False)
     answers: dict[int, wer.Utterance] = {}
     for index, transcript in zip(order, transcripts, strict=True):
         utterance = utterances[index]
         answers[index] = wer.Utterance(
-            id=_shown(utterance.audio),
+            id=_shown(utterance.source),
             reference=recognizer.normalizer(utterance.text),
             hypothesis=transcript.text,
             fields=utterance.fields,
@@ -50,6 +52,8 @@ def recognise_manifest(
     return [answers[index] for index in range(len(utterances))]
 
 
-def _shown(path: Path) -> str:
+def _shown(source: Path | Stretch) -> str:
     """A path as one would type it here."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    if isinstance(source, Stretch):
+        return str(replace(source, path=Path(_shown(source.path))))
+    return str(source.relative_to(Path.cwd()) if source.is_relative_to(Path.cwd()) else source)

@@ -43,7 +43,13 @@ if TYPE_CHECKING:
 
 def normalizer(section: config.Text) -> Normalizer:
     """The transcripts' normaliser."""
-    return Normalizer(section.case, section.punctuation, section.keep_characters)
+    return Normalizer(
+        section.case,
+        section.punctuation,
+        section.keep_characters,
+        section.replacements,
+        section.patterns,
+    )
 
 
 def tokens(section: config.Tokens, texts: Iterable[str]) -> Tokenizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -106,14 +108,37 @@ class FsddCorpus(Section):
     """Of the strings, and of the recordings that are drawn."""
 
 
-Prepare = Annotated[ManifestsCorpus | CommandsCorpus | FsddCorpus, Field(discriminator="corpus")]
+class Speechocean762Corpus(Section):
+    """speechocean762: English read by Mandarin speakers, half of them children."""
+
+    corpus: Literal["speechocean762"]
+    source: RecipePath | None = None
+    """A folder that holds `train/`, `test/` and `WAVE/`, or the archive; without it that is downloaded."""
+    dev_speakers: RecipePath = Path("dev_speakers.txt")
+    """A file of the training speakers that are held out; relative to the recipe's folder."""
+    extra: tuple[RecipePath, ...] = ()
+    """Folders in LibriSpeech's or LJ Speech's layout whose recordings are added to the training set."""
+
+
+Prepare = Annotated[
+    ManifestsCorpus | CommandsCorpus | FsddCorpus | Speechocean762Corpus, Field(discriminator="corpus")
+]
 CORPORA: dict[int | str, type[Section]] = {
     "manifests": ManifestsCorpus,
     "commands": CommandsCorpus,
     "fsdd": FsddCorpus,
+    "speechocean762": Speechocean762Corpus,
 }
 
 # ------------------------------------------------------------------------------------ text and tokens
+
+
+def _pairs(value: Any) -> Any:
+    """The pairs of a mapping, whose order counts."""
+    return tuple(value.items()) if isinstance(value, dict) else value
+
+
+Replacements = Annotated[tuple[tuple[Annotated[str, Field(min_length=1)], str], ...], BeforeValidator(_pairs)]
 
 
 class Text(Section):
@@ -123,6 +148,21 @@ class Text(Section):
     punctuation: Literal["remove", "keep"] = "remove"
     keep_characters: str = "'"
     """Punctuation that stays when the rest is removed."""
+    replacements: Replacements = ()
+    """What is put in place of what is written, such as {"&": and, "Dr.": Doctor}, one after another, before letter
+    case and punctuation change: a single character wherever it stands, anything longer as whole words."""
+    patterns: Replacements = ()
+    """The same after them, of regular expressions, such as {'(\\d+)km': '\\1 kilometres'}."""
+
+    @field_validator("patterns")
+    @classmethod
+    def _regular_expressions(cls, patterns: Replacements) -> Replacements:
+        for pattern, instead in patterns:
+            try:
+                re.sub(pattern, instead, "")
+            except re.error as error:
+                raise ValueError(f"{pattern!r} to {instead!r} is no regular expression: {error}") from None
+        return patterns
 
 
 class Tokens(Section):

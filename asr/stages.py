@@ -14,10 +14,10 @@ import torch
 from asr import artefact, build, origin
 from asr.assess import recognise_manifest
 from asr.card import model_card
-from asr.config import CommandsCorpus, FsddCorpus, ManifestsCorpus, Recipe, Training
+from asr.config import CommandsCorpus, ManifestsCorpus, Recipe, Speechocean762Corpus, Training
 from asr.data.batching import Sample
 from asr.data.checks import check_sets, infeasible, listing
-from asr.data.corpora import commands, fsdd
+from asr.data.corpora.registry import PREPARE
 from asr.data.loading import Reader
 from asr.data.manifest import Utterance, read_manifest
 from asr.decoder_settings import DecoderSettings
@@ -143,13 +143,16 @@ def corpus_inputs(recipe: Recipe) -> Any:
             files = [section.train, section.dev, *section.tests.values()]
         case CommandsCorpus():
             files = [section.grammar]
-        case FsddCorpus():
+        case Speechocean762Corpus():
+            files = [section.dev_speakers]
+        case _:
             files = []
     missing = [str(path) for path in files if not path.is_file()]
     if missing:
         raise DataError("the recipe names files that are not there: " + ", ".join(missing))
-    # What a grammar says counts, not where it lies; manifests name recordings by where they lie.
-    return [section.model_dump(mode="json", exclude={"grammar"}), [file_fingerprint(path) for path in files]]
+    # What these files say counts, not where they lie; manifests name recordings by where they lie.
+    contents = {"grammar", "dev_speakers"}
+    return [section.model_dump(mode="json", exclude=contents), [file_fingerprint(path) for path in files]]
 
 
 def prepare(work: Workspace) -> None:
@@ -157,32 +160,17 @@ def prepare(work: Workspace) -> None:
     if work.corpus_file.exists():  # which is written last
         return
     section = work.recipe.prepare
+    if isinstance(section, ManifestsCorpus):
+        tests = {name: str(path) for name, path in section.tests.items()}
+        write_json(work.corpus_file, {"train": str(section.train), "dev": str(section.dev), "tests": tests})
+        return
+    settings = {key: getattr(section, key) for key in type(section).model_fields if key != "corpus"}
     with work.reporter.progress("prepare") as advance:
-        match section:
-            case ManifestsCorpus():
-                tests = {name: str(path) for name, path in section.tests.items()}
-                manifests = {"train": str(section.train), "dev": str(section.dev), "tests": tests}
-                write_json(work.corpus_file, manifests)
-            case CommandsCorpus():
-                commands.prepare(
-                    grammar=section.grammar,
-                    train_utterances=section.train_utterances,
-                    dev_utterances=section.dev_utterances,
-                    test_utterances=section.test_utterances,
-                    seed=section.seed,
-                    output=work.corpus,
-                    progress=lambda done, total: advance(done, f"of {total}"),
-                )
-            case FsddCorpus():
-                fsdd.prepare(
-                    source=section.source,
-                    held_out_speaker=section.held_out_speaker,
-                    recordings_per_digit=section.recordings_per_digit,
-                    test_strings=section.test_strings,
-                    seed=section.seed,
-                    output=work.corpus,
-                    progress=lambda done, total: advance(done, f"of {total}"),
-                )
+        PREPARE[section.corpus](
+            **settings,
+            output=work.corpus,
+            progress=lambda done, total, unit="": advance(done, f"of {total} {unit}".rstrip()),
+        )
 
 
 # -------------------------------------------------------------------------------------- check and tokens

@@ -141,7 +141,7 @@ def compare_gradients(wanted: Recipe, data: Path, reporter: Reporter) -> list[Co
         log_probs, lengths = acoustic(features.double(), frames)
         found = ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths)
         if not found.labels:
-            names = ", ".join(str(utterance.audio) for utterance in utterances)
+            names = ", ".join(str(utterance.source) for utterance in utterances)
             raise DataError("these utterances have fewer frames than their labels need", where=names)
         return found.mean
 

@@ -16,6 +16,7 @@ import platformdirs
 import pytest
 import soundfile
 
+from asr.data.corpora import download as download_module
 from asr.data.corpora import fsdd
 from asr.data.manifest import Utterance, read_manifest
 from asr.errors import DataError
@@ -222,7 +223,7 @@ def test_official_archive_is_fetched_once_into_the_cache(
     content = archive_of(sorted((source / "recordings").iterdir()))
     fetched: list[str] = []
 
-    def download(url: str, path: Path, progress: object) -> Path:
+    def download(url: str, path: Path, sha256: str | None, progress: object) -> Path:
         if not path.exists():
             fetched.append(url)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -230,13 +231,13 @@ def test_official_archive_is_fetched_once_into_the_cache(
         return path
 
     monkeypatch.setattr(fsdd, "DEV_STRINGS", 1)
-    monkeypatch.setattr(fsdd, "download", download)
+    monkeypatch.setattr(download_module, "download", download)
     monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: tmp_path / name)
     with pytest.raises(DataError, match="can't be unpacked"):
         fsdd.prepare(None, None, None, 5, 1, tmp_path / "out")
     for _ in range(2):
         fsdd.prepare(None, None, None, 5, 1, tmp_path / "out")
-    assert fetched == [fsdd.URL, fsdd.URL]  # damaged, then whole, then from the cache
+    assert fetched == [fsdd.ARCHIVE.url, fsdd.ARCHIVE.url]  # damaged, then whole, then from the cache
     train = read_manifest(tmp_path / "out" / "train.jsonl")
     assert all(each.audio.is_relative_to(tmp_path / "asr") for each in train)
     assert len(train) == 2400

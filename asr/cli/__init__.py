@@ -11,6 +11,8 @@ from typing import Annotated
 import typer
 
 from asr.cli import (
+    data,
+    data_import,
     doctor,
     embed,
     evaluate,
@@ -47,6 +49,10 @@ app.command("report", epilog=report.EPILOG, short_help="Say what the curves of a
 app.command("doctor", short_help="Show what is installed, and test that it works.")(doctor.doctor)
 tune.app.command("lr", epilog=tune_lr.EPILOG, short_help="Find a learning rate for a recipe.")(tune_lr.lr)
 tune.app.command("search", epilog=tune_search.EPILOG, short_help="Find settings for a recipe.")(tune_search.search)
+data.app.command("import", epilog=data_import.EPILOG, short_help="Make manifests of recordings.")(
+    data_import.import_
+)
+app.add_typer(data.app, name="data")
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(tune.app, name="tune")
 app.add_typer(vocab.app, name="vocab")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -81,13 +82,13 @@ def check_recordings(
 def _fault(utterance: Utterance) -> str | None:
     """What is wrong with a recording, which is read to its end: damage inside does not show in a header."""
     try:
-        rate = audio.probe(utterance.audio).sample_rate
-        samples = sum(len(block) for block in audio.stream(utterance.audio, rate, BLOCK_SECONDS))
+        rate = audio.probe(utterance.source).sample_rate
+        samples = sum(len(block) for block in audio.stream(utterance.source, rate, BLOCK_SECONDS))
     except AudioError as error:
         return str(error)
     if abs(samples / rate - utterance.duration) > SLACK_SECONDS:
         return (
-            f"{utterance.audio}: the manifest says {utterance.duration:.2f} s, "
+            f"{utterance.source}: the manifest says {utterance.duration:.2f} s, "
             f"the file lasts {samples / rate:.2f} s"
         )
     return None
@@ -105,10 +106,10 @@ def _summary(utterances: Sequence[Utterance], normalizer: Normalizer) -> Summary
 def _shared(sets: Mapping[str, Sequence[Utterance]]) -> list[str]:
     """Recordings of the training set that are also in another: a test on them says nothing."""
     training, *others = sets
-    seen = {utterance.audio.resolve() for utterance in sets[training]}
+    seen = {_place(utterance) for utterance in sets[training]}
     warnings = []
     for name in others:
-        both = [utterance.audio for utterance in sets[name] if utterance.audio.resolve() in seen]
+        both = [utterance.source for utterance in sets[name] if _place(utterance) in seen]
         if both:
             warnings.append(
                 f"{len(both)} recordings are in {training} and in {name}, whose figures they flatter\n"
@@ -117,10 +118,14 @@ def _shared(sets: Mapping[str, Sequence[Utterance]]) -> list[str]:
     return warnings
 
 
+def _place(utterance: Utterance) -> tuple[Path, float | None]:
+    return utterance.audio.resolve(), utterance.start
+
+
 def _empty(sets: Mapping[str, Sequence[Utterance]], normalizer: Normalizer) -> list[str]:
     warnings = []
     for name, utterances in sets.items():
-        silent = [utterance.audio for utterance in utterances if not normalizer(utterance.text)]
+        silent = [utterance.source for utterance in utterances if not normalizer(utterance.text)]
         if silent:
             warnings.append(f"{len(silent)} transcripts of {name} are empty\n{listing(silent)}")
     return warnings
@@ -152,5 +157,5 @@ def infeasible(
         needs = int(ctc_frames(torch.tensor([labels]), torch.tensor([len(labels)])))
         has = frames(utterance.duration)
         if has < needs:
-            found.append(f"{utterance.audio}: {has} frames for {needs}: {utterance.text!r}")
+            found.append(f"{utterance.source}: {has} frames for {needs}: {utterance.text!r}")
     return found

@@ -193,7 +193,7 @@ def read_waveform(sample: Sample, sample_rate: int, rng: np.random.Generator) ->
     Raises:
         AudioError: one can't be read.
     """
-    parts = [audio.load(utterance.audio, sample_rate) for utterance in sample.utterances]
+    parts = [audio.load(utterance.source, sample_rate) for utterance in sample.utterances]
     return join(parts, sample.pauses, sample_rate, rng)
 
 

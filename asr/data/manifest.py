@@ -2,13 +2,15 @@
 
     {"audio_filepath": "wavs/0001.wav", "duration": 2.31, "text": "turn on the light", "speaker": "anna"}
 
-`audio_filepath` is relative to the manifest's own folder, or absolute. Further keys are kept as they are.
+`audio_filepath` is relative to the manifest's own folder, or absolute. A key `offset` says that the utterance is a
+stretch of a longer recording: from so many seconds on, for `duration` seconds. Further keys are kept as they are.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 
 from asr.errors import DataError
 from asr.files import write_text
+from asr.sound_files import Stretch
 
 MOST_ERRORS_SHOWN = 20
 
@@ -29,12 +32,19 @@ class Utterance:
         duration: its length in seconds.
         text: its transcript, as written in the manifest.
         fields: all further keys of its line, such as the speaker.
+        start: where it begins in a longer recording, in seconds; None when it is all of the recording.
     """
 
     audio: Path
     duration: float
     text: str
     fields: Mapping[str, Any] = field(default_factory=dict)
+    start: float | None = None
+
+    @property
+    def source(self) -> Path | Stretch:
+        """What to read: the recording, or the stretch of it."""
+        return self.audio if self.start is None else Stretch(self.audio, self.start, self.duration)
 
     @property
     def speaker(self) -> str | None:
@@ -99,24 +109,37 @@ def _parse(line: str, folder: Path, transcribed: bool) -> Utterance:
     audio, duration, text = (entry.pop(key) for key in ("audio_filepath", "duration", "text"))
     if not isinstance(audio, str) or not audio:
         raise ValueError(f"audio_filepath is {audio!r}, not a path")
-    if isinstance(duration, bool) or not isinstance(duration, int | float):
-        raise ValueError(f"duration is {duration!r}, not a number of seconds")
-    if not (math.isfinite(duration) and duration >= 0):
-        raise ValueError(f"duration is {duration} seconds")
     if not isinstance(text, str):
         raise ValueError(f"text is {text!r}, not a string")
-    return Utterance(folder.resolve() / audio, float(duration), text, entry)
+    start = _seconds("offset", entry.pop("offset")) if "offset" in entry else None
+    return Utterance(folder.resolve() / audio, _seconds("duration", duration), text, entry, start)
 
 
-def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
-    """Write a manifest atomically; recordings below its folder are named relative to it, others absolutely."""
+def _seconds(key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{key} is {value!r}, not a number of seconds")
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{key} is {value} seconds")
+    return float(value)
+
+
+def write_manifest(path: Path, utterances: Iterable[Utterance], relative: bool = False) -> None:
+    """Write a manifest atomically.
+
+    Args:
+        path: of the file.
+        utterances: to write.
+        relative: name all recordings relative to the manifest's folder; else those below it, others absolutely.
+    """
     folder = path.parent.resolve()
     lines = []
     for utterance in utterances:
         audio = utterance.audio.resolve()
-        name = audio.relative_to(folder) if audio.is_relative_to(folder) else audio
+        below = relative or audio.is_relative_to(folder)
+        name = Path(os.path.relpath(audio, folder)) if below else audio
         entry = {
             "audio_filepath": name.as_posix(),
+            **({} if utterance.start is None else {"offset": round(utterance.start, 4)}),
             "duration": round(utterance.duration, 4),
             "text": utterance.text,
             **utterance.fields,

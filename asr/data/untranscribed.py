@@ -70,7 +70,7 @@ def in_pieces(
         if utterance.duration <= PIECE_SECONDS:
             pieces.append(utterance)
         else:
-            for number, block in enumerate(audio.stream(utterance.audio, sample_rate, PIECE_SECONDS)):
+            for number, block in enumerate(audio.stream(utterance.source, sample_rate, PIECE_SECONDS)):
                 path = folder / f"{index:06d}-{number:05d}.flac"
                 audio.save(path, block, sample_rate)
                 pieces.append(Utterance(path, len(block) / sample_rate, "", utterance.fields))

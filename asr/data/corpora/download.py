@@ -11,15 +11,42 @@ import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
+
+import platformdirs
 
 from asr.errors import DataError
 from asr.files import atomic_path
 
-Progress = Callable[[int, int], None]
-"""Called with the bytes that are here, and all bytes, or 0 where the server does not say how many."""
+MEGABYTE = 10**6
+
+
+class Progress(Protocol):
+    """Told how a corpus is prepared."""
+
+    def __call__(self, done: int, total: int, unit: str = "", /) -> None:
+        """So many are done, of so many in all: utterances, unless a unit is named."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A corpus as its makers publish it.
+
+    Attributes:
+        name: of its folder in the cache.
+        url: where it is.
+        root: the folder in it that holds the corpus.
+        sha256: its published checksum in hexadecimal, if there is one.
+    """
+
+    name: str
+    url: str
+    root: str
+    sha256: str | None = None
+
 
 ATTEMPTS = 5
 PAUSE = 1.0  # seconds before the second attempt; each later pause is twice as long
@@ -31,7 +58,50 @@ class _CutOffError(Exception):
     """The server ended the transfer early."""
 
 
-def download(url: str, path: Path, sha256: str | None = None, progress: Progress | None = None) -> Path:
+def obtain(archive: Archive, source: Path | None, output: Path, progress: Progress) -> Path:
+    """The folder of a corpus: the user's own copy, or the published one.
+
+    Args:
+        archive: the published one, which is downloaded into the user's cache the first time.
+        source: a copy in its place: the archive, or a folder with what the archive holds.
+        output: where a copy of the archive is unpacked.
+        progress: told of the megabytes that have arrived.
+
+    Raises:
+        DataError: there is no such copy, it can't be unpacked, or the download failed.
+    """
+    if source is None:
+        return fetch(archive, progress) / archive.root
+    if not source.exists():
+        raise DataError("there is no such file or folder", where=source, expected=f"a copy of {archive.url}")
+    folder = source
+    if source.is_file():
+        folder = output / archive.name
+        extract(source, folder)
+    return folder / archive.root if (folder / archive.root).is_dir() else folder
+
+
+def fetch(archive: Archive, progress: Progress) -> Path:
+    """An archive's content in the user's cache, downloaded the first time."""
+    cache = platformdirs.user_cache_path("asr")
+    folder = cache / archive.name
+    if not folder.is_dir():
+        path = download(
+            archive.url,
+            cache / f"{archive.name}.tar.gz",
+            archive.sha256,
+            lambda done, total: progress(done // MEGABYTE, total // MEGABYTE, "MB"),
+        )
+        try:
+            extract(path, folder)
+        finally:
+            path.unlink()  # used up, or damaged: then the next run fetches it anew
+    return folder
+
+
+def download(
+    url: str, path: Path, sha256: str | None = None, progress: Callable[[int, int], None] | None = None
+) -> Path:
     """Fetch a file, unless it is here already.
 
     What has come stays in `<path>.part`, and the next attempt, or the next call, goes on from there if the
@@ -41,7 +111,7 @@ def download(url: str, path: Path, sha256: str | None = None, progress: Progress
         url: where from.
         path: where to.
         sha256: the published checksum in hexadecimal, if there is one.
-        progress: called as bytes arrive.
+        progress: called with the bytes that are here, and all bytes, or 0 where the server does not say how many.
 
     Returns:
         `path`.
@@ -61,7 +131,7 @@ def download(url: str, path: Path, sha256: str | None = None, progress: Progress
     return path
 
 
-def _fetch(url: str, part: Path, progress: Progress) -> None:
+def _fetch(url: str, part: Path, progress: Callable[[int, int], None]) -> None:
     """Make `part` whole, in as many attempts as are allowed."""
     for attempt in range(ATTEMPTS):
         if attempt > 0:
@@ -82,7 +152,7 @@ def _fetch(url: str, part: Path, progress: Progress) -> None:
     )
 
 
-def _fetch_rest(url: str, part: Path, progress: Progress) -> None:
+def _fetch_rest(url: str, part: Path, progress: Callable[[int, int], None]) -> None:
     """One attempt: ask for what is missing of `part`, and append it."""
     done = part.stat().st_size if part.exists() else 0
     # A byte that is here already is asked for again: a range that starts at the end would be refused.
@@ -106,7 +176,13 @@ def _fetch_rest(url: str, part: Path, progress: Progress) -> None:
         _receive(response, file, start, 0 if length is None else start + int(length), progress)
 
 
-def _receive(response: http.client.HTTPResponse, file: BinaryIO, done: int, total: int, progress: Progress) -> None:
+def _receive(
+    response: http.client.HTTPResponse,
+    file: BinaryIO,
+    done: int,
+    total: int,
+    progress: Callable[[int, int], None],
+) -> None:
     while block := response.read(BLOCK):
         file.write(block)
         done += len(block)
