@@ -299,7 +299,7 @@ def test_what_the_model_holds_counts_not_where_it_lies(tones: Tones, capsys: pyt
     Path("old").rename("elsewhere")
     capsys.readouterr()
     assert train(tones.recipe, "training.init_from=elsewhere/model") == 0
-    assert capsys.readouterr().err.count("done before") == len(recipes.STAGES)
+    assert capsys.readouterr().err.count("done before") == 6
     weights = Path("elsewhere/model/model.safetensors")
     tensors = load_file(weights)
     save_file({**tensors, "acoustic.head.linear.bias": tensors["acoustic.head.linear.bias"] + 1}, weights)
