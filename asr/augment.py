@@ -185,8 +185,8 @@ class SpecAugment:
 class Hiding:
     """What of an utterance's features is to be guessed from the rest: spans of frames and a band of bins.
 
-    Spans of one width that cover a share of all utterances, long or short, and a band over the whole utterance, as in
-    TERA (Liu et al. 2021). A single frame could be told from its neighbours, whose windows overlap its own.
+    Spans of one width that cover a share of all utterances, long or short, and a band over the whole utterance, as
+    in TERA (Liu et al. 2021). A single frame could be told from its neighbours, whose windows overlap its own.
     """
 
     share: float = 0.3
