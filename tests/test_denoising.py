@@ -376,6 +376,7 @@ def test_recordings_are_found_in_a_folder_and_long_ones_are_cut(folder: Path, tm
     found = untranscribed.find(folder)
     assert [utterance.audio.name for utterance in found] == ["short.flac", "long.wav"]
     assert [utterance.duration for utterance in found] == [1.0, 2.5 * untranscribed.PIECE_SECONDS]
+    assert untranscribed.find(folder / "long.wav") == found[1:]
     short, *pieces = untranscribed.in_pieces(found, tmp_path / "pieces", 8000)
     assert short == found[0]
     assert [round(piece.duration / untranscribed.PIECE_SECONDS, 6) for piece in pieces] == [1.0, 1.0, 0.5]
