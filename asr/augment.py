@@ -182,7 +182,7 @@ class SpecAugment:
 
 
 @dataclass(frozen=True)
-class Hiding:
+class SpanMasking:
     """What of an utterance's features is to be guessed from the rest: spans of frames and a band of bins.
 
     Spans of one width that cover a share of all utterances, long or short, and a band over the whole utterance, as
