@@ -45,10 +45,9 @@ def _is_recording(path: Path) -> bool:
 
 
 def without(utterances: Iterable[Utterance], others: Iterable[Utterance]) -> list[Utterance]:
-    """Those of which the recording is not among others'; each recording once."""
+    """Those of which the recording is not among others'."""
     seen = {other.audio.resolve() for other in others}
-    fresh = {path: utterance for utterance in utterances if (path := utterance.audio.resolve()) not in seen}
-    return list(fresh.values())
+    return [utterance for utterance in utterances if utterance.audio.resolve() not in seen]
 
 
 def in_pieces(
