@@ -182,11 +182,11 @@ class SpecAugment:
 
 
 @dataclass(frozen=True)
-class Hiding:
+class SpanMasking:
     """What of an utterance's features is to be guessed from the rest: spans of frames and a band of bins.
 
-    Spans of one width that cover a share of all utterances, long or short, as in TERA (Liu et al. 2021), where
-    SpecAugment's masks are a few to an utterance; the band likewise, over the whole utterance.
+    Spans of one width that cover a share of all utterances, long or short, and a band over the whole utterance, as
+    in TERA (Liu et al. 2021). A single frame could be told from its neighbours, whose windows overlap its own.
     """
 
     share: float = 0.3

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from asr import audio, config
-from asr.augment import Hiding, SpecAugment, WaveformAugmenter
+from asr.augment import SpanMasking, SpecAugment, WaveformAugmenter
 from asr.data.batching import Concatenation
 from asr.decoder_settings import DecoderSettings
 from asr.decoding.greedy import GreedyDecoder
@@ -121,9 +121,9 @@ def spec_augment(section: config.Augment) -> SpecAugment | None:
     return SpecAugment(masks.freq_masks, masks.freq_width, masks.time_masks, masks.time_width, masks.time_fraction)
 
 
-def hiding(section: config.Pretrain) -> Hiding:
+def masking(section: config.Pretrain) -> SpanMasking:
     """What a denoising model has to guess."""
-    return Hiding(section.hidden_share, section.hidden_span, section.hidden_band)
+    return SpanMasking(section.mask_share, section.mask_span, section.mask_band)
 
 
 def concatenation(section: config.Augment) -> Concatenation | None:

@@ -359,7 +359,7 @@ class Model(Section):
 
 
 class Pretrain(Section):
-    """A self-supervised start: the front-end and the first recurrent layers learn to restore spoilt recordings,
+    """A self-supervised start: the front-end and the first recurrent layers learn to restore corrupted recordings,
     whose transcripts are not needed. Precision, device, workers and threads are those of the training."""
 
     audio: RecipePath | None = None
@@ -373,12 +373,12 @@ class Pretrain(Section):
     """Of adamw, with a cosine schedule."""
     patience: Count | None = None
     """Stop after this many epochs without a better dev loss, or null to never stop early."""
-    hidden_share: Share = 0.3
-    """Of the frames, hidden in spans and to be guessed."""
-    hidden_span: Count = 12
+    mask_share: Share = 0.3
+    """Of the frames, masked in spans and to be guessed."""
+    mask_span: Count = 12
     """Width of a span, in frames."""
-    hidden_band: Share = 0.2
-    """Widest band of bins to be hidden in a whole utterance, as a share of the bins."""
+    mask_band: Share = 0.2
+    """Widest band of bins to be masked in a whole utterance, as a share of the bins."""
     noise: Noise | None = Noise()
     """To be removed again; null for none."""
 
@@ -527,7 +527,7 @@ class Recipe(Section):
             raise ValueError(f"pretrain.layers is {layers}, but model.encoder.layers only {there}")
         if self.features.normalization == "none":
             raise ValueError(
-                "pretrain needs features.normalization utterance or global: what is hidden becomes 0, the mean"
+                "pretrain needs features.normalization utterance or global: what is masked becomes 0, the mean"
             )
         return self
 

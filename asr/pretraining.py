@@ -11,7 +11,7 @@ from asr import build
 from asr.config import Augment, Pretrain, Recipe, Training
 from asr.data import untranscribed
 from asr.data.checks import check_recordings
-from asr.data.corruption import SpoiltReader
+from asr.data.corruption import CorruptingReader
 from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.errors import DataError
 from asr.features import FeatureExtractor
@@ -42,7 +42,7 @@ def _what_is_in(source: Path) -> Any:
 
 
 def pretrain(work: Workspace) -> None:
-    """Train the first layers to restore spoilt recordings, or go on where that was cut off; report its curves."""
+    """Train the first layers to restore corrupted recordings, or go on where that was cut off, with a report."""
     start = job(work)
     try:
         denoising.train(start, work.reporter)
@@ -73,7 +73,7 @@ def job(work: Workspace) -> denoising.Job:
         model=model.to(device),
         train=utterances,
         dev=dev,
-        reader=_spoilt_reader(recipe, section, extractor),
+        reader=_reader(recipe, section, extractor),
         settings=_pretraining_settings(section, recipe.training),
         batch_seconds=section.batch_seconds,
         seed=recipe.seed,
@@ -103,12 +103,12 @@ def _untranscribed(work: Workspace, source: Path) -> list[Utterance]:
     return pieces
 
 
-def _spoilt_reader(recipe: Recipe, section: Pretrain, extractor: FeatureExtractor) -> SpoiltReader:
+def _reader(recipe: Recipe, section: Pretrain, extractor: FeatureExtractor) -> CorruptingReader:
     rate = recipe.features.sample_rate
-    return SpoiltReader(
+    return CorruptingReader(
         sample_rate=rate,
         extractor=extractor,
-        hiding=build.hiding(section),
+        masking=build.masking(section),
         noise=build.augmenter(Augment(noise=section.noise), rate),
         voice=build.augmenter(recipe.augment.model_copy(update={"noise": None, "reverb": None}), rate),
     )

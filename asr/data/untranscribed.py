@@ -15,14 +15,14 @@ PIECE_SECONDS = 15.0
 
 
 def find(source: Path) -> list[Utterance]:
-    """The recordings of a folder and of those in it, or of a manifest, in which texts may be missing.
+    """The recordings of a folder and of those in it, or of a manifest, in which texts may be missing; or one alone.
 
     Raises:
         DataError: there are none, or some can't be opened: all of them together.
     """
-    if not source.is_dir():
+    if source.is_file() and not _is_recording(source):
         return read_manifest(source, transcribed=False)
-    paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in audio.SUFFIXES)
+    paths = sorted(path for path in (source, *source.rglob("*")) if _is_recording(path))
     if not paths:
         raise DataError("no recordings here", where=source, expected="sound files, or a manifest of them")
     found, faults = [], []
@@ -40,11 +40,14 @@ def find(source: Path) -> list[Utterance]:
     return found
 
 
+def _is_recording(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() in audio.SUFFIXES
+
+
 def without(utterances: Iterable[Utterance], others: Iterable[Utterance]) -> list[Utterance]:
-    """Those of which the recording is not among others'; each recording once."""
+    """Those of which the recording is not among others'."""
     seen = {other.audio.resolve() for other in others}
-    fresh = {path: utterance for utterance in utterances if (path := utterance.audio.resolve()) not in seen}
-    return list(fresh.values())
+    return [utterance for utterance in utterances if utterance.audio.resolve() not in seen]
 
 
 def in_pieces(

@@ -1,7 +1,7 @@
 """A denoising auto-encoder around the first layers of an acoustic model (Vincent et al. 2010).
 
-The model sees speech in noise, with spans of frames and a band of bins hidden, and restores the features of the
-clean recording. Layers that read both ways see every frame of their input, so that only what is hidden has to be
+The model sees speech in noise, with spans of frames and a band of bins masked, and restores the features of the
+clean recording. Layers that read both ways see every frame of their input, so that only what is masked has to be
 guessed from its surroundings (masked reconstruction: Jiang et al. 2019; TERA, Liu et al. 2021). DeCoAR (Ling et al.
 2020) keeps a frame out of the recurrence instead, at the price of layers that read one way each.
 """
@@ -16,9 +16,9 @@ from asr.lengths import valid_mask
 from asr.model.encoder import Encoder
 from asr.model.frontend import Frontend
 
-SEEN_WEIGHT = 0.1
-"""Of an error in what is seen, where one in what is hidden counts 1: to copy is easy, but to copy without the noise
-is worth something. Vincent et al. put the same emphasis on what was corrupted."""
+VISIBLE_WEIGHT = 0.1
+"""Of an error in what is visible, where one in what is masked counts 1: to copy is easy, but to copy without the
+noise is worth something. Vincent et al. put the same emphasis on what was corrupted."""
 
 
 class DenoisingModel(nn.Module):
@@ -41,36 +41,36 @@ class DenoisingModel(nn.Module):
         return restored
 
 
-class Errors(NamedTuple):
+class SquaredErrors(NamedTuple):
     """Squared errors of a batch, scalars; padding is in none of them.
 
     Attributes:
-        hidden, seen: sums over what was hidden and over what was not.
-        hidden_values, seen_values: how many those are.
+        masked, visible: sums over what was masked and over what was not.
+        masked_values, visible_values: how many those are.
     """
 
-    hidden: Tensor
-    seen: Tensor
-    hidden_values: Tensor
-    seen_values: Tensor
+    masked: Tensor
+    visible: Tensor
+    masked_values: Tensor
+    visible_values: Tensor
 
     @property
     def mean(self) -> Tensor:
         """To be minimised; 1 is what the mean of features of unit variance scores."""
-        weight = self.hidden_values + SEEN_WEIGHT * self.seen_values
-        return (self.hidden + SEEN_WEIGHT * self.seen) / weight.clamp(min=1)
+        weight = self.masked_values + VISIBLE_WEIGHT * self.visible_values
+        return (self.masked + VISIBLE_WEIGHT * self.visible) / weight.clamp(min=1)
 
 
-def squared_errors(restored: Tensor, clean: Tensor, hidden: Tensor, lengths: Tensor) -> Errors:
+def squared_errors(restored: Tensor, clean: Tensor, masked: Tensor, lengths: Tensor) -> SquaredErrors:
     """Compare restored with clean features.
 
     Args:
         restored, clean: (batch, time, bins).
-        hidden: (batch, time, bins) booleans.
+        masked: (batch, time, bins) booleans.
         lengths: (batch,) valid frames.
     """
     valid = valid_mask(lengths, clean.shape[1])[:, :, None]
     squares = (restored.float() - clean).square()
-    parts = hidden & valid, ~hidden & valid
+    parts = masked & valid, ~masked & valid
     sums = (squares.masked_fill(~part, 0.0).sum() for part in parts)
-    return Errors(*sums, *(part.sum() for part in parts))
+    return SquaredErrors(*sums, *(part.sum() for part in parts))

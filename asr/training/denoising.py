@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 
 from asr.data.batching import plan_epoch
-from asr.data.corruption import Spoilt, SpoiltReader
+from asr.data.corruption import CorruptedBatch, CorruptingReader
 from asr.data.loading import Loader
 from asr.data.manifest import Utterance
 from asr.errors import ModelError
 from asr.files import atomic_path
 from asr.model.acoustic import AcousticModel
-from asr.model.denoising import DenoisingModel, Errors, squared_errors
+from asr.model.denoising import DenoisingModel, SquaredErrors, squared_errors
 from asr.reporting import Reporter
 from asr.training import loop
 from asr.training.task import Epoch, Loss
@@ -40,7 +40,7 @@ class Job:
         reader: reads and spoils them.
         settings: of the loop.
         batch_seconds: most audio in a batch, padding included.
-        seed: of shuffling and spoiling; dropout follows torch's generator.
+        seed: of shuffling and corruption; dropout follows torch's generator.
         folder: of checkpoints and log.
         workers: processes that read.
     """
@@ -48,7 +48,7 @@ class Job:
     model: DenoisingModel
     train: Sequence[Utterance]
     dev: Sequence[Utterance]
-    reader: SpoiltReader
+    reader: CorruptingReader
     settings: loop.Settings
     batch_seconds: float
     seed: int
@@ -62,12 +62,12 @@ class DevResult:
 
     Attributes:
         loss: weighted mean squared error; 1 is what the mean of the features scores.
-        hidden, seen: mean squared errors of what was hidden, and of what was only noisy.
+        masked, visible: mean squared errors of what was masked, and of what was only noisy.
     """
 
     loss: float
-    hidden: float
-    seen: float
+    masked: float
+    visible: float
 
     @property
     def rank(self) -> tuple[float, float]:
@@ -75,7 +75,7 @@ class DevResult:
         return self.loss, 0.0
 
     def __str__(self) -> str:
-        return f"dev loss {self.loss:.3f} (hidden {self.hidden:.3f}, seen {self.seen:.3f})"
+        return f"dev loss {self.loss:.3f} (masked {self.masked:.3f}, visible {self.visible:.3f})"
 
 
 def train(job: Job, reporter: Reporter) -> loop.Outcome[DevResult]:
@@ -100,58 +100,58 @@ class DenoisingTask:
         plan = plan_epoch(job.train, batch_seconds=job.batch_seconds * growth, seed=job.seed, epoch=number)
         return Epoch(len(plan), self._train_loader(plan[done:]))
 
-    def loss(self, batch: Spoilt, autocast: AbstractContextManager[Any]) -> Loss:
+    def loss(self, batch: CorruptedBatch, autocast: AbstractContextManager[Any]) -> Loss:
         errors = self._errors(batch, autocast)
         sums = {name: total.detach() for name, total in errors._asdict().items()}
         return Loss(errors.mean, {**sums, "audio_seconds": batch.seconds})
 
     @torch.inference_mode()
     def validate(self) -> DevResult:
-        """On the dev set, spoilt in the same way each time."""
+        """On the dev set, corrupted in the same way each time."""
         self.model.eval()
         job = self.job
         plan = plan_epoch(job.dev, batch_seconds=job.batch_seconds, seed=job.seed, epoch=0, shortest_first=True)
         found = [self._errors(batch, nullcontext()) for batch in self._dev_loader(plan)]
-        total = Errors(*(torch.stack(parts).sum() for parts in zip(*found, strict=True)))
+        total = SquaredErrors(*(torch.stack(parts).sum() for parts in zip(*found, strict=True)))
         return DevResult(
             loss=total.mean.item(),
-            hidden=(total.hidden / total.hidden_values.clamp(min=1)).item(),
-            seen=(total.seen / total.seen_values.clamp(min=1)).item(),
+            masked=(total.masked / total.masked_values.clamp(min=1)).item(),
+            visible=(total.visible / total.visible_values.clamp(min=1)).item(),
         )
 
     def figures(self, totals: Mapping[str, float], dev: DevResult) -> dict[str, Any]:
         return {
             "train_restoration": _mean(totals),
             "dev_restoration": dev.loss,
-            "dev_hidden": dev.hidden,
-            "dev_seen": dev.seen,
+            "dev_masked": dev.masked,
+            "dev_visible": dev.visible,
             "audio_seconds": totals.get("audio_seconds", 0.0),
         }
 
     def note(self, totals: Mapping[str, float]) -> str:
         return f"loss {_mean(totals):.3f}"
 
-    def _errors(self, batch: Spoilt, autocast: AbstractContextManager[Any]) -> Errors:
+    def _errors(self, batch: CorruptedBatch, autocast: AbstractContextManager[Any]) -> SquaredErrors:
         batch = batch.to(self.device)
         with autocast:
             restored = self.model(batch.features, batch.lengths)
-        return squared_errors(restored, batch.clean, batch.hidden, batch.lengths)
+        return squared_errors(restored, batch.clean, batch.masked, batch.lengths)
 
     @cached_property
-    def _train_loader(self) -> Loader[Spoilt]:
+    def _train_loader(self) -> Loader[CorruptedBatch]:
         return self._loader(self.job.reader)
 
     @cached_property
-    def _dev_loader(self) -> Loader[Spoilt]:
+    def _dev_loader(self) -> Loader[CorruptedBatch]:
         return self._loader(replace(self.job.reader, voice=None))
 
-    def _loader(self, reader: SpoiltReader) -> Loader[Spoilt]:
+    def _loader(self, reader: CorruptingReader) -> Loader[CorruptedBatch]:
         return Loader(reader, self.job.workers)
 
 
 def _mean(totals: Mapping[str, float]) -> float:
     """The mean error of the steps of an epoch."""
-    return Errors(*(torch.tensor(totals.get(name, 0.0)) for name in Errors._fields)).mean.item()
+    return SquaredErrors(*(torch.tensor(totals.get(name, 0.0)) for name in SquaredErrors._fields)).mean.item()
 
 
 def save(model: DenoisingModel, path: Path) -> None:

@@ -119,7 +119,10 @@ def charts(entries: Entries) -> list[Chart]:
         Chart(
             "Error of restoration (1: the mean)",
             named(
-                training="train_restoration", dev="dev_restoration", dev_hidden="dev_hidden", dev_seen="dev_seen"
+                training="train_restoration",
+                dev="dev_restoration",
+                masked="dev_masked",
+                visible="dev_visible",
             ),
         ),
         Chart("Learning rate", named(learning_rate="learning_rate")),
