@@ -11,7 +11,8 @@ TEMPLATE = """\
 # {name}
 
 A speech recogniser: {layers}, CTC over {tokens}, {parameters:,} parameters.
-Trained with `asr`'s recipe `{name}` (seed {seed}, {epochs} epochs) on {created}; `config.yaml` holds every setting.
+Trained with `asr`'s recipe `{name}` (seed {seed}, {epochs} epochs) on {created}; `config.yaml` holds every
+setting.{beginning}
 
 ## Use
 
@@ -58,11 +59,18 @@ def model_card(recipe: Recipe, metadata: Mapping[str, Any]) -> str:
         seed=recipe.seed,
         epochs=metadata["training"]["epochs"],
         created=metadata["created"][:10],
+        beginning=_beginning(metadata.get("begun_from")),
         sample_rate=recipe.features.sample_rate,
         case={"lower": "lower-case", "upper": "upper-case", "keep": "in mixed case"}[recipe.text.case],
         rows="\n".join(_row(test) for test in metadata["tests"]),
         confidence=recipe.evaluate.confidence,
     )
+
+
+def _beginning(model: Mapping[str, Any] | None) -> str:
+    if model is None:
+        return ""
+    return f" It began with the weights of another model, `{model['name']}` ({str(model['created'])[:10]})."
 
 
 def _row(test: Mapping[str, Any]) -> str:

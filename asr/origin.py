@@ -10,6 +10,7 @@ from typing import Any
 from asr import artefact, build
 from asr.config import Features, Model, Recipe
 from asr.errors import ConfigError, ModelError
+from asr.features import FeatureExtractor
 from asr.model.acoustic import AcousticModel
 from asr.recipe_file import read_recipe
 from asr.reporting import Reporter
@@ -28,8 +29,8 @@ def describe(recipe: Recipe, record: Path) -> dict[str, Any] | None:
 
     Args:
         recipe: of the training.
-        record: what this returned when the training began, or no file yet: so a training can be finished when
-            the model is gone.
+        record: what this returned when the training began, or no file yet: so a run can be finished when the
+            model is gone.
 
     Returns:
         Its path and `artefact.identity`, or None where all weights are new.
@@ -78,6 +79,11 @@ def tokens(recipe: Recipe, texts: Sequence[str]) -> Tokenizer:
             hint="tokens.keep=false, for pieces of their own",
         )
     return kept
+
+
+def features(path: Path) -> FeatureExtractor:
+    """The features of a model, with its statistics: its weights belong to them, and few recordings give worse."""
+    return artefact.load(artefact.locate(path)).features
 
 
 def inherit(recipe: Recipe, acoustic: AcousticModel, tokenizer: Tokenizer, reporter: Reporter) -> None:

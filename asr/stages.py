@@ -335,9 +335,11 @@ def _train(work: Workspace, rounds: int | None, target: float | None) -> None:
 
 
 def fit_features(recipe: Recipe, utterances: list[Utterance], tokenizer: Tokenizer) -> FeatureExtractor:
-    """The features of a recipe, with statistics of the training set where it asks for them."""
+    """The features of a recipe; if it asks for statistics, those of the model to begin with or the training set."""
     if recipe.features.normalization != "global":
         return build.features(recipe.features)
+    if recipe.training.init_from is not None:
+        return origin.features(recipe.training.init_from)
     plain = build.features(recipe.features.model_copy(update={"normalization": "none"}))
     plain_reader = reader(recipe, plain, tokenizer, torch.device("cpu"), augmented=False)
     step = max(len(utterances) // ENOUGH_FOR_STATISTICS, 1)

@@ -325,7 +325,7 @@ def test_a_training_cut_off_between_two_unfreezings_resumes_exactly(tones: Tones
     recipe = read_recipe(tones.recipe, settings(*GRADUAL))
     whole = Recorder()
     recipes.run(recipe, Path("whole"), Path("data"), whole)
-    said = [line for line in whole.said if "learns too" in line]
+    said = [line for line in whole.said if "learning from here on" in line]
     assert [line.split()[1] for line in said] == ["2", "3"]
     for cut in (whole.steps // 2, whole.steps // 3):  # within the second epoch, and then within the third
         with pytest.raises(InterruptedTrainingError):

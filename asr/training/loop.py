@@ -194,7 +194,7 @@ class _Run(Generic[ResultT]):
         self.optimization.begin_epoch(now)
         begun = [part for part, first in self.settings.methods.unfreeze.items() if first == now > 1]
         if begun and not self.progress.batch:
-            self.reporter.say(f"epoch {now:3d}  from here on, {' and '.join(begun)} learns too")
+            self.reporter.say(f"epoch {now:3d}  learning from here on: {', '.join(begun)}")
 
     def _step(self, batch: Any, share: float) -> None:
         """Learn from a batch when such a share of the training is done."""

@@ -96,6 +96,7 @@ class Optimization:
         self.autocast = torch.autocast(self.device.type, lower, enabled=lower is not None)
         groups = parameter_groups(model, weight_decay, methods.rates, methods.layer_decay, methods.unfreeze)
         self.parameters = [parameter for group in groups for parameter in group["params"]]
+        self.first_epochs = [(group["params"], group.pop("first_epoch")) for group in groups]
         self.optimizer = OPTIMIZERS[methods.rule.name](groups, learning_rate, methods.rule)
         self.scaler = torch.amp.grad_scaler.GradScaler(self.device.type, enabled=precision == "fp16")
         self.average = None if methods.ema is None else MovingAverage(self.parameters, methods.ema)
@@ -104,9 +105,9 @@ class Optimization:
 
     def begin_epoch(self, epoch: int) -> None:
         """Let the parts of the model learn of which the time has come, with an optimiser's state that is new."""
-        for group in self.optimizer.param_groups:
-            for parameter in group["params"]:
-                parameter.requires_grad_(group["first_epoch"] <= epoch)
+        for parameters, first in self.first_epochs:
+            for parameter in parameters:
+                parameter.requires_grad_(first <= epoch)
         self.still = [module for module in self.model.modules() if _has_frozen_statistics(module)]
 
     def prepare_model(self) -> None:
