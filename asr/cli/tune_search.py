@@ -33,8 +33,7 @@ Examples:
 
   asr tune search quickstart --vary training.learning_rate=log:1e-4..1e-2 --vary model.encoder.cell=lstm,gru
 
-  asr tune search my/recipe.yaml model.encoder.hidden=128 --vary model.encoder.layers=1..4 --vary
-  model.encoder.dropout=0..0.4/0.1 --sampler grid --epochs 6
+  asr tune search my/recipe.yaml --vary model.encoder.layers=1..4 --vary training.ema=null,0.999 --sampler grid
 
   asr tune search my/recipe.yaml --space search.yaml --hours 8
 """

@@ -266,7 +266,7 @@ def _attempt(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: Ob
             f"stopped in trial {trial.number + 1}; everything is saved",
             hint="the same command again, to go on from here",
         ) from None
-    except (AsrError, RuntimeError, MemoryError) as error:  # torch raises the second where memory is short
+    except (AsrError, ArithmeticError, MemoryError, RuntimeError, ValueError) as error:  # the last two of torch
         state, fault = "failed", str(error) or type(error).__name__
     told = {"settings": settings, "state": state, "curve": watch.curve, "fault": fault}
     trial.set_user_attr("ended", told)
