@@ -203,7 +203,7 @@ def test_librispeech_in_folders_and_in_archives(tmp_path: Path) -> None:
             "dev": ["FROM DEV-CLEAN"],
             "test-other": ["FROM TEST-OTHER"],
         }
-    with pytest.raises(DataError, match="no transcripts in it"):
+    with pytest.raises(DataError, match="test-clean: there is no such folder"):
         librispeech.prepare(archives, ("train-clean-100",), "dev-clean", ("test-clean",), tmp_path / "out")
 
 
@@ -300,6 +300,9 @@ def test_which_language_of_common_voice(tmp_path: Path) -> None:
         common_voice.prepare(None, None, "train", tmp_path / "out")
     with pytest.raises(DataError, match=r"no such file(.|\n)*commonvoice\.mozilla\.org"):
         common_voice.prepare(tmp_path / "gone.tar.gz", None, "train", tmp_path / "out")
+    next((root / "cy" / "clips").glob("*dev_0.mp3")).unlink()
+    with pytest.raises(DataError, match=r"dev\.tsv:2: (.|\n)*try: asr data import .*dev\.tsv (.|\n)*--skip-faulty"):
+        common_voice.prepare(root, "cy", "train", tmp_path / "out")
     with pytest.raises(DataError, match=r"no train\.tsv"):
         common_voice.prepare(make_yesno(tmp_path), None, "train", tmp_path / "out")
 

@@ -226,8 +226,10 @@ def test_faults_of_librispeech(libri: Path) -> None:
         "19-198.trans.txt:2",
         "19-198.trans.txt:1",
     ]
-    with pytest.raises(DataError, match="no transcripts"):
+    with pytest.raises(DataError, match="no such folder"):
         librispeech.read(libri.parent / "nothing")
+    with pytest.raises(DataError, match="no transcripts"):
+        librispeech.read(sound(libri.parent / "none" / "a.wav").parent)
 
 
 def test_ljspeech(tmp_path: Path) -> None:

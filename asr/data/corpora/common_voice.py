@@ -14,6 +14,7 @@ from asr.data.corpora.download import Progress, extract, silent
 from asr.data.layouts import table
 from asr.data.layouts.entries import all_of
 from asr.data.layouts.table import Columns
+from asr.data.manifest import Utterance
 from asr.errors import DataError
 
 COLUMNS = Columns(audio="path", text="sentence", speaker="client_id")
@@ -41,10 +42,7 @@ def prepare(
     """
     report = progress or silent
     folder = _language_folder(_unpacked(source, output), language)
-    sets = {
-        name: all_of(table.read(folder / f"{name}.tsv", COLUMNS, folder / "clips"), folder, report)
-        for name in (train, "dev", "test")
-    }
+    sets = {name: _read(folder, name, report) for name in (train, "dev", "test")}
     held_out = {utterance.speaker for name in ("dev", "test") for utterance in sets[name]}
     prepared.write(
         output,
@@ -52,6 +50,14 @@ def prepare(
         sets["dev"],
         {"test": sets["test"]},
     )
+
+
+def _read(folder: Path, name: str, progress: Progress) -> list[Utterance]:
+    path = folder / f"{name}.tsv"
+    without = (
+        f"asr data import {path} --out {name}.jsonl --skip-faulty, for each set, then prepare.corpus=manifests"
+    )
+    return all_of(table.read(path, COLUMNS, folder / "clips"), folder, progress, without)
 
 
 def _unpacked(source: Path | None, output: Path) -> Path:
