@@ -572,6 +572,12 @@ def test_faults_leave_no_manifest_unless_they_may_be_skipped(recordings: Path, r
     assert (result.code, "18 utterances" in result.out, "2 entries" in result.err) == (0, True, True)
 
 
+def test_a_list_without_utterances(run: Run) -> None:
+    write(Path("t.csv"), "path,text")
+    result = run("t.csv", "--out", "m.jsonl")
+    assert (result.code, result.err) == (1, "error: t.csv: lists no utterances\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
