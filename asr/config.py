@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -120,15 +120,84 @@ class Speechocean762Corpus(Section):
     """Folders in LibriSpeech's or LJ Speech's layout whose recordings are added to the training set."""
 
 
-Prepare = Annotated[
-    ManifestsCorpus | CommandsCorpus | FsddCorpus | Speechocean762Corpus, Field(discriminator="corpus")
+class YesnoCorpus(Section):
+    """yesno: one man says yes and no in Hebrew, 60 recordings of eight words."""
+
+    corpus: Literal["yesno"]
+    source: RecipePath | None = None
+    """A folder that holds the recordings, or the archive; without it that is downloaded."""
+
+
+class An4Corpus(Section):
+    """AN4: people spell and count, 1991."""
+
+    corpus: Literal["an4"]
+    source: RecipePath | None = None
+    """A folder that holds `etc/` and `wav/`, or the archive; without it that is downloaded."""
+    seed: int = 1
+    """Of the choice of the speakers that are the dev set."""
+
+
+LibrispeechSet = Literal[
+    "train-clean-5",
+    "train-clean-100",
+    "train-clean-360",
+    "train-other-500",
+    "dev-clean-2",
+    "dev-clean",
+    "dev-other",
+    "test-clean",
+    "test-other",
 ]
+
+
+class LibrispeechCorpus(Section):
+    """LibriSpeech: English audiobooks, and its miniature (train-clean-5, dev-clean-2)."""
+
+    corpus: Literal["librispeech"]
+    source: RecipePath | None = None
+    """A folder that holds the sets or their archives; without it those are downloaded."""
+    train: tuple[LibrispeechSet, ...] = Field(("train-clean-100",), min_length=1)
+    dev: LibrispeechSet = "dev-clean"
+    tests: tuple[LibrispeechSet, ...] = Field(("test-clean", "test-other"), min_length=1)
+
+
+class SpeechCommandsCorpus(Section):
+    """Speech Commands v2: 35 words, one in each recording."""
+
+    corpus: Literal["speech-commands"]
+    source: RecipePath | None = None
+    """A folder that holds a folder for each word, or the archive; without it that is downloaded."""
+
+
+class CommonVoiceCorpus(Section):
+    """Mozilla Common Voice in any language, from an archive that the user has downloaded."""
+
+    corpus: Literal["common-voice"]
+    source: RecipePath | None = None
+    """The archive, or a folder that holds what it holds; it has to be named."""
+    language: str | None = None
+    """Its code, where the source has several."""
+    train: Literal["train", "validated"] = "train"
+    """Each sentence once; or all that is validated, of the speakers who are not in the dev and test set."""
+
+
+Corpus = (
+    ManifestsCorpus
+    | CommandsCorpus
+    | FsddCorpus
+    | Speechocean762Corpus
+    | YesnoCorpus
+    | An4Corpus
+    | LibrispeechCorpus
+    | SpeechCommandsCorpus
+    | CommonVoiceCorpus
+)
+Prepare = Annotated[Corpus, Field(discriminator="corpus")]
 CORPORA: dict[int | str, type[Section]] = {
-    "manifests": ManifestsCorpus,
-    "commands": CommandsCorpus,
-    "fsdd": FsddCorpus,
-    "speechocean762": Speechocean762Corpus,
+    get_args(section.model_fields["corpus"].annotation)[0]: section for section in get_args(Corpus)
 }
+"""The sections, by the name of their corpus."""
 
 # ------------------------------------------------------------------------------------ text and tokens
 

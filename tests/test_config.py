@@ -71,7 +71,7 @@ tokens: {kind: bpe}
         ("- a\n- b", "a mapping"),
         ("name: a\nname: b", "'name' stands twice"),
         ("name: a", "prepare: missing"),
-        ("name: a\nprepare: {corpus: yesno}", "'manifests', 'commands', 'fsdd'"),
+        ("name: a\nprepare: {corpus: timit}", "'manifests', 'commands', 'fsdd'"),
     ],
 )
 def test_broken_files(tmp_path: Path, text: str, expected: str) -> None:

@@ -226,8 +226,10 @@ def test_faults_of_librispeech(libri: Path) -> None:
         "19-198.trans.txt:2",
         "19-198.trans.txt:1",
     ]
-    with pytest.raises(DataError, match="no transcripts"):
+    with pytest.raises(DataError, match="no such folder"):
         librispeech.read(libri.parent / "nothing")
+    with pytest.raises(DataError, match="no transcripts"):
+        librispeech.read(sound(libri.parent / "none" / "a.wav").parent)
 
 
 def test_ljspeech(tmp_path: Path) -> None:
@@ -568,6 +570,12 @@ def test_faults_leave_no_manifest_unless_they_may_be_skipped(recordings: Path, r
     assert not Path("m.jsonl").exists()
     result = run("recordings", "--out", "m.jsonl", "--skip-faulty")
     assert (result.code, "18 utterances" in result.out, "2 entries" in result.err) == (0, True, True)
+
+
+def test_a_list_without_utterances(run: Run) -> None:
+    write(Path("t.csv"), "path,text")
+    result = run("t.csv", "--out", "m.jsonl")
+    assert (result.code, result.err) == (1, "error: t.csv: lists no utterances\n")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import typer
 
 from asr.cli.inputs import refuse_existing
 from asr.data.layouts.detection import Layout, detect
-from asr.errors import ConfigError
+from asr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from asr.data.layouts.entries import Listing
@@ -97,6 +97,8 @@ def import_(
     reporter = TerminalReporter()
     with reporter.progress("read", len({entry.audio for entry in listing.entries})) as advance:
         utterances, faults = measure(listing, lambda done, total: advance(done, ""))
+    if not listing.entries and not faults:
+        raise DataError("lists no utterances", where=source)
     if faults and not (skip_faulty and utterances):
         raise faulty(faults, source, hint="mend them, or --skip-faulty leaves them out")
     if faults:

@@ -31,6 +31,10 @@ class Progress(Protocol):
         """So many are done, of so many in all: utterances, unless a unit is named."""
 
 
+def silent(done: int, total: int, unit: str = "", /) -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True)
 class Archive:
     """A corpus as its makers publish it.
@@ -39,13 +43,13 @@ class Archive:
         name: of its folder in the cache.
         url: where it is.
         root: the folder in it that holds the corpus.
-        sha256: its published checksum in hexadecimal, if there is one.
+        checksum: the published one, if there is one: "sha256:…" or "md5:…", in hexadecimal.
     """
 
     name: str
     url: str
     root: str
-    sha256: str | None = None
+    checksum: str | None = None
 
 
 ATTEMPTS = 5
@@ -89,7 +93,7 @@ def fetch(archive: Archive, progress: Progress) -> Path:
         path = download(
             archive.url,
             cache / f"{archive.name}.tar.gz",
-            archive.sha256,
+            archive.checksum,
             lambda done, total: progress(done // MEGABYTE, total // MEGABYTE, "MB"),
         )
         try:
@@ -100,7 +104,7 @@ def fetch(archive: Archive, progress: Progress) -> Path:
 
 
 def download(
-    url: str, path: Path, sha256: str | None = None, progress: Callable[[int, int], None] | None = None
+    url: str, path: Path, checksum: str | None = None, progress: Callable[[int, int], None] | None = None
 ) -> Path:
     """Fetch a file, unless it is here already.
 
@@ -110,7 +114,7 @@ def download(
     Args:
         url: where from.
         path: where to.
-        sha256: the published checksum in hexadecimal, if there is one.
+        checksum: the published one, if there is one: "sha256:…" or "md5:…", in hexadecimal.
         progress: called with the bytes that are here, and all bytes, or 0 where the server does not say how many.
 
     Returns:
@@ -119,14 +123,14 @@ def download(
     Raises:
         DataError: the server refuses or can't be reached, or the file has another checksum.
     """
-    if path.is_file() and (sha256 is None or _sha256(path) == sha256):
+    if path.is_file() and (checksum is None or _checksum(path, checksum) == checksum):
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     _fetch(url, part, progress or (lambda done, total: None))
-    if sha256 is not None and (found := _sha256(part)) != sha256:
+    if checksum is not None and (found := _checksum(part, checksum)) != checksum:
         part.unlink()
-        raise DataError(f"the download has the checksum {found}", where=url, expected=f"SHA-256 {sha256}")
+        raise DataError(f"the download has the checksum {found}", where=url, expected=checksum)
     part.replace(path)
     return path
 
@@ -192,9 +196,11 @@ def _receive(
         raise _CutOffError(f"the transfer ended after {done} of {total} bytes")
 
 
-def _sha256(path: Path) -> str:
+def _checksum(path: Path, like: str) -> str:
+    """A file's checksum of the same kind as another one."""
+    kind = like.partition(":")[0]
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return f"{kind}:{hashlib.file_digest(file, kind).hexdigest()}"
 
 
 def extract(archive: Path, folder: Path) -> None:

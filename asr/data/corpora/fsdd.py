@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from asr import audio
-from asr.data.corpora.download import Archive, Progress, obtain
+from asr.data.corpora.download import Archive, Progress, obtain, silent
 from asr.data.manifest import Utterance, write_manifest
 from asr.errors import DataError
 from asr.files import write_json
@@ -95,7 +95,7 @@ def prepare(
     """
     if held_out_speaker is not None and held_out_speaker not in SPEAKERS:
         raise DataError(f"there is no speaker {held_out_speaker!r}", expected=f"one of {', '.join(SPEAKERS)}")
-    report = progress or (lambda done, total, unit="": None)
+    report = progress or silent
     folder = recordings_folder(obtain(ARCHIVE, source, output, report))
     split = split_recordings(held_out_speaker)
     train, dev = split.train, split.dev

@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from asr.data.corpora.download import Archive, Progress, obtain
+from asr.data.corpora import prepared
+from asr.data.corpora.download import Archive, Progress, obtain, silent
 from asr.data.layouts import kaldi, librispeech, ljspeech
 from asr.data.layouts.entries import Listing, all_of
 from asr.data.layouts.lists import read_rows
-from asr.data.manifest import Utterance, write_manifest
+from asr.data.manifest import Utterance
 from asr.errors import DataError
-from asr.files import write_json
 
 # No checksum of it is published.
 ARCHIVE = Archive(
@@ -52,22 +52,14 @@ def prepare(
     Raises:
         DataError: something in the source or the extra folders is missing or wrong, or a speaker is not there.
     """
-    report = progress or (lambda done, total, unit="": None)
+    report = progress or silent
     root = obtain(ARCHIVE, source, output, report)
     official, test = (_official(root, name, report) for name in ("train", "test"))
     held_out = read_speakers(dev_speakers, official)
     train = [utterance for utterance in official if utterance.speaker not in held_out]
     dev = [utterance for utterance in official if utterance.speaker in held_out]
-    manifests = {
-        "train": train + [utterance for folder in extra for utterance in _extra(folder, report)],
-        "dev": _compared(dev, train),
-        "test": _compared(test, official),
-    }
-    for name, utterances in manifests.items():
-        write_manifest(output / f"{name}.jsonl", utterances)
-    write_json(
-        output / "corpus.json", {"train": "train.jsonl", "dev": "dev.jsonl", "tests": {"test": "test.jsonl"}}
-    )
+    added = [utterance for folder in extra for utterance in _extra(folder, report)]
+    prepared.write(output, train + added, _compared(dev, train), {"test": _compared(test, official)})
 
 
 def read_speakers(path: Path, train: Sequence[Utterance]) -> set[str]:

@@ -86,15 +86,23 @@ def measure(
     return utterances, faults
 
 
-def all_of(found: Listing, where: Path, progress: Callable[[int, int], None]) -> list[Utterance]:
+def all_of(
+    found: Listing, where: Path, progress: Callable[[int, int], None], hint: str | None = None
+) -> list[Utterance]:
     """The utterances of a corpus in which nothing may be wrong.
+
+    Args:
+        found: what the corpus lists.
+        where: the corpus, for the error.
+        progress: as for `measure`.
+        hint: what to do when something is wrong.
 
     Raises:
         DataError: every fault, together.
     """
     utterances, faults = measure(found, progress)
     if faults:
-        raise faulty(faults, where)
+        raise faulty(faults, where, hint)
     return utterances
 
 

@@ -16,8 +16,10 @@ def read(folder: Path) -> Listing:
     The sex of speakers is told where a `SPEAKERS.TXT` stands in the folder or the one above.
 
     Raises:
-        DataError: there are no transcripts.
+        DataError: there is no such folder, or no transcript in it.
     """
+    if not folder.is_dir():
+        raise DataError("there is no such folder", where=folder)
     transcripts = sorted(folder.rglob("*.trans.txt"))
     if not transcripts:
         raise DataError(
