@@ -18,6 +18,7 @@ from asr.files import fingerprint, write_json, write_text
 from asr.reporting import Reporter
 from asr.stages import Workspace
 from asr.training.checkpoint import other_training
+from asr.training.distributed import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,14 @@ STAGES = (
 )
 
 
-def run(recipe: Recipe, folder: Path, data: Path, reporter: Reporter, overwrite: bool = False) -> dict[str, Any]:
+def run(
+    recipe: Recipe,
+    folder: Path,
+    data: Path,
+    reporter: Reporter,
+    overwrite: bool = False,
+    world: World = ALONE,
+) -> dict[str, Any]:
     """Run what is left to do of a recipe.
 
     Args:
@@ -75,6 +83,7 @@ def run(recipe: Recipe, folder: Path, data: Path, reporter: Reporter, overwrite:
         data: where corpora are prepared; runs of the same corpus share it.
         reporter: told what happens.
         overwrite: throw away a training with other settings that is in the folder.
+        world: the processes that call this; they share the training, and the first one does all else.
 
     Returns:
         What `results.json` in the folder holds.
@@ -83,14 +92,19 @@ def run(recipe: Recipe, folder: Path, data: Path, reporter: Reporter, overwrite:
         ConfigError: the folder holds a training with other settings.
         AsrError: a stage found something wrong; the stages before it stay done.
     """
+    work = workspace(recipe, folder, data, reporter, world)
+    if not world.leads:
+        return _follow(work)
     fingerprints = _fingerprints(recipe)
-    work = workspace(recipe, folder, data, reporter)
     _guard_training(work, fingerprints["train"], overwrite)
     write_text(work.folder / "config.yaml", recipe_file.to_yaml(recipe))
     for number, stage in enumerate(STAGES, start=1):
         heading = f"[{number}/{len(STAGES)}] {stage.name}"
         record = _read_record(work, stage.name)
-        if record.get("finished") == fingerprints[stage.name] and stage.product(work).exists():
+        done = record.get("finished") == fingerprints[stage.name] and stage.product(work).exists()
+        if stage.name == "train":
+            world.broadcast(not done)
+        if done:
             reporter.say(f"{heading}: done before")
             continue
         reporter.say(heading)
@@ -100,13 +114,20 @@ def run(recipe: Recipe, folder: Path, data: Path, reporter: Reporter, overwrite:
         "stages": {stage.name: _read_record(work, stage.name)["seconds"] for stage in STAGES},
     }
     write_json(work.folder / "results.json", results)
-    return results
+    return world.broadcast(results)
 
 
-def workspace(recipe: Recipe, folder: Path, data: Path, reporter: Reporter) -> Workspace:
+def _follow(work: Workspace) -> dict[str, Any]:
+    """What all processes but the first do: wait for it, and train with it if that is left to do."""
+    if work.world.broadcast(False):
+        stages.train(work)
+    return work.world.broadcast({})
+
+
+def workspace(recipe: Recipe, folder: Path, data: Path, reporter: Reporter, world: World = ALONE) -> Workspace:
     """Where the products of a run are; the arguments are those of `run`."""
     corpus = f"{recipe.prepare.corpus}-{_fingerprints(recipe)['prepare'][:8]}"
-    return Workspace(recipe, folder, data / corpus, reporter)
+    return Workspace(recipe, folder, data / corpus, reporter, world)
 
 
 def _fingerprints(recipe: Recipe) -> dict[str, str]:

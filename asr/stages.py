@@ -30,6 +30,7 @@ from asr.text import tokenizer as tokenizers
 from asr.text.tokenizer import Tokenizer
 from asr.training import acoustic as acoustic_training
 from asr.training import log, report
+from asr.training.distributed import ALONE, World
 
 ENOUGH_FOR_STATISTICS = 2000
 """Utterances, evenly spaced over the training set, from which global normalisation is measured."""
@@ -44,12 +45,14 @@ class Workspace:
         folder: of the run.
         corpus: folder of the prepared corpus, shared between runs.
         reporter: told what happens.
+        world: the processes that train together; all other stages are run by the first alone.
     """
 
     recipe: Recipe
     folder: Path
     corpus: Path
     reporter: Reporter
+    world: World = ALONE
 
     @property
     def corpus_file(self) -> Path:
@@ -235,8 +238,9 @@ def train(work: Workspace, rounds: int = 1, target: float | None = None) -> None
     try:
         _train(work, rounds, target)
     finally:
-        for line in write_report(work):
-            work.reporter.say(line)
+        if work.world.leads:
+            for line in write_report(work):
+                work.reporter.say(line)
 
 
 def write_report(work: Workspace) -> list[str]:
@@ -255,12 +259,13 @@ def training_job(work: Workspace, rounds: int = 1, target: float | None = None) 
     manifests = work.manifests()
     utterances, dev = read_manifest(manifests["train"]), read_manifest(manifests["dev"])
     tokenizer = tokenizers.load(work.tokens)
-    device = build.device(recipe.training.device)
-    extractor = fit_features(recipe, utterances, tokenizer)
+    device = work.world.device(build.device(recipe.training.device))
+    extractor = work.world.first(lambda: fit_features(recipe, utterances, tokenizer))
     torch.manual_seed(recipe.seed)  # of the first weights and of dropout
     acoustic = build.acoustic(recipe.model, extractor.dim, len(tokenizer.surfaces))
     parameters = sum(parameter.numel() for parameter in acoustic.parameters())
-    work.reporter.say(f"  {parameters:,} parameters on {device}, {len(utterances)} utterances")
+    processes = f" in {work.world.size} processes" if work.world.size > 1 else ""
+    work.reporter.say(f"  {parameters:,} parameters on {device}{processes}, {len(utterances)} utterances")
     return acoustic_training.Job(
         acoustic=acoustic.to(device),
         extractor=extractor.to(device),
@@ -275,12 +280,15 @@ def training_job(work: Workspace, rounds: int = 1, target: float | None = None) 
         spec_augment_start=recipe.augment.spec_augment.start_epoch if recipe.augment.spec_augment else 1,
         rounds=rounds,
         target=target,
+        world=work.world,
     )
 
 
 def _train(work: Workspace, rounds: int, target: float | None) -> None:
     recipe, job = work.recipe, training_job(work, rounds, target)
     outcome = acoustic_training.train(job, work.reporter)
+    if not work.world.leads:
+        return
     parameters = sum(parameter.numel() for parameter in job.acoustic.parameters())
     training = {"epochs": outcome.epochs, "parameters": parameters, "dev": outcome.dev.figures}
     artefact.save(

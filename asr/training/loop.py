@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from asr.errors import AsrError, ModelError
 from asr.reporting import Reporter
+from asr.training import randomness
 from asr.training.checkpoint import BestEpoch, Checkpoints, Progress
 from asr.training.diagnosis import new_findings
+from asr.training.distributed import ALONE, World
 from asr.training.log import TrainingLog
 from asr.training.optimization import Methods, Optimization
 from asr.training.schedule import Schedule, Shape
@@ -84,25 +86,30 @@ class Outcome(Generic[ResultT]):
     epochs: int
 
 
-def train(task: Task[Any, ResultT], settings: Settings, folder: Path, reporter: Reporter) -> Outcome[ResultT]:
+def train(
+    task: Task[Any, ResultT], settings: Settings, folder: Path, reporter: Reporter, world: World = ALONE
+) -> Outcome[ResultT]:
     """Train until the last epoch, or until the dev set has not improved for `settings.patience` epochs.
 
     The model is left with the average of its best epochs' weights, or the best's if these do better on dev.
 
     A training that was cut off goes on from its checkpoint as if nothing had happened: on a CPU with the same
-    number of threads its weights are bit for bit those of a training that ran through.
+    number of threads its weights are bit for bit those of a training that ran through. It may go on in fewer or
+    more processes than before; then only what dropout draws is different.
 
     Args:
         task: the model and its data; its weights are changed in place.
         settings: the same as before, where it goes on.
         folder: of checkpoints and log.
         reporter: told what happens.
+        world: the processes that train together; the task gives each its share of a batch, and of the dev set. The
+            first one alone reads and writes the folder.
 
     Raises:
-        InterruptedTrainingError: SIGINT or SIGTERM came; a checkpoint was written first.
+        InterruptedTrainingError: SIGINT or SIGTERM came, to any of them; a checkpoint was written first.
         ModelError: the checkpoint is damaged, or of another model.
     """
-    return _Run(task, settings, folder, reporter).run()
+    return _Run(task, settings, folder, reporter, world).run()
 
 
 def optimization(model: nn.Module, settings: Settings) -> Optimization:
@@ -120,19 +127,21 @@ def optimization(model: nn.Module, settings: Settings) -> Optimization:
 class _Run(Generic[ResultT]):
     """One call of `train`."""
 
-    def __init__(self, task: Task[Any, ResultT], settings: Settings, folder: Path, reporter: Reporter) -> None:
-        self.task, self.settings, self.reporter = task, settings, reporter
-        torch.set_num_threads(settings.threads or CORES)
+    def __init__(
+        self, task: Task[Any, ResultT], settings: Settings, folder: Path, reporter: Reporter, world: World
+    ) -> None:
+        self.task, self.settings, self.reporter, self.world = task, settings, reporter, world
+        torch.set_num_threads(settings.threads or world.cores(CORES))
         self.optimization = optimization(task.model, settings)
         self.schedule = Schedule(settings.schedule, settings.warmup, settings.shape)
         self.checkpoints = Checkpoints(folder / "checkpoints", settings.average)
         self.progress = Progress()
         self._restore()
-        self.log = TrainingLog(folder, self.progress.log_bytes, self.progress.step)
+        self.log = TrainingLog(folder, self.progress.log_bytes, self.progress.step) if world.leads else None
         self.saved_at = time.monotonic()
 
     def run(self) -> Outcome[ResultT]:
-        with closing(self.log), _signals_noted() as signals:
+        with closing(self.log) if self.log else nullcontext(), _signals_noted() as signals:
             self.signals = signals
             while self.progress.epoch <= self.settings.epochs and not self._done_early():
                 self._run_epoch()
@@ -169,7 +178,8 @@ class _Run(Generic[ResultT]):
             self.progress.infinite.setdefault(name, self.progress.epoch)
 
     def _watching(self) -> AbstractContextManager[dict[str, float]]:
-        return nullcontext({}) if self.progress.batch % EVERY else watched_step(self.task.model)
+        due = self.log and self.progress.batch % EVERY == 0
+        return watched_step(self.task.model) if due else nullcontext({})
 
     def _add(self, sums: Mapping[str, Tensor | float]) -> None:
         totals = self.progress.totals
@@ -177,13 +187,23 @@ class _Run(Generic[ResultT]):
             totals[name] = totals.get(name, 0.0) + float(value)
 
     def _end_epoch(self, seconds: float) -> None:
-        progress, totals = self.progress, self.progress.totals
+        progress = self.progress
         with self.optimization.averaged():
             dev = self.task.validate()
-            epoch = BestEpoch(dev.rank, progress.epoch)
-            progress.best = self.checkpoints.keep_best(progress.best, epoch, self.task.model.state_dict())
+            epoch, weights = BestEpoch(dev.rank, progress.epoch), self.task.model.state_dict()
+            progress.best = self.world.first(lambda: self.checkpoints.keep_best(progress.best, epoch, weights))
         self.schedule.end_epoch(dev.rank[0])
-        self.log.write(
+        if self.log:
+            self._tell(self.log, dev, seconds)
+        progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, {}
+        self._save()
+        if self.world.leads:
+            self.checkpoints.prune(progress.best)
+
+    def _tell(self, log: TrainingLog, dev: ResultT, seconds: float) -> None:
+        """Log an epoch, and say how it went."""
+        progress, totals = self.progress, self.progress.totals
+        log.write(
             {
                 "epoch": progress.epoch,
                 "step": progress.step,
@@ -198,11 +218,8 @@ class _Run(Generic[ResultT]):
             }
         )
         self.reporter.say(f"epoch {progress.epoch:3d}  train {self.task.note(totals)}  {dev}  {seconds:.0f} s")
-        for finding in new_findings(self.log.entries):
+        for finding in new_findings(log.entries):
             self.reporter.warn(str(finding))
-        progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, {}
-        self._save()
-        self.checkpoints.prune(progress.best)
 
     def _done_early(self) -> bool:
         if not self.progress.best:
@@ -215,41 +232,59 @@ class _Run(Generic[ResultT]):
         return reached or out_of_patience
 
     def _restore(self) -> None:
-        saved = self.checkpoints.load()
+        world = self.world
+        saved = world.first(self.checkpoints.load)
         if saved is None:
+            if world.size > 1:
+                randomness.separate(world.rank, step=0)
             return
         self.progress, state = saved
         try:
             self.optimization.restore(state)
             self.schedule.restore(state["schedule"])
+            exact = randomness.restore(
+                state["random"], self.optimization.device, world.rank, world.size, self.progress.step
+            )
         except (KeyError, ValueError, RuntimeError) as error:
             hint = "remove the folder that it is in, to train from the start"
             what = f"this checkpoint is of another model, or of another version of asr ({error})"
             raise ModelError(what, where=self.checkpoints.state_path, hint=hint) from None
         if self.progress.epoch <= self.settings.epochs:
             self.reporter.say(f"resuming at epoch {self.progress.epoch}, after {self.progress.step} steps")
+            if not exact:
+                processes = f"{len(state['random'])} processes before, {world.size} now"
+                self.reporter.say(f"{processes}: dropout draws anew from here on")
 
     def _save(self) -> None:
-        self.progress.log_bytes = self.log.size
-        self.checkpoints.save(self.progress, {**self.optimization.state(), "schedule": self.schedule.state()})
+        random = self.world.gather(randomness.state(self.optimization.device))
+        if self.log:
+            self.progress.log_bytes = self.log.size
+            state = {**self.optimization.state(), "schedule": self.schedule.state(), "random": random}
+            self.checkpoints.save(self.progress, state)
         self.saved_at = time.monotonic()
 
     def _save_if_asked(self) -> None:
-        if self.signals:
+        due = time.monotonic() - self.saved_at > 60 * self.settings.checkpoint_minutes
+        stopped, due = self.world.any(bool(self.signals), due)
+        if stopped:
             self._save()
+            signals = [name for names in self.world.gather(self.signals) for name in names]
             raise InterruptedTrainingError(
-                f"stopped by {self.signals[0]} at epoch {self.progress.epoch}, step {self.progress.step}; "
+                f"stopped by {signals[0]} at epoch {self.progress.epoch}, step {self.progress.step}; "
                 "everything is saved",
                 hint="the same command again, to go on from here",
             )
-        if time.monotonic() - self.saved_at > 60 * self.settings.checkpoint_minutes:
+        if due:
             self._save()
+
+    def _candidates(self, best: Sequence[BestEpoch]) -> list[dict[str, Tensor]]:
+        """The weights of the best epoch, and the average of the best epochs."""
+        weights = [self.checkpoints.best_weights(best)]
+        return weights if len(best) == 1 else [*weights, self.checkpoints.average(best)]
 
     def _finish(self) -> Outcome[ResultT]:
         model, best = self.task.model, self.progress.best
-        candidates = [self.checkpoints.best_weights(best)]
-        if len(best) > 1:
-            candidates.append(self.checkpoints.average(best))
+        candidates = self.world.first(lambda: self._candidates(best))
         results = []
         for weights in candidates:
             model.load_state_dict(weights)
