@@ -1,10 +1,17 @@
-"""What `test_distributed` runs in two processes: `python shared_training.py FOLDER CHECK…` starts them."""
+"""What `test_distributed` runs in one process and in two: `python shared_training.py FOLDER` starts two."""
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+
+if __name__ == "__main__":
+    from asr.training import launch
+
+    if launch.world_size() == 1:  # before torch, which the one that starts the others need not wait for
+        sys.exit(launch.launch(2))
+
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
@@ -21,7 +28,7 @@ from asr.data.loading import Batch, Reader
 from asr.errors import AsrError, DataError
 from asr.recipe_file import read_recipe
 from asr.reporting import Advance, Silent
-from asr.training import acoustic, launch, validation
+from asr.training import acoustic, validation
 from asr.training.acoustic import AcousticTask, Job
 from asr.training.distributed import ALONE, World, joined
 from asr.training.loop import InterruptedTrainingError, Outcome
@@ -83,7 +90,11 @@ def gradients(wanted: Job, batch: int) -> dict[str, torch.Tensor]:
     loss = task.loss(batches[batch], torch.autocast("cpu", enabled=False))
     loss.mean.backward()
     found = {name: parameter.grad.clone() for name, parameter in task.model.named_parameters()}
-    return {**found, "loss": torch.tensor(float(loss.sums["loss"])), "infinite": torch.tensor(len(loss.infinite))}
+    return {
+        **found,
+        "loss": torch.tensor(float(loss.sums["loss"]) / max(float(loss.sums["labels"]), 1)),
+        "infinite": torch.tensor(len(loss.infinite)),
+    }
 
 
 def measure(folder: Path, world: World) -> dict[str, Any]:
@@ -138,20 +149,15 @@ def fail(folder: Path, world: World) -> None:
     train(job(folder, "failing", world=world))
 
 
-CHECKS: dict[str, Callable[[Path, World], Any]] = {"measure": measure, "fail": fail}
-
-
-def main(folder: Path, check: str) -> None:
-    if launch.world_size() == 1:
-        sys.exit(launch.launch(2))
+def main(folder: Path) -> None:
     try:
         with joined(raised_by_all=InterruptedTrainingError) as world:
-            found = CHECKS[check](folder, world)
-            torch.save(found, folder / f"{check}-{world.rank}.pt")
+            torch.save(measure(folder, world), folder / f"found-{world.rank}.pt")
+            fail(folder, world)
     except AsrError as error:
         print("error:", error, file=sys.stderr)
         sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]))
