@@ -137,12 +137,16 @@ class AcousticTask:
     def __init__(self, job: Job) -> None:
         self.job, self.model = job, job.acoustic
         self.device = next(job.acoustic.parameters()).device
+        self._network, self._learning = job.acoustic, list[bool]()
         self.loader: Loader | None = None
 
-    @cached_property
+    @property
     def network(self) -> nn.Module:
-        """The model, as it is trained together with other processes."""
-        return self.job.world.parallel(self.model)
+        """The model as it is trained together with other processes, which agree on what of it learns."""
+        learning = [parameter.requires_grad for parameter in self.model.parameters()]
+        if learning != self._learning:
+            self._learning, self._network = learning, self.job.world.parallel(self.model)
+        return self._network
 
     def epoch(self, number: int, done: int, growth: float = 1.0) -> Epoch:
         job = self.job
