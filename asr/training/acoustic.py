@@ -137,7 +137,8 @@ class AcousticTask:
     def __init__(self, job: Job) -> None:
         self.job, self.model = job, job.acoustic
         self.device = next(job.acoustic.parameters()).device
-        self._network, self._learning = job.acoustic, list[bool]()
+        self._network: nn.Module = job.acoustic
+        self._learning: list[bool] = []
         self.loader: Loader | None = None
 
     @property
