@@ -19,6 +19,7 @@ from asr.files import fingerprint, remove_folder, remove_partial, write_json, wr
 from asr.reporting import Reporter
 from asr.stages import Workspace
 from asr.training.checkpoint import other_training
+from asr.training.distributed import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,14 @@ STAGES = (
 )
 
 
-def run(recipe: Recipe, folder: Path, data: Path, reporter: Reporter, overwrite: bool = False) -> dict[str, Any]:
+def run(
+    recipe: Recipe,
+    folder: Path,
+    data: Path,
+    reporter: Reporter,
+    overwrite: bool = False,
+    world: World = ALONE,
+) -> dict[str, Any]:
     """Run what is left to do of a recipe.
 
     Args:
@@ -110,6 +118,7 @@ def run(recipe: Recipe, folder: Path, data: Path, reporter: Reporter, overwrite:
         data: where corpora are prepared; runs of the same corpus share it.
         reporter: told what happens.
         overwrite: throw away a training with other settings that is in the folder.
+        world: the processes that call this; they share the training, and the first one does all else.
 
     Returns:
         What `results.json` in the folder holds.
@@ -118,14 +127,16 @@ def run(recipe: Recipe, folder: Path, data: Path, reporter: Reporter, overwrite:
         ConfigError: the folder holds a training with other settings.
         AsrError: a stage found something wrong; the stages before it stay done.
     """
-    work = workspace(recipe, folder, data, reporter)
+    work = workspace(recipe, folder, data, reporter, world)
+    if not world.leads:
+        return _follow(work)
     run_stages(work, STAGES[-1].name, overwrite)
     results = {
         "tests": json.loads(work.figures.read_text(encoding="utf-8")),
         "stages": {stage.name: _read_record(work, stage.name)["seconds"] for stage in stages_of(recipe)},
     }
     write_json(work.folder / "results.json", results)
-    return results
+    return world.broadcast(results)
 
 
 def run_stages(work: Workspace, last: str, overwrite: bool = False) -> None:
@@ -140,7 +151,10 @@ def run_stages(work: Workspace, last: str, overwrite: bool = False) -> None:
     for number, stage in enumerate(wanted, start=1):
         heading = f"[{number}/{len(wanted)}] {stage.name}"
         record = _read_record(work, stage.name)
-        if record.get("finished") == fingerprints[stage.name] and stage.product(work).exists():
+        done = record.get("finished") == fingerprints[stage.name] and stage.product(work).exists()
+        if stage.name == "train":
+            work.world.broadcast(not done)
+        if done:
             work.reporter.say(f"{heading}: done before")
         else:
             work.reporter.say(heading)
@@ -149,10 +163,17 @@ def run_stages(work: Workspace, last: str, overwrite: bool = False) -> None:
             return
 
 
-def workspace(recipe: Recipe, folder: Path, data: Path, reporter: Reporter) -> Workspace:
+def _follow(work: Workspace) -> dict[str, Any]:
+    """What all processes but the first do: wait for it, and train with it if that is left to do."""
+    if work.world.broadcast(False):
+        stages.train(work)
+    return work.world.broadcast({})
+
+
+def workspace(recipe: Recipe, folder: Path, data: Path, reporter: Reporter, world: World = ALONE) -> Workspace:
     """Where the products of a run are; the arguments are those of `run`."""
     corpus = f"{recipe.prepare.corpus}-{_fingerprints(recipe)['prepare'][:8]}"
-    return Workspace(recipe, folder, data / corpus, reporter)
+    return Workspace(recipe, folder, data / corpus, reporter, world=world)
 
 
 def stages_of(recipe: Recipe) -> list[Stage]:

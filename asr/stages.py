@@ -33,6 +33,7 @@ from asr.text import tokenizer as tokenizers
 from asr.text.tokenizer import Tokenizer
 from asr.training import acoustic as acoustic_training
 from asr.training import denoising, log, loop, report
+from asr.training.distributed import ALONE, World
 from asr.training.validation import DevResult
 
 ENOUGH_FOR_STATISTICS = 2000
@@ -49,6 +50,7 @@ class Workspace:
         corpus: folder of the prepared corpus, shared between runs.
         reporter: told what happens.
         on_epoch: told the dev set's figures after each epoch of the training; what it raises ends the training.
+        world: the processes that train together; all other stages are run by the first alone.
     """
 
     recipe: Recipe
@@ -56,6 +58,7 @@ class Workspace:
     corpus: Path
     reporter: Reporter
     on_epoch: Callable[[int, DevResult], None] = lambda epoch, dev: None
+    world: World = ALONE
 
     @property
     def corpus_file(self) -> Path:
@@ -260,9 +263,10 @@ def train(work: Workspace, rounds: int | None = None, target: float | None = Non
     try:
         _train(work, rounds, target)
     finally:
-        with suppress(DiskFullError):  # what stopped the training says more; `asr report` writes it later
-            for line in write_report(work):
-                work.reporter.say(line)
+        if work.world.leads:
+            with suppress(DiskFullError):  # what stopped the training says more; `asr report` writes it later
+                for line in write_report(work):
+                    work.reporter.say(line)
 
 
 def write_report(work: Workspace) -> list[str]:
@@ -285,14 +289,15 @@ def training_job(work: Workspace, rounds: int | None = None, target: float | Non
     manifests = work.manifests()
     utterances, dev = read_manifest(manifests["train"]), read_manifest(manifests["dev"])
     tokenizer = tokenizers.load(work.tokens)
-    device = build.device(recipe.training.device)
-    extractor = fit_features(recipe, utterances, tokenizer)
+    device = work.world.device(build.device(recipe.training.device))
+    extractor = work.world.first(lambda: fit_features(recipe, utterances, tokenizer))
     torch.manual_seed(recipe.seed)  # of the first weights and of dropout
     acoustic = build.acoustic(recipe.model, extractor.dim, len(tokenizer.surfaces))
     if not loop.has_begun(work.training):
         origin.inherit(recipe, acoustic, tokenizer, work.reporter)
     parameters = sum(parameter.numel() for parameter in acoustic.parameters())
-    work.reporter.say(f"  {parameters:,} parameters on {device}, {len(utterances)} utterances")
+    processes = f" in {work.world.size} processes" if work.world.size > 1 else ""
+    work.reporter.say(f"  {parameters:,} parameters on {device}{processes}, {len(utterances)} utterances")
     if recipe.pretrain is not None:
         taken = denoising.take_over(acoustic, work.pretrained)
         layers = f"{recipe.pretrain.layers or recipe.model.encoder.layers} of {recipe.model.encoder.layers}"
@@ -312,15 +317,18 @@ def training_job(work: Workspace, rounds: int | None = None, target: float | Non
         rounds=rounds or recipe.training.rounds,
         target=target,
         on_epoch=work.on_epoch,
+        world=work.world,
     )
 
 
 def _train(work: Workspace, rounds: int | None, target: float | None) -> None:
     recipe, begun_from = work.recipe, origin.describe(work.recipe, work.origin)
     job = training_job(work, rounds, target)
-    if begun_from is not None:
+    if begun_from is not None and work.world.leads:
         write_json(work.origin, begun_from)
     outcome = acoustic_training.train(job, work.reporter)
+    if not work.world.leads:
+        return
     parameters = sum(parameter.numel() for parameter in job.acoustic.parameters())
     training = {"epochs": outcome.epochs, "parameters": parameters, "dev": outcome.dev.figures}
     artefact.save(

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from asr.cli.recipe_options import DataDir, RecipeName, Settings
+from asr.errors import ConfigError
+from asr.reporting import Silent
+from asr.training import launch
 
 if TYPE_CHECKING:
     from asr.config import Recipe
@@ -25,6 +28,8 @@ Examples:
   asr train my/recipe.yaml training.learning_rate=5e-4 model.encoder.cell=gru
 
   asr train my/recipe.yaml --overfit 10
+
+  asr train my/recipe.yaml --nproc 4
 """
 
 WHAT_TO_CHECK = """\
@@ -57,6 +62,14 @@ def train(
     check_gradients: Annotated[
         bool, typer.Option("--check-gradients", help="Only compare the model's gradients with numeric ones.")
     ] = False,
+    nproc: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Train in N processes on this machine: one for each GPU, or to share the cores.",
+        ),
+    ] = None,
 ) -> None:
     """Train a recogniser: prepare, check, tokens, train, evaluate, package.
 
@@ -68,6 +81,11 @@ def train(
     path = catalogue.resolve(recipe)
     resolved = recipe_file.read_recipe(path, settings or ())
     folder = run_dir or Path("runs") / resolved.name
+    count = _processes(nproc)
+    if count > 1 and (overfit is not None or check_gradients):
+        raise ConfigError(f"{count} processes for a trial that one does in seconds", where="--nproc")
+    if count > launch.world_size():
+        raise typer.Exit(launch.launch(count))
     reporter = TerminalReporter()
     if overfit is not None:
         _overfit(resolved, overfit, folder.with_name(f"{folder.name}-overfit"), data_dir, reporter)
@@ -75,15 +93,34 @@ def train(
     if check_gradients:
         _check_gradients(resolved, data_dir, reporter)
         return
-    reporter.say(f"recipe {path}, run in {folder}")
     from asr import recipe as recipes  # torch: only once the recipe is known to be right
+    from asr.training import distributed
+    from asr.training.loop import InterruptedTrainingError
 
-    results = recipes.run(resolved, folder, data_dir, reporter, overwrite)
+    with distributed.joined(raised_by_all=InterruptedTrainingError) as world:
+        if not world.leads:
+            recipes.run(resolved, folder, data_dir, Silent(), overwrite, world)
+            return
+        reporter.say(f"recipe {path}, run in {folder}")
+        results = recipes.run(resolved, folder, data_dir, reporter, overwrite, world)
     reporter.say("")
     for test in results["tests"]:
         typer.echo(_line(test))
     typer.echo(f"model: {folder / 'model'}")
     typer.echo(f"use it: asr transcribe --model {folder / 'model'} FILE.wav")
+
+
+def _processes(wanted: int | None) -> int:
+    """How many processes are to train.
+
+    Raises:
+        ConfigError: others than those that this one was started with.
+    """
+    there = launch.world_size()
+    if there > 1 and wanted not in (None, there):
+        hint = "the launcher's number of processes alone, or --nproc alone"
+        raise ConfigError(f"{wanted} processes wanted, {there} started", where="--nproc", hint=hint)
+    return wanted or there
 
 
 def _overfit(recipe: Recipe, count: int, folder: Path, data: Path, reporter: Reporter) -> None:

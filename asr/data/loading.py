@@ -90,9 +90,13 @@ class Reader:
     def read_batch(self, samples: Sequence[Sample]) -> Batch:
         """Read a batch.
 
+        That of no samples has one row, of which no frame is valid: a network can't do without any.
+
         Raises:
             AudioError: a recording can't be read.
         """
+        if not samples:
+            return self._nothing()
         rngs = [np.random.default_rng(sample.seed or 0) for sample in samples]
         waveforms = [
             torch.from_numpy(self.waveform(sample, rng)) for sample, rng in zip(samples, rngs, strict=True)
@@ -133,6 +137,11 @@ class Reader:
         """Token ids; none for a transcript, of the dev set, with units that the training transcripts lack."""
         return [] if self.tokenizer.unknown(text) else self.tokenizer.encode(text)
 
+    def _nothing(self) -> Batch:
+        inputs = torch.zeros(1, round(LENGTH_STEP * self.frame_rate), self.extractor.dim)
+        nothing = torch.zeros(1, dtype=torch.long)
+        return Batch((), inputs, nothing, nothing[:, None][:, :0], nothing, ())
+
     def _masks(self, frames: int, rng: np.random.Generator) -> Masks:
         if self.spec_augment is None:
             return Masks((), ())
@@ -170,7 +179,7 @@ class Loader(Generic[BatchT]):
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
             pin_memory=pin_memory,
-            worker_init_fn=_leave_interrupts_to_the_parent,
+            worker_init_fn=_leave_signals_to_the_parent,
             generator=torch.Generator(),  # else each pass would draw from the generator of dropout
         )
 
@@ -254,5 +263,7 @@ class _Batches(Dataset[BatchT | AsrError]):
             return error
 
 
-def _leave_interrupts_to_the_parent(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_signals_to_the_parent(_: int) -> None:
+    """They reach all processes of a terminal or a cluster's job, and the parent still wants its batch."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

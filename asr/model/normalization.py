@@ -19,6 +19,9 @@ class MaskedBatchNorm(nn.Module):
     """Each channel over the valid frames (and bins) of the whole batch (Ioffe and Szegedy 2015).
 
     In evaluation it is the usual affine map with running statistics, kept as in `torch.nn.BatchNorm2d`.
+
+    Attributes:
+        total: adds up a tensor over the processes that share the batch, with gradients; None if it is not shared.
     """
 
     running_mean: Tensor
@@ -27,6 +30,7 @@ class MaskedBatchNorm(nn.Module):
     def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__()
         self.eps, self.momentum = eps, momentum
+        self.total: Callable[[Tensor], Tensor] | None = None
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
@@ -41,15 +45,18 @@ class MaskedBatchNorm(nn.Module):
 
     def _batch_statistics(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         x, valid = x.float(), mask.float()
-        count = (mask.sum() * math.prod(x.shape[3:])).clamp(min=1)
         dims = [dim for dim in range(x.ndim) if dim != 1]
-        mean = (x * valid).sum(dims) / count
-        var = ((x - _per_channel(mean, x)) * valid).square().sum(dims) / count
+        count = self._over_all(mask.sum() * math.prod(x.shape[3:])).clamp(min=1)
+        mean = self._over_all((x * valid).sum(dims)) / count
+        var = self._over_all(((x - _per_channel(mean, x)) * valid).square().sum(dims)) / count
         with torch.no_grad():
             unbiased = var * (count / (count - 1).clamp(min=1))
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(unbiased, self.momentum)
         return mean, var
+
+    def _over_all(self, sums: Tensor) -> Tensor:
+        return sums if self.total is None else self.total(sums)
 
 
 class FrameLayerNorm(nn.Module):

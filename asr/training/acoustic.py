@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from asr.config import Training
 from asr.data.batching import Concatenation, Sample, plan_epoch, plan_in_order
@@ -20,9 +20,10 @@ from asr.data.manifest import Utterance
 from asr.features import FeatureExtractor
 from asr.files import write_json
 from asr.model.acoustic import AcousticModel
-from asr.model.ctc import ctc_loss
+from asr.model.ctc import CtcLoss, ctc_loss
 from asr.reporting import Reporter
 from asr.training import loop
+from asr.training.distributed import ALONE, World
 from asr.training.memory import fitting_budget, padded_seconds
 from asr.training.optimization import Methods, resolve_precision
 from asr.training.optimizers import Rule
@@ -49,6 +50,7 @@ class Job:
         rounds: how often an epoch goes through the training set; more than once where that is tiny.
         target: stop when the CER on the dev set is no more than this, or None.
         on_epoch: see `loop.train`.
+        world: the processes that share each batch, and the dev set.
     """
 
     acoustic: AcousticModel
@@ -65,6 +67,7 @@ class Job:
     rounds: int = 1
     target: float | None = None
     on_epoch: Callable[[int, DevResult], None] = lambda epoch, dev: None
+    world: World = ALONE
 
 
 def train(job: Job, reporter: Reporter) -> loop.Outcome[DevResult]:
@@ -75,18 +78,21 @@ def train(job: Job, reporter: Reporter) -> loop.Outcome[DevResult]:
         AudioError: a recording can't be read.
     """
     job = _within_memory(job, reporter)
-    return loop.train(AcousticTask(job), loop_settings(job), job.folder, reporter, job.on_epoch)
+    return loop.train(AcousticTask(job), loop_settings(job), job.folder, reporter, job.on_epoch, job.world)
 
 
 def _within_memory(job: Job, reporter: Reporter) -> Job:
     """The job, with batches that fit into memory; a budget that was lowered once holds when it is resumed."""
-    record, settings = job.folder / LOWERED_BUDGET, job.settings
-    budget = json.loads(record.read_text(encoding="utf-8")) if record.exists() else settings.batch_seconds
+    record, settings, world = job.folder / LOWERED_BUDGET, job.settings, job.world
+    lowered = world.first(lambda: json.loads(record.read_text(encoding="utf-8")) if record.exists() else None)
     task = AcousticTask(job)
-    fitting = fitting_budget(budget, task.longest_batch, task.attempt, reporter)
+    fitting = fitting_budget(
+        lowered or settings.batch_seconds, task.longest_batch, task.attempt, reporter, everywhere=world.all
+    )
     if fitting == settings.batch_seconds:
         return job
-    write_json(record, fitting)
+    if world.leads:
+        write_json(record, fitting)
     return replace(job, settings=settings.model_copy(update={"batch_seconds": fitting}))
 
 
@@ -103,7 +109,7 @@ def loop_settings(job: Job) -> loop.Settings:
         patience=section.patience,
         average=section.average,
         precision=section.precision,
-        threads=loop.threads(section.threads, section.workers),
+        threads=loop.threads(section.threads, section.workers, job.world),
         checkpoint_minutes=section.checkpoint_minutes,
         target=job.target,
         methods=Methods(
@@ -135,6 +141,16 @@ class AcousticTask:
         self.job, self.model = job, job.acoustic
         self.device = next(job.acoustic.parameters()).device
         self.loader: Loader[Batch] | None = None
+        self._network: nn.Module = job.acoustic
+        self._learning: list[bool] = []
+
+    @property
+    def network(self) -> nn.Module:
+        """The model as it is trained together with other processes, which agree on what of it learns."""
+        learning = [parameter.requires_grad for parameter in self.model.parameters()]
+        if learning != self._learning:
+            self._learning, self._network = learning, self.job.world.parallel(self.model)
+        return self._network
 
     def epoch(self, number: int, done: int, growth: float = 1.0) -> Epoch:
         job = self.job
@@ -143,29 +159,31 @@ class AcousticTask:
         plan = [batch for turn in rounds for batch in self._plan(turn, budget)]
         if self.loader is None or number == job.spec_augment_start:
             self.loader = self._loader(self._train_reader(number))
-        return Epoch(len(plan), self.loader(plan[done:]))
+        return Epoch(len(plan), self.loader([job.world.share(batch) for batch in plan[done:]]))
 
     def loss(self, batch: Batch, autocast: AbstractContextManager[Any]) -> Loss:
-        """CTC's, in single precision: it adds up thousands of probabilities."""
-        batch = batch.to(self.device)
-        features, lengths = batch.features(self.job.extractor)
-        with autocast:
-            log_probs, lengths = self.model(features, lengths)
-        loss = ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths)
-        sums: dict[str, Tensor | float] = {
-            "loss": loss.mean.detach() * loss.labels,
-            "labels": loss.labels,
-            "infinite": loss.infinite,
-            "audio_seconds": sum(sample.duration for sample in batch.samples),
-        }
-        return Loss(loss.mean, sums, without_alignment(loss, batch.samples))
+        world, loss = self.job.world, self._ctc(self.network, batch, autocast)
+        sums = world.sum(
+            {
+                "loss": loss.mean.detach() * loss.labels,
+                "labels": loss.labels,
+                "infinite": loss.infinite,
+                "audio_seconds": sum(sample.duration for sample in batch.samples),
+            }
+        )
+        infinite = without_alignment(loss, batch.samples)
+        if sums["infinite"]:
+            infinite = [name for names in world.gather(infinite) for name in names]
+        # The mean over the labels of all processes, once gradients are averaged over these.
+        weight = world.size * max(loss.labels, 1) / max(sums["labels"], 1)
+        return Loss(loss.mean * weight, sums, infinite)
 
     def longest_batch(self, budget: float) -> list[Sample]:
         """The batch that needs most memory in the first epoch, with such a budget and batches fully grown."""
         return max(self._plan(1, budget * self.job.settings.batch_growth), key=padded_seconds)
 
     def attempt(self, samples: Sequence[Sample]) -> None:
-        """Forward and backward pass of a batch, which change nothing.
+        """Forward and backward pass of this process's share of a batch, which change nothing.
 
         Raises:
             RuntimeError, MemoryError: it does not fit into memory.
@@ -176,7 +194,8 @@ class AcousticTask:
         before = {name: buffer.clone() for name, buffer in model.named_buffers()}
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             try:
-                loss = self.loss(self.job.train_reader.read_batch(samples), autocast)
+                share = self.job.world.share(samples)
+                loss = self._ctc(model, self.job.train_reader.read_batch(share), autocast)
                 torch.autograd.backward(loss.mean)
             finally:
                 model.zero_grad(set_to_none=True)
@@ -184,8 +203,10 @@ class AcousticTask:
                     buffer.copy_(before[name])
 
     def validate(self) -> DevResult:
-        plan = plan_in_order(self.job.dev, self.job.settings.batch_seconds)
-        return validate(self.model, self.job.extractor, self._dev_loader(plan), self.job.dev_reader.tokenizer)
+        job = self.job
+        share = job.world.share(sorted(job.dev, key=lambda utterance: utterance.duration))
+        plan = plan_in_order(share, job.settings.batch_seconds / job.world.size)
+        return validate(self.model, job.extractor, self._dev_loader(plan), job.dev_reader.tokenizer, job.world)
 
     def figures(self, totals: Mapping[str, float], dev: DevResult) -> dict[str, Any]:
         return {
@@ -202,6 +223,14 @@ class AcousticTask:
 
     def note(self, totals: Mapping[str, float]) -> str:
         return f"loss {mean(totals, 'loss', 'labels'):.3f}"
+
+    def _ctc(self, network: nn.Module, batch: Batch, autocast: AbstractContextManager[Any]) -> CtcLoss:
+        """In single precision: it adds up thousands of probabilities."""
+        batch = batch.to(self.device)
+        features, lengths = batch.features(self.job.extractor)
+        with autocast:
+            log_probs, lengths = network(features, lengths)
+        return ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths)
 
     def _plan(self, turn: int, budget: float) -> list[list[Sample]]:
         job = self.job

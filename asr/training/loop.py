@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from asr.errors import AsrError, DiskFullError, ModelError
 from asr.reporting import Reporter
+from asr.training import randomness
 from asr.training.checkpoint import BestEpoch, Checkpoints, Progress, average
 from asr.training.diagnosis import new_findings
+from asr.training.distributed import ALONE, World
 from asr.training.log import TrainingLog
 from asr.training.optimization import Methods, Optimization
 from asr.training.schedule import Schedule, Shape
@@ -90,6 +92,7 @@ def train(
     folder: Path,
     reporter: Reporter,
     on_epoch: Callable[[int, ResultT], None] = lambda epoch, dev: None,
+    world: World = ALONE,
 ) -> Outcome[ResultT]:
     """Train until the last epoch, or until the dev set has not improved for `settings.patience` epochs.
 
@@ -105,20 +108,22 @@ def train(
         reporter: told what happens.
         on_epoch: told the dev set's figures after each epoch, when a checkpoint is written; what it raises ends the
             training.
+        world: the processes that train together; the task gives each its share of a batch, and of the dev set. The
+            first one alone reads and writes the folder.
 
     Raises:
-        InterruptedTrainingError: SIGINT or SIGTERM came; a checkpoint was written first.
+        InterruptedTrainingError: SIGINT or SIGTERM came, to any of them; a checkpoint was written first.
         ModelError: the checkpoint is damaged, or of another model.
     """
-    return _Run(task, settings, folder, reporter, on_epoch).run()
+    return _Run(task, settings, folder, reporter, on_epoch, world).run()
 
 
-def threads(wanted: int | None, workers: int) -> int:
+def threads(wanted: int | None, workers: int, world: World = ALONE) -> int:
     """Threads of the network: as many as are wanted, or (None) the cores that the loader's processes leave.
 
     A thread that shares its core with a worker holds up all the others at every operation's end.
     """
-    return wanted or max(CORES - workers, 1)
+    return wanted or max(world.cores(CORES) - workers, 1)
 
 
 def has_begun(folder: Path) -> bool:
@@ -148,15 +153,17 @@ class _Run(Generic[ResultT]):
         folder: Path,
         reporter: Reporter,
         on_epoch: Callable[[int, ResultT], None],
+        world: World,
     ) -> None:
-        self.task, self.settings, self.reporter, self.on_epoch = task, settings, reporter, on_epoch
-        torch.set_num_threads(settings.threads or CORES)
+        self.task, self.settings, self.reporter = task, settings, reporter
+        self.on_epoch, self.world = on_epoch, world
+        torch.set_num_threads(settings.threads or world.cores(CORES))
         self.optimization = optimization(task.model, settings)
         self.schedule = Schedule(settings.schedule, settings.warmup, settings.shape)
         self.checkpoints = Checkpoints(folder / "checkpoints", settings.average, reporter)
         self.progress, self.saved = Progress(), "the start"
         self._restore()
-        self.log = TrainingLog(folder, self.progress.log, self.progress.step)
+        self.log = TrainingLog(folder, self.progress.log, self.progress.step) if world.leads else None
         self.saved_at = time.monotonic()
 
     def run(self) -> Outcome[ResultT]:
@@ -210,7 +217,8 @@ class _Run(Generic[ResultT]):
             self.progress.infinite.setdefault(name, self.progress.epoch)
 
     def _watching(self) -> AbstractContextManager[dict[str, float]]:
-        return nullcontext({}) if self.progress.batch % EVERY else watched_step(self.task.model)
+        due = self.log and self.progress.batch % EVERY == 0
+        return watched_step(self.task.model) if due else nullcontext({})
 
     def _add(self, sums: Mapping[str, Tensor | float]) -> None:
         totals = self.progress.totals
@@ -218,13 +226,22 @@ class _Run(Generic[ResultT]):
             totals[name] = totals.get(name, 0.0) + float(value)
 
     def _end_epoch(self, seconds: float) -> None:
-        progress, totals = self.progress, self.progress.totals
+        progress = self.progress
         with self.optimization.averaged():
             dev = self.task.validate()
-            epoch = BestEpoch(dev.rank, progress.epoch)
-            progress.best = self.checkpoints.keep_best(progress.best, epoch, self.task.model.state_dict())
+            epoch, weights = BestEpoch(dev.rank, progress.epoch), self.task.model.state_dict()
+            progress.best = self.world.first(lambda: self.checkpoints.keep_best(progress.best, epoch, weights))
         self.schedule.end_epoch(dev.rank[0])
-        self.log.write(
+        if self.log:
+            self._tell(self.log, dev, seconds)
+        progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, {}
+        self._save()
+        self.on_epoch(progress.epoch - 1, dev)
+
+    def _tell(self, log: TrainingLog, dev: ResultT, seconds: float) -> None:
+        """Log an epoch, and say how it went."""
+        progress, totals = self.progress, self.progress.totals
+        log.write(
             {
                 "epoch": progress.epoch,
                 "step": progress.step,
@@ -239,11 +256,8 @@ class _Run(Generic[ResultT]):
             }
         )
         self.reporter.say(f"epoch {progress.epoch:3d}  train {self.task.note(totals)}  {dev}  {seconds:.0f} s")
-        for finding in new_findings(self.log.entries):
+        for finding in new_findings(log.entries):
             self.reporter.warn(str(finding))
-        progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, {}
-        self._save()
-        self.on_epoch(progress.epoch - 1, dev)
 
     def _done_early(self) -> bool:
         if not self.progress.best:
@@ -256,35 +270,50 @@ class _Run(Generic[ResultT]):
         return reached or out_of_patience
 
     def _restore(self) -> None:
-        saved = self.checkpoints.load()
+        world = self.world
+        saved = world.first(self.checkpoints.load)
         if saved is None:
+            if world.size > 1:
+                randomness.separate(world.rank, step=0)
             return
         self.progress, state = saved
         self.saved = str(self.progress)
         try:
             self.optimization.restore(state)
             self.schedule.restore(state["schedule"])
+            exact = randomness.restore(
+                state["random"], self.optimization.device, world.rank, world.size, self.progress.step
+            )
         except (KeyError, ValueError, RuntimeError) as error:
             hint = "remove the folder that it is in, to train from the start"
             what = f"this checkpoint is of another model, or of another version of asr ({error})"
             raise ModelError(what, where=self.checkpoints.state_path, hint=hint) from None
         if self.progress.epoch <= self.settings.epochs:
             self.reporter.say(f"resuming at epoch {self.progress.epoch}, after {self.progress.step} steps")
+            if not exact:
+                processes = f"{len(state['random'])} processes before, {world.size} now"
+                self.reporter.say(f"{processes}: dropout draws anew from here on")
 
     def _save(self) -> None:
-        self.progress.log = self.log.content
-        self.checkpoints.save(self.progress, {**self.optimization.state(), "schedule": self.schedule.state()})
+        random = self.world.gather(randomness.state(self.optimization.device))
+        if self.log:
+            self.progress.log = self.log.content
+            state = {**self.optimization.state(), "schedule": self.schedule.state(), "random": random}
+            self.checkpoints.save(self.progress, state)
         self.saved, self.saved_at = str(self.progress), time.monotonic()
 
     def _save_if_asked(self) -> None:
-        if self.signals:
+        due = time.monotonic() - self.saved_at > 60 * self.settings.checkpoint_minutes
+        stopped, due = self.world.any(bool(self.signals), due)
+        if stopped:
             self._save()
+            signals = [name for names in self.world.gather(self.signals) for name in names]
             raise InterruptedTrainingError(
-                f"stopped by {self.signals[0]} at epoch {self.progress.epoch}, step {self.progress.step}; "
+                f"stopped by {signals[0]} at epoch {self.progress.epoch}, step {self.progress.step}; "
                 "everything is saved",
                 hint="the same command again, to go on from here",
             )
-        if time.monotonic() - self.saved_at > 60 * self.settings.checkpoint_minutes:
+        if due:
             try:
                 self._save()
             except DiskFullError as error:  # which may pass until the epoch's end
@@ -293,7 +322,8 @@ class _Run(Generic[ResultT]):
                 self.reporter.warn(f"{error.where}: {error.what}; going on, and trying again in {minutes}")
 
     def _finish(self) -> Outcome[ResultT]:
-        model, kept = self.task.model, self.checkpoints.weights(self.progress.best)
+        model = self.task.model
+        kept = self.world.first(lambda: self.checkpoints.weights(self.progress.best))
         candidates = list(kept.values())[:1]
         if len(kept) > 1:
             candidates.append(average(list(kept.values())))

@@ -22,6 +22,7 @@ def fitting_budget(
     longest: Callable[[float], Sequence[Sample]],
     attempt: Callable[[Sequence[Sample]], None],
     reporter: Reporter,
+    everywhere: Callable[[bool], bool] = bool,
 ) -> float:
     """The largest of a few budgets, the wanted one first, with which the longest batch fits into memory.
 
@@ -30,12 +31,13 @@ def fitting_budget(
         longest: the batch that needs most memory, with a budget.
         attempt: forward and backward pass of a batch.
         reporter: told when the budget is lowered.
+        everywhere: whether it fits in all processes, given whether it fits in this one.
 
     Raises:
         DataError: a single utterance does not fit.
     """
     samples = longest(budget)
-    while not _fits(attempt, samples):
+    while not everywhere(_fits(attempt, samples)):
         if len(samples) == 1:
             raise DataError(
                 f"these {samples[0].duration:.0f} seconds alone do not fit into memory",

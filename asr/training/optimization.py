@@ -166,18 +166,14 @@ class Optimization:
                 yield
 
     def state(self) -> dict[str, Any]:
-        """What a later run needs to go on exactly here, generators included."""
-        state = {
+        """What a later run needs to go on exactly here, apart from torch's generators."""
+        return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "batches": self.batches,
             "average": None if self.average is None else self.average.state(),
-            "random": torch.get_rng_state(),
         }
-        if self.device.type == "cuda":
-            state["random_cuda"] = torch.cuda.get_rng_state(self.device)
-        return state
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a state.
@@ -193,9 +189,6 @@ class Optimization:
         self.batches = state["batches"]
         if self.average is not None:
             self.average.restore(state["average"])
-        torch.set_rng_state(state["random"])
-        if self.device.type == "cuda" and "random_cuda" in state:
-            torch.cuda.set_rng_state(state["random_cuda"], self.device)
 
     def _backstitch(self, loss: Callable[[], Loss], factor: float) -> tuple[Loss, Update]:
         size = self.methods.backstitch

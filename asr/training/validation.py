@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import compress
 
 import torch
@@ -18,6 +18,7 @@ from asr.lengths import valid_mask
 from asr.model.acoustic import AcousticModel
 from asr.model.ctc import BLANK, CtcLoss, ctc_loss
 from asr.text.tokenizer import Tokenizer
+from asr.training.distributed import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -53,41 +54,67 @@ class DevResult:
         return f"dev loss {self.loss:.3f}, WER {self.wer:.2%}, CER {self.cer:.2%}"
 
 
-@torch.inference_mode()
+@dataclass
+class _Counts:
+    """What is added up over batches, and over processes."""
+
+    loss: float = 0.0
+    labels: int = 0
+    blanks: int = 0
+    frames: int = 0
+    answers: list[Utterance] = field(default_factory=list)
+    infinite: list[str] = field(default_factory=list)
+
+
 def validate(
-    acoustic: AcousticModel, extractor: FeatureExtractor, batches: Iterable[Batch], tokenizer: Tokenizer
+    acoustic: AcousticModel,
+    extractor: FeatureExtractor,
+    batches: Iterable[Batch],
+    tokenizer: Tokenizer,
+    world: World = ALONE,
 ) -> DevResult:
-    """Measure a model on batches that hold every utterance of the dev set once."""
+    """Measure a model on batches that hold every utterance of the dev set once.
+
+    Of several processes, each has some of the batches; all return the same.
+    """
+    parts = world.gather(_count(acoustic, extractor, batches, tokenizer))
+    labels = sum(part.labels for part in parts)
+    answers = [answer for part in parts for answer in part.answers]
+    errors = score(answers, bootstrap=1)
+    return DevResult(
+        sum(part.loss for part in parts) / max(labels, 1),
+        errors.wer,
+        errors.cer,
+        blank_share=sum(part.blanks for part in parts) / max(sum(part.frames for part in parts), 1),
+        empty_share=_empty_share(answers),
+        infinite=tuple(name for part in parts for name in part.infinite),
+    )
+
+
+@torch.inference_mode()
+def _count(
+    acoustic: AcousticModel, extractor: FeatureExtractor, batches: Iterable[Batch], tokenizer: Tokenizer
+) -> _Counts:
     device = next(acoustic.parameters()).device
     decoder = GreedyDecoder(tokenizer.surfaces)
     acoustic.eval()
-    answers: list[Utterance] = []
-    infinite: list[str] = []
-    loss, labels, blanks, frames = 0.0, 0, 0, 0
+    counts = _Counts()
     for batch in batches:
         on_device = batch.to(device)
         log_probs, lengths = acoustic(*on_device.features(extractor))
         known = [not tokenizer.unknown(text) for text in batch.texts]
         result = _loss(log_probs, lengths, on_device, known)
-        loss += result.mean.item() * result.labels
-        labels += result.labels
-        infinite += without_alignment(result, list(compress(batch.samples, known)))
-        blanks += int(((log_probs.argmax(2) == BLANK) & valid_mask(lengths, log_probs.shape[1])).sum())
-        frames += int(lengths.sum())
+        counts.loss += result.mean.item() * result.labels
+        counts.labels += result.labels
+        counts.infinite += without_alignment(result, list(compress(batch.samples, known)))
+        counts.blanks += int(((log_probs.argmax(2) == BLANK) & valid_mask(lengths, log_probs.shape[1])).sum())
+        counts.frames += int(lengths.sum())
         heard = decoder.decode(log_probs, lengths, timestamps=False)
-        answers += [
+        counts.answers += [
             Utterance(sample.name, text, hypothesis.text)
             for sample, text, hypothesis in zip(batch.samples, batch.texts, heard, strict=True)
         ]
-    errors = score(answers, bootstrap=1)
-    return DevResult(
-        loss / max(labels, 1),
-        errors.wer,
-        errors.cer,
-        blank_share=blanks / max(frames, 1),
-        empty_share=_empty_share(answers),
-        infinite=tuple(infinite),
-    )
+    return counts
 
 
 def without_alignment(loss: CtcLoss, samples: Sequence[Sample]) -> list[str]:

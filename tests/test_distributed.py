@@ -1,0 +1,264 @@
+"""Training in two processes: the same weights as in one, resumed exactly, each utterance measured once, no hang."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from shared_training import CUT, gradients, job, train
+from tones import SETTINGS, write_recipe
+
+import asr
+from asr.cli import main
+from asr.data.manifest import Utterance, read_manifest, write_manifest
+from asr.doctor import SAMPLE_RATE, TONES, synthesise
+from asr.errors import ConfigError
+from asr.training.acoustic import AcousticTask
+from asr.training.distributed import ALONE, World
+from asr.training.loop import Outcome
+
+EQUAL = {"atol": 1e-5, "rtol": 1e-5}
+WORKER = Path(__file__).with_name("shared_training.py")
+
+
+def corpus(folder: Path) -> Path:
+    """A small, uneven corpus: an utterance that fills a batch alone, and one that is too short for its text."""
+    path = write_recipe(folder, train=24)
+    manifest = folder / "corpus" / "train.jsonl"
+    rng = np.random.default_rng(7)
+    odd = {"long": "low high middle " * 5, "short": "high"}
+    utterances = read_manifest(manifest)
+    for name, text in odd.items():
+        waveform = synthesise(text, rng)
+        soundfile.write(folder / f"{name}.wav", waveform, SAMPLE_RATE)
+        said = text if name == "long" else "low " * 200
+        utterances.append(Utterance(folder / f"{name}.wav", len(waveform) / SAMPLE_RATE, said))
+    write_manifest(manifest, utterances)
+    return path
+
+
+class Found(NamedTuple):
+    """By one process, and by two: by the first of these, and by the second; and how it ended."""
+
+    folder: Path
+    one: dict[str, Any]
+    two: dict[str, Any]
+    second: dict[str, Any]
+    code: int
+    errors: str
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    folder = tmp_path_factory.mktemp("distributed")
+    corpus(folder)
+    plan = AcousticTask(job(folder, "none"))._plan(1, 4.0)
+    assert len({len(batch) for batch in plan} & {1}) == 1  # in which the second process has nothing to do
+    train(job(folder, "begun-by-one"), after=CUT)
+    command = [sys.executable, str(WORKER), str(folder)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as both:
+        whole = job(folder, "one")
+        one: dict[str, Any] = {"gradients": [gradients(job(folder, "none"), batch) for batch in range(len(plan))]}
+        one["outcome"] = train(whole)
+        one["whole"] = whole.acoustic.state_dict()
+        _, errors = both.communicate()
+    assert (folder / "found-1.pt").exists(), errors
+    two, second = (torch.load(folder / f"found-{rank}.pt", weights_only=False) for rank in (0, 1))
+    return Found(folder, one, two, second, both.returncode, errors)
+
+
+def assert_equal(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(
+            found[name], tensor, **EQUAL, msg=lambda message, name=name: f"{name}: {message}"
+        )
+
+
+def test_gradients_are_those_of_one_process(found: Found) -> None:
+    assert sum(int(batch["infinite"]) for batch in found.one["gradients"]) == 1
+    for one, two, second in zip(*(part["gradients"] for part in (found.one, found.two, found.second)), strict=True):
+        assert_equal(two, one)
+        assert all(torch.equal(two[name], second[name]) for name in two)
+
+
+def test_weights_and_statistics_are_those_of_one_process(found: Found) -> None:
+    assert_equal(found.two["whole"], found.one["whole"])
+    assert any("running_var" in name for name in found.one["whole"])
+    assert all(torch.equal(tensor, found.second["whole"][name]) for name, tensor in found.two["whole"].items())
+
+
+def test_each_utterance_is_measured_once(found: Found) -> None:
+    names = [str(utterance.audio) for utterance in read_manifest(found.folder / "corpus" / "dev.jsonl")]
+    parts = [[answer.id for answer in answers] for answers in found.two["dev"]]
+    assert sorted(parts[0] + parts[1]) == sorted(names)
+    assert abs(len(parts[0]) - len(parts[1])) <= 1
+    one, two = (part["outcome"].dev for part in (found.one, found.two))
+    assert found.second["outcome"].dev == two
+    assert (two.wer, two.cer) == (one.wer, one.cer)
+    assert two.loss == pytest.approx(one.loss, abs=1e-5)
+
+
+def log(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_the_log_says_what_that_of_one_process_says(found: Found) -> None:
+    for one, two in zip(log(found.folder / "one"), log(found.folder / "whole"), strict=True):
+        assert two["train_loss"] == pytest.approx(one["train_loss"], abs=1e-5)
+        assert two["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-3)
+        for name in ("step", "infinite", "infinite_losses", "audio_seconds", "dev_cer", "skipped_steps"):
+            assert two[name] == pytest.approx(one[name]) if isinstance(one[name], float) else two[name] == one[name]
+
+
+def test_a_training_goes_on_in_more_or_fewer_processes(found: Found) -> None:
+    assert found.two["begun"] is None
+    assert_equal(found.two["ended"], found.one["whole"])
+    assert "1 processes before, 2 now: dropout draws anew from here on" in found.two["said"]
+    wanted = job(found.folder, "begun-by-two")
+    assert isinstance(train(wanted), Outcome)
+    assert_equal(wanted.acoustic.state_dict(), found.one["whole"])
+
+
+def test_a_training_with_dropout_resumes_exactly(found: Found) -> None:
+    for name, tensor in found.two["random"].items():
+        assert torch.equal(found.two["random-cut"][name], tensor), name
+    first, second = found.two["draws"]
+    assert not torch.equal(first, second)
+
+
+def test_only_the_first_process_writes(found: Found) -> None:
+    assert not (found.folder / "never").exists()
+
+
+def test_an_error_in_one_process_ends_all_with_one_message(found: Found) -> None:
+    assert found.code == 1
+    assert found.errors == "error: disc.wav: this recording is broken\n"
+
+
+def test_the_command_trains_in_two_processes(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, train=24)
+    command = [sys.executable, "-m", "asr", "train", str(recipe), *SETTINGS, "training.epochs=2", "--nproc", "2"]
+    folders = ["--run-dir", str(tmp_path / "run"), "--data-dir", str(tmp_path / "data")]
+    done = subprocess.run([*command, *folders], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (
+        done.stderr.count("in 2 processes") == done.stderr.count("epoch   1") == done.stdout.count("model: ") == 1
+    )
+    text = asr.load(tmp_path / "run" / "model").transcribe(tmp_path / "corpus" / "test" / "000.wav").text
+    assert set(text.split()) <= set(TONES)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--nproc", "0"], "Invalid value for '--nproc'"),
+        (["--nproc", "2", "--overfit", "10"], "--nproc: 2 processes for a trial"),
+        (["--nproc", "2", "training.epochs=none"], "training.epochs"),
+    ],
+)
+def test_what_can_not_be_done_in_several_processes_is_refused(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["train", "quickstart", *options])
+    assert left.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_other_numbers_of_processes_than_there_are_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(SystemExit):
+        main(["train", "quickstart", "--nproc", "2"])
+    assert "--nproc: 2 processes wanted, 4 started" in capsys.readouterr().err
+
+
+def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    second = World(rank=3, size=4, local_rank=1, local_size=2)
+    assert second.device(torch.device("cuda")) == torch.device("cuda", 1)
+    assert second.device(torch.device("cpu")) == torch.device("cpu")
+    assert ALONE.device(torch.device("cuda", 1)) == torch.device("cuda", 1)
+    with pytest.raises(ConfigError, match="4 processes on a machine with 2 CUDA devices"):
+        World(size=4, local_size=4).device(torch.device("cuda"))
+    with pytest.raises(ConfigError, match="on the device cuda:0"):
+        second.device(torch.device("cuda", 0))
+
+
+def test_cores_are_divided_unless_the_user_has_divided_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert [World(size=4, local_size=count).cores(8) for count in (1, 3, 16)] == [8, 2, 1]
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    assert World(size=4, local_size=4).cores(8) == 8
+
+
+PROCESS = """
+import os, signal, sys, time
+from asr.errors import AsrError
+from asr.training import launch
+launch.GRACE = 1.0
+if launch.world_size() == 1:
+    try:
+        sys.exit(launch.launch(3))
+    except AsrError as error:
+        sys.exit(f"error: {error}")
+rank = int(os.environ["RANK"])
+"""
+
+
+def launched(behaviour: str, interrupt: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run three processes that do so, and interrupt what started them once all say that they are there."""
+    command = [sys.executable, "-c", PROCESS + behaviour]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        if interrupt:
+            for _ in range(3):
+                assert process.stdout.readline() == "here\n"
+            process.send_signal(signal.SIGINT)
+        out, errors = process.communicate()
+    return subprocess.CompletedProcess(command, process.returncode, out, errors)
+
+
+def test_an_interruption_is_handed_on_once_and_waited_for() -> None:
+    behaviour = """
+got = []
+signal.signal(signal.SIGINT, lambda number, _: got.append(number))
+os.write(1, b"here\\n")
+while not got:
+    time.sleep(0.01)
+time.sleep(0.3 * rank)
+assert got == [signal.SIGINT]
+os.write(1, b"saved\\n")
+sys.exit(130)
+"""
+    done = launched(behaviour, interrupt=True)
+    assert done.returncode == 130, done.stderr
+    assert done.stdout == "saved\n" * 3
+    assert done.stderr == ""
+
+
+def test_a_process_that_hangs_when_another_has_failed_is_killed() -> None:
+    done = launched("sys.exit(3) if rank == 1 else time.sleep(1000)")
+    assert (done.returncode, done.stderr) == (3, "")
+
+
+def test_a_process_that_was_killed_is_named() -> None:
+    done = launched("os.kill(os.getpid(), signal.SIGKILL) if rank == 2 else sys.exit(0)")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: process 3 of 3 was killed by SIGKILL\n  try: was there enough memory?")
+
+
+def test_processes_that_do_well_say_nothing() -> None:
+    done = launched("assert os.environ['MASTER_PORT'] and rank == int(os.environ['LOCAL_RANK'])")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
