@@ -14,11 +14,12 @@ from test_training import Recorder
 from tones import SETTINGS, write_recipe
 from torch import Tensor
 
-from asr import artefact, build, origin
+from asr import artefact, build, origin, stages
 from asr import recipe as recipes
 from asr.cli import main
-from asr.config import Encoder, Frontend, Model, Recipe, Tokens, Training
+from asr.config import Encoder, Features, Frontend, Model, Recipe, Tokens, Training
 from asr.errors import ConfigError, ModelError
+from asr.features import GlobalNorm
 from asr.model.acoustic import AcousticModel
 from asr.model.normalization import MaskedBatchNorm
 from asr.recipe_file import read_recipe
@@ -379,6 +380,19 @@ def test_trials_begin_with_the_model_too(tones: Tones, capsys: pytest.CaptureFix
     # Its loss is as good as it gets, so there may be no rate to propose.
     assert asr("tune", "lr", *common, "--steps", 10, "--data-dir", "data", "--out", "rates.html") in (0, 1)
     assert capsys.readouterr().err.count("begins with tones") == 3
+
+
+def test_statistics_of_global_normalisation_come_with_the_weights(tmp_path: Path) -> None:
+    corpus = {"corpus": "manifests", "train": "a", "dev": "b", "tests": {"test": "c"}}
+    section = Features(sample_rate=8000, n_mels=16, normalization="global")
+    recipe = Recipe(name="old", prepare=corpus, features=section, model=Model(encoder=Encoder(layers=1, hidden=4)))
+    norm = GlobalNorm(torch.linspace(-3, 2, 16), torch.linspace(0.5, 4, 16))
+    tokenizer = build.tokens(recipe.tokens, ["abc"])
+    parts = {"features": build.features(section, norm), "acoustic": build.acoustic(recipe.model, 16, 4)}
+    artefact.save(tmp_path / "old", config=recipe, tokenizer=tokenizer, metadata={}, card="", **parts)
+    wanted = recipe.model_copy(update={"training": Training(init_from=tmp_path / "old")})
+    found = stages.fit_features(wanted, [], tokenizer).state_dict()
+    assert torch.equal(found["norm.mean"], norm.mean) and torch.equal(found["norm.std"], norm.std)
 
 
 # ------------------------------------------------------------------------------------------------ tokens
