@@ -34,7 +34,7 @@ def recognise_manifest(
     """
     # Utterances of similar length batch with little padding.
     order = sorted(range(len(utterances)), key=lambda index: utterances[index].duration)
-    sources = [utterances[index].audio for index in order]
+    sources = [utterances[index].source for index in order]
     transcripts = recognizer.stream(sources, batch_size, timestamps=False)
     answers: dict[int, wer.Utterance] = {}
     for index, transcript in zip(order, transcripts, strict=True):

@@ -138,7 +138,7 @@ def listen(
     # Utterances of similar length batch with little padding.
     ordered = sorted(utterances, key=lambda utterance: utterance.duration)
     outputs: list[list[Tensor]] = []
-    for stretches in recognizer.outputs([utterance.audio for utterance in ordered], batch_size):
+    for stretches in recognizer.outputs([utterance.source for utterance in ordered], batch_size):
         outputs.append(stretches)
         progress(len(outputs))
     flat = chain.from_iterable(outputs)

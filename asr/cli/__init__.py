@@ -10,7 +10,21 @@ from typing import Annotated
 
 import typer
 
-from asr.cli import doctor, embed, evaluate, lm, recipes, report, train, transcribe, tune, tune_lr, vocab
+from asr.cli import (
+    data,
+    data_shard,
+    doctor,
+    embed,
+    evaluate,
+    lm,
+    recipes,
+    report,
+    train,
+    transcribe,
+    tune,
+    tune_lr,
+    vocab,
+)
 from asr.errors import AsrError
 
 EPILOG = """
@@ -33,7 +47,10 @@ app.command("evaluate", epilog=evaluate.EPILOG, short_help="Measure a model's er
 app.command("report", epilog=report.EPILOG, short_help="Say what the curves of a training show.")(report.report)
 app.command("doctor", short_help="Show what is installed, and test that it works.")(doctor.doctor)
 tune.app.command("lr", epilog=tune_lr.EPILOG, short_help="Find a learning rate for a recipe.")(tune_lr.lr)
+data.app.command("shard", epilog=data_shard.EPILOG, short_help="Pack a corpus into tar files.")(data_shard.shard)
+data.app.command("index", epilog=data_shard.INDEX_EPILOG, short_help="List what is in tar files.")(data_shard.index)
 app.add_typer(recipes.app, name="recipes")
+app.add_typer(data.app, name="data")
 app.add_typer(tune.app, name="tune")
 app.add_typer(vocab.app, name="vocab")
 app.add_typer(lm.app, name="lm")

@@ -108,7 +108,7 @@ def _verdict(result: Overfitting, folder: Path, sample_rate: int) -> list[str]:
             f"passed: {score.utterances} utterances ({score.words} words) are read without a fault "
             f"after {epochs} epochs"
         ]
-    rates = sorted({audio.probe(utterance.audio).sample_rate for utterance in result.utterances})
+    rates = sorted({audio.probe(utterance.source).sample_rate for utterance in result.utterances})
     return [
         f"failed: {score.errors} of {score.words} words in {score.utterances} utterances are wrong after {epochs} "
         f"epochs (WER {score.wer:.2%})",

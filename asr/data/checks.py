@@ -53,9 +53,11 @@ def check_sets(
         A summary of each set, and warnings (recordings shared between sets, empty transcripts).
 
     Raises:
-        DataError: recordings that can't be read or are not as long as their manifest says, all together.
+        DataError: shards that are missing; recordings that can't be read or are not as long as their manifest says,
+            all together.
     """
     everything = [(name, utterance) for name, utterances in sets.items() for utterance in utterances]
+    _refuse_missing_shards(utterance for _, utterance in everything)
     faults = []
     with ThreadPoolExecutor() as pool:
         for done, fault in enumerate(pool.map(lambda item: _fault(item[1]), everything), start=1):
@@ -71,11 +73,21 @@ def check_sets(
     return summaries, [*_shared(sets), *_empty(sets, normalizer)]
 
 
+def _refuse_missing_shards(utterances: Iterable[Utterance]) -> None:
+    shards = {utterance.member.archive for utterance in utterances if utterance.member is not None}
+    missing = sorted(path for path in shards if not path.is_file())
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(shards)} shards are not there\n{listing(missing)}",
+            hint="copy them beside the index that names them",
+        )
+
+
 def _fault(utterance: Utterance) -> str | None:
     """What is wrong with a recording, which is read to its end: damage inside does not show in a header."""
     try:
-        rate = audio.probe(utterance.audio).sample_rate
-        samples = sum(len(block) for block in audio.stream(utterance.audio, rate, BLOCK_SECONDS))
+        rate = audio.probe(utterance.source).sample_rate
+        samples = sum(len(block) for block in audio.stream(utterance.source, rate, BLOCK_SECONDS))
     except AudioError as error:
         return str(error)
     if abs(samples / rate - utterance.duration) > SLACK_SECONDS:

@@ -118,7 +118,7 @@ class Reader:
 
     def waveform(self, sample: Sample, rng: np.random.Generator) -> np.ndarray:
         """The sample's waveform: float32, (samples,)."""
-        parts = [audio.load(utterance.audio, self.sample_rate) for utterance in sample.utterances]
+        parts = [audio.load(utterance.source, self.sample_rate) for utterance in sample.utterances]
         waveform = join(parts, sample.pauses, self.sample_rate, rng)
         return waveform if self.augmenter is None else self.augmenter(waveform, rng)
 

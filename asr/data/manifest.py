@@ -3,12 +3,17 @@
     {"audio_filepath": "wavs/0001.wav", "duration": 2.31, "text": "turn on the light", "speaker": "anna"}
 
 `audio_filepath` is relative to the manifest's own folder, or absolute. Further keys are kept as they are.
+
+Recordings may also lie in tar files, see `shards.py`. `audio_filepath` is then a name within the file `shard`:
+
+    {"shard": "train-000000.tar", "audio_filepath": "000001_a.wav", "offset": 512, "size": 73964, "duration": …}
 """
 
 from __future__ import annotations
 
 import json
 import math
+import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +21,11 @@ from typing import Any
 
 from asr.errors import DataError
 from asr.files import write_text
+from asr.sound_files import Member
 
 MOST_ERRORS_SHOWN = 20
+MEMBER_KEYS = ("shard", "offset", "size")
+"""Of a line whose recording is in a shard."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +37,19 @@ class Utterance:
         duration: its length in seconds.
         text: its transcript, as written in the manifest.
         fields: all further keys of its line, such as the speaker.
+        member: the recording in a shard, if it is in one; `audio` then is the shard's path and its name in it.
     """
 
     audio: Path
     duration: float
     text: str
     fields: Mapping[str, Any] = field(default_factory=dict)
+    member: Member | None = None
+
+    @property
+    def source(self) -> Path | Member:
+        """What to read the recording from."""
+        return self.audio if self.member is None else self.member
 
     @property
     def speaker(self) -> str | None:
@@ -99,7 +114,22 @@ def _parse(line: str, folder: Path) -> Utterance:
         raise ValueError(f"duration is {duration} seconds")
     if not isinstance(text, str):
         raise ValueError(f"text is {text!r}, not a string")
-    return Utterance(folder.resolve() / audio, float(duration), text, entry)
+    member = _take_member(entry, folder.resolve(), audio)
+    path = folder.resolve() / audio if member is None else member.archive / member.name
+    return Utterance(path, float(duration), text, entry, member)
+
+
+def _take_member(entry: dict[str, Any], folder: Path, name: str) -> Member | None:
+    """Take what says where in a shard a recording is from its line, if it is in one."""
+    if not all(key in entry for key in MEMBER_KEYS):
+        return None
+    shard, offset, size = (entry.pop(key) for key in MEMBER_KEYS)
+    if not isinstance(shard, str) or not shard:
+        raise ValueError(f"shard is {shard!r}, not a path")
+    for key, value, least in (("offset", offset, tarfile.BLOCKSIZE), ("size", size, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{key} is {value!r}, not a number of bytes")
+    return Member(folder / shard, name, offset, size)
 
 
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
@@ -107,13 +137,21 @@ def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
     folder = path.parent.resolve()
     lines = []
     for utterance in utterances:
-        audio = utterance.audio.resolve()
-        name = audio.relative_to(folder) if audio.is_relative_to(folder) else audio
         entry = {
-            "audio_filepath": name.as_posix(),
+            **_place(utterance, folder),
             "duration": round(utterance.duration, 4),
             "text": utterance.text,
             **utterance.fields,
         }
         lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
     write_text(path, "".join(lines))
+
+
+def _place(utterance: Utterance, folder: Path) -> dict[str, Any]:
+    """The keys that say where a recording is, in a manifest that lies in a folder."""
+    member = utterance.member
+    path = (utterance.audio if member is None else member.archive).resolve()
+    name = (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+    if member is None:
+        return {"audio_filepath": name}
+    return {"shard": name, "audio_filepath": member.name, "offset": member.offset, "size": member.size}
