@@ -72,7 +72,7 @@ def test_other_programs_read_the_shards(corpus: Path, packed: Path) -> None:
 def test_the_index_names_the_bytes(packed: Path) -> None:
     for line in packed.read_text().splitlines():
         entry = json.loads(line)
-        content = (packed.parent / entry["shard"]).read_bytes()[entry["offset"] :][: entry["size"]]
+        content = (packed.parent / entry["shard"]).read_bytes()[entry["shard_offset"] :][: entry["shard_bytes"]]
         samples, rate = soundfile.read(BytesIO(content))
         assert len(samples) / rate == pytest.approx(entry["duration"], abs=1e-3)
 
@@ -90,9 +90,7 @@ def test_utterances_are_shuffled_by_the_seed(corpus: Path, packed: Path, tmp_pat
 
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=40)
 FIELDS = st.dictionaries(
-    st.text(min_size=1).filter(
-        lambda key: key not in ("audio_filepath", "duration", "text", "shard", "offset", "size")
-    ),
+    st.text(min_size=1).filter(lambda key: key not in shards._RESERVED),
     st.none() | st.booleans() | st.integers() | st.text(),
 )
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -136,8 +134,10 @@ def test_shards_can_be_packed_anew_and_listed_elsewhere(packed: Path, tmp_path: 
 def test_what_cannot_be_packed(corpus: Path, tmp_path: Path) -> None:
     (utterance, *_) = read_manifest(corpus)
     rng = np.random.default_rng(1)
-    with pytest.raises(DataError, match="names that the index of shards needs: offset, size"):
-        shards.write([replace(utterance, fields={"size": 1, "offset": 2})], tmp_path / "out", "set", rng)
+    with pytest.raises(DataError, match="names that the index of shards needs: shard_bytes, shard_offset"):
+        shards.write(
+            [replace(utterance, fields={"shard_bytes": 1, "shard_offset": 2})], tmp_path / "out", "set", rng
+        )
     with pytest.raises(AudioError, match=r"gone\.wav: can't be read: No such file"):
         shards.write([utterance, replace(utterance, audio=tmp_path / "gone.wav")], tmp_path / "out", "set", rng)
     assert not list(tmp_path.iterdir())
@@ -442,11 +442,18 @@ def test_the_size_of_a_shard(
 
 
 def test_wrong_lines_of_an_index(tmp_path: Path) -> None:
-    good = {"shard": "a.tar", "audio_filepath": "a.wav", "offset": 512, "size": 10, "duration": 1, "text": "a"}
-    wrong = {"shard": 3, "offset": 100, "size": "10"}
+    good = {
+        "shard": "a.tar",
+        "audio_filepath": "a.wav",
+        "shard_offset": 512,
+        "shard_bytes": 10,
+        "duration": 1,
+        "text": "a",
+    }
+    wrong = {"shard": 3, "shard_offset": 100, "shard_bytes": "10"}
     lines = [good, *({**good, key: value} for key, value in wrong.items())]
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, lines)))
     with pytest.raises(DataError) as caught:
         read_manifest(tmp_path / "x.jsonl")
-    for message in ("line 2: shard is 3", "line 3: offset is 100", "line 4: size is '10'"):
+    for message in ("line 2: shard is 3", "line 3: shard_offset is 100", "line 4: shard_bytes is '10'"):
         assert message in str(caught.value)

@@ -52,7 +52,8 @@ def shard(
     if shard_size is not None and utterances is not None:
         raise ConfigError("a shard has one limit", where="--utterances", expected="it or --shard-size, not both")
     most_bytes = None if utterances is not None else _bytes(shard_size or SHARD_SIZE)
-    refuse_existing([out])
+    if out.exists():
+        raise ConfigError("already there", where=out, expected="a folder to make")
 
     import numpy as np
 

@@ -6,7 +6,7 @@
 
 Recordings may also lie in tar files, see `shards.py`. `audio_filepath` is then a name within the file `shard`:
 
-    {"shard": "train-000000.tar", "audio_filepath": "000001_a.wav", "offset": 512, "size": 73964, "duration": …}
+    {"shard": "train-000000.tar", "audio_filepath": "000001_a.wav", "shard_offset": 512, "shard_bytes": 73964, …}
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from asr.files import write_text
 from asr.sound_files import Member
 
 MOST_ERRORS_SHOWN = 20
-MEMBER_KEYS = ("shard", "offset", "size")
+MEMBER_KEYS = ("shard", "shard_offset", "shard_bytes")
 """Of a line whose recording is in a shard."""
 
 
@@ -126,7 +126,7 @@ def _take_member(entry: dict[str, Any], folder: Path, name: str) -> Member | Non
     shard, offset, size = (entry.pop(key) for key in MEMBER_KEYS)
     if not isinstance(shard, str) or not shard:
         raise ValueError(f"shard is {shard!r}, not a path")
-    for key, value, least in (("offset", offset, tarfile.BLOCKSIZE), ("size", size, 0)):
+    for key, value, least in (("shard_offset", offset, tarfile.BLOCKSIZE), ("shard_bytes", size, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{key} is {value!r}, not a number of bytes")
     return Member(folder / shard, name, offset, size)
@@ -154,4 +154,9 @@ def _place(utterance: Utterance, folder: Path) -> dict[str, Any]:
     name = (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
     if member is None:
         return {"audio_filepath": name}
-    return {"shard": name, "audio_filepath": member.name, "offset": member.offset, "size": member.size}
+    return {
+        "shard": name,
+        "audio_filepath": member.name,
+        "shard_offset": member.offset,
+        "shard_bytes": member.size,
+    }
