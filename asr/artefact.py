@@ -35,7 +35,7 @@ from asr.config import Recipe
 from asr.decoder_settings import DecoderSettings, faults
 from asr.errors import ModelError
 from asr.features import FeatureExtractor
-from asr.files import atomic_path, write_json, write_text
+from asr.files import atomic_path, file_fingerprint, write_json, write_text
 from asr.model.acoustic import AcousticModel
 from asr.recipe_file import read_recipe, to_yaml
 from asr.text import tokenizer as tokenizers
@@ -196,6 +196,18 @@ def locate(path: str | Path) -> Path:
         where=path,
         expected=f"a folder with {METADATA}, {CONFIG} and {WEIGHTS}, or a finished run",
     )
+
+
+def identity(folder: Path) -> dict[str, Any]:
+    """What tells a model from all others, and how good it is.
+
+    Raises:
+        ModelError: it is not a whole model.
+    """
+    _check_files(folder)
+    metadata = _read_metadata(folder / METADATA)
+    known = {key: metadata.get(key) for key in ("name", "created", "training", "tests")}
+    return {"weights": file_fingerprint(folder / WEIGHTS), **known}
 
 
 def newest(runs: Path) -> Path:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from asr.data.manifest import Utterance
 from asr.evaluation import wer
 from asr.recognizer import BATCH_SIZE, Recognizer
+from asr.sound_files import Member, Stretch
 
 
 def recognise_manifest(
@@ -40,7 +42,7 @@ def recognise_manifest(
     for index, transcript in zip(order, transcripts, strict=True):
         utterance = utterances[index]
         answers[index] = wer.Utterance(
-            id=_shown(utterance.audio),
+            id=_shown(utterance.source),
             reference=recognizer.normalizer(utterance.text),
             hypothesis=transcript.text,
             fields=utterance.fields,
@@ -50,6 +52,10 @@ def recognise_manifest(
     return [answers[index] for index in range(len(utterances))]
 
 
-def _shown(path: Path) -> str:
+def _shown(source: Path | Stretch | Member) -> str:
     """A path as one would type it here."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    if isinstance(source, Stretch):
+        return str(replace(source, path=Path(_shown(source.path))))
+    if isinstance(source, Member):
+        return str(replace(source, archive=Path(_shown(source.archive))))
+    return str(source.relative_to(Path.cwd()) if source.is_relative_to(Path.cwd()) else source)

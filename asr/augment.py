@@ -181,6 +181,32 @@ class SpecAugment:
         return masked
 
 
+@dataclass(frozen=True)
+class SpanMasking:
+    """What of an utterance's features is to be guessed from the rest: spans of frames and a band of bins.
+
+    Spans of one width that cover a share of all utterances, long or short, and a band over the whole utterance, as
+    in TERA (Liu et al. 2021). A single frame could be told from its neighbours, whose windows overlap its own.
+    """
+
+    share: float = 0.3
+    """Of the frames, on average; less where spans overlap."""
+    span: int = 12
+    """Width of each span, in frames; at most half of the utterance."""
+    band: float = 0.2
+    """Widest band, as a share of the bins."""
+
+    def plan(self, num_frames: int, num_bins: int, rng: Generator) -> Masks:
+        """Draw the masks of one utterance."""
+        width = min(self.span, num_frames // 2)
+        count = int(self.share * num_frames / max(width, 1) + rng.random())  # rounded by chance: a digit is short
+        starts = rng.integers(num_frames - width + 1, size=count)
+        return Masks(
+            time=tuple((int(start), width) for start in starts),
+            freq=(_stretch(num_bins, int(self.band * num_bins), rng),),
+        )
+
+
 def _stretch(size: int, widest: int, rng: Generator) -> tuple[int, int]:
     width = int(rng.integers(widest + 1))
     return int(rng.integers(size - width + 1)), width

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from asr import audio, config
-from asr.augment import SpecAugment, WaveformAugmenter
+from asr.augment import SpanMasking, SpecAugment, WaveformAugmenter
 from asr.data.batching import Concatenation
 from asr.decoder_settings import DecoderSettings
 from asr.decoding.greedy import GreedyDecoder
@@ -28,6 +28,7 @@ from asr.features import (
 )
 from asr.model.acoustic import AcousticModel
 from asr.model.ctc import CtcHead
+from asr.model.denoising import DenoisingModel
 from asr.model.encoder import Encoder, LayerSettings
 from asr.model.frontend import ConvSettings, Frontend
 from asr.text import tokenizer
@@ -42,7 +43,13 @@ if TYPE_CHECKING:
 
 def normalizer(section: config.Text) -> Normalizer:
     """The transcripts' normaliser."""
-    return Normalizer(section.case, section.punctuation, section.keep_characters)
+    return Normalizer(
+        section.case,
+        section.punctuation,
+        section.keep_characters,
+        section.replacements,
+        section.patterns,
+    )
 
 
 def tokens(section: config.Tokens, texts: Iterable[str]) -> Tokenizer:
@@ -114,6 +121,11 @@ def spec_augment(section: config.Augment) -> SpecAugment | None:
     return SpecAugment(masks.freq_masks, masks.freq_width, masks.time_masks, masks.time_width, masks.time_fraction)
 
 
+def masking(section: config.Pretrain) -> SpanMasking:
+    """What a denoising model has to guess."""
+    return SpanMasking(section.mask_share, section.mask_span, section.mask_band)
+
+
 def concatenation(section: config.Augment) -> Concatenation | None:
     """The joining of utterances."""
     join = section.concatenate
@@ -122,32 +134,46 @@ def concatenation(section: config.Augment) -> Concatenation | None:
 
 def acoustic(section: config.Model, input_dim: int, vocab_size: int) -> AcousticModel:
     """An acoustic model with new weights, drawn from torch's global generator."""
-    cnn, rnn = section.frontend, section.encoder
-    convolutions = ConvSettings(
-        activation=cnn.activation,
-        normalization=cnn.normalization,
-        groups=cnn.groups,
-        dropout=cnn.dropout,
-        dropout_kind=cnn.dropout_kind,
-        initialization=cnn.initialization,
-    )
-    frontend = Frontend(cnn.kind, input_dim, cnn.channels, cnn.strides, cnn.kernel, convolutions)
-    layer = LayerSettings(
-        cell=rnn.cell,
-        hidden=rnn.hidden,
-        bidirectional=rnn.bidirectional,
-        dropout=rnn.dropout,
-        dropout_kind=rnn.dropout_kind,
-        weight_dropout=rnn.weight_dropout,
-        normalization=rnn.normalization,
-        projection=rnn.projection,
-        residual=rnn.residual,
-        initialization=rnn.initialization,
-        recurrent_initialization=rnn.recurrent_initialization,
-        forget_bias=rnn.forget_bias,
-    )
-    encoder = Encoder(frontend.dim, rnn.layers, layer)
+    frontend = _frontend(section.frontend, input_dim)
+    encoder = _encoder(section.encoder, frontend.dim, section.encoder.layers)
     return AcousticModel(frontend, encoder, CtcHead(encoder.dim, vocab_size))
+
+
+def denoising(section: config.Model, layers: int | None, input_dim: int) -> DenoisingModel:
+    """A model to pretrain the front-end and so many (None: all) recurrent layers of an acoustic model."""
+    frontend = _frontend(section.frontend, input_dim)
+    encoder = _encoder(section.encoder, frontend.dim, layers or section.encoder.layers)
+    return DenoisingModel(frontend, encoder, input_dim)
+
+
+def _frontend(section: config.Frontend, input_dim: int) -> Frontend:
+    convolutions = ConvSettings(
+        activation=section.activation,
+        normalization=section.normalization,
+        groups=section.groups,
+        dropout=section.dropout,
+        dropout_kind=section.dropout_kind,
+        initialization=section.initialization,
+    )
+    return Frontend(section.kind, input_dim, section.channels, section.strides, section.kernel, convolutions)
+
+
+def _encoder(section: config.Encoder, input_dim: int, layers: int) -> Encoder:
+    layer = LayerSettings(
+        cell=section.cell,
+        hidden=section.hidden,
+        bidirectional=section.bidirectional,
+        dropout=section.dropout,
+        dropout_kind=section.dropout_kind,
+        weight_dropout=section.weight_dropout,
+        normalization=section.normalization,
+        projection=section.projection,
+        residual=section.residual,
+        initialization=section.initialization,
+        recurrent_initialization=section.recurrent_initialization,
+        forget_bias=section.forget_bias,
+    )
+    return Encoder(input_dim, layers, layer)
 
 
 def decoder(surfaces: Sequence[str], normalizer: Normalizer, settings: DecoderSettings | None) -> BatchDecoder:

@@ -11,7 +11,8 @@ TEMPLATE = """\
 # {name}
 
 A speech recogniser: {layers}, CTC over {tokens}, {parameters:,} parameters.
-Trained with `asr`'s recipe `{name}` (seed {seed}, {epochs} epochs) on {created}; `config.yaml` holds every setting.
+Trained with `asr`'s recipe `{name}` (seed {seed}, {epochs} epochs) on {created}; `config.yaml` holds every
+setting.{beginning}
 
 ## Use
 
@@ -31,7 +32,8 @@ with text that is {case}. It knows no words or sounds beyond its training and ma
 | --- | --- | --- | --- | --- | --- |
 {rows}
 
-The interval is a bootstrap's, over speakers where they are known, at {confidence:.0%} confidence; greedy decoding.
+The interval is a bootstrap's, over speakers where they are known, at {confidence:.0%} confidence; decoding is
+greedy unless a beam search is named.
 
 
 """
@@ -57,11 +59,18 @@ def model_card(recipe: Recipe, metadata: Mapping[str, Any]) -> str:
         seed=recipe.seed,
         epochs=metadata["training"]["epochs"],
         created=metadata["created"][:10],
+        beginning=_beginning(metadata.get("begun_from")),
         sample_rate=recipe.features.sample_rate,
         case={"lower": "lower-case", "upper": "upper-case", "keep": "in mixed case"}[recipe.text.case],
         rows="\n".join(_row(test) for test in metadata["tests"]),
         confidence=recipe.evaluate.confidence,
     )
+
+
+def _beginning(model: Mapping[str, Any] | None) -> str:
+    if model is None:
+        return ""
+    return f" It began with the weights of another model, `{model['name']}` ({str(model['created'])[:10]})."
 
 
 def _row(test: Mapping[str, Any]) -> str:

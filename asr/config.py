@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -11,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -99,18 +101,113 @@ class FsddCorpus(Section):
     """A folder that holds `recordings/`; without it the official archive is downloaded."""
     held_out_speaker: str | None = None
     """Leave-one-speaker-out: this speaker is the test, the others are the training."""
+    recordings_per_digit: Count | None = None
+    """Train on so many recordings of each digit, drawn from those of all speakers together; null takes them all."""
     test_strings: Count = 500
     seed: int = 1
+    """Of the strings, and of the recordings that are drawn."""
 
 
-Prepare = Annotated[ManifestsCorpus | CommandsCorpus | FsddCorpus, Field(discriminator="corpus")]
+class Speechocean762Corpus(Section):
+    """speechocean762: English read by Mandarin speakers, half of them children."""
+
+    corpus: Literal["speechocean762"]
+    source: RecipePath | None = None
+    """A folder that holds `train/`, `test/` and `WAVE/`, or the archive; without it that is downloaded."""
+    dev_speakers: RecipePath = Path("dev_speakers.txt")
+    """A file of the training speakers that are held out; relative to the recipe's folder."""
+    extra: tuple[RecipePath, ...] = ()
+    """Folders in LibriSpeech's or LJ Speech's layout whose recordings are added to the training set."""
+
+
+class YesnoCorpus(Section):
+    """yesno: one man says yes and no in Hebrew, 60 recordings of eight words."""
+
+    corpus: Literal["yesno"]
+    source: RecipePath | None = None
+    """A folder that holds the recordings, or the archive; without it that is downloaded."""
+
+
+class An4Corpus(Section):
+    """AN4: people spell and count, 1991."""
+
+    corpus: Literal["an4"]
+    source: RecipePath | None = None
+    """A folder that holds `etc/` and `wav/`, or the archive; without it that is downloaded."""
+    seed: int = 1
+    """Of the choice of the speakers that are the dev set."""
+
+
+LibrispeechSet = Literal[
+    "train-clean-5",
+    "train-clean-100",
+    "train-clean-360",
+    "train-other-500",
+    "dev-clean-2",
+    "dev-clean",
+    "dev-other",
+    "test-clean",
+    "test-other",
+]
+
+
+class LibrispeechCorpus(Section):
+    """LibriSpeech: English audiobooks, and its miniature (train-clean-5, dev-clean-2)."""
+
+    corpus: Literal["librispeech"]
+    source: RecipePath | None = None
+    """A folder that holds the sets or their archives; without it those are downloaded."""
+    train: tuple[LibrispeechSet, ...] = Field(("train-clean-100",), min_length=1)
+    dev: LibrispeechSet = "dev-clean"
+    tests: tuple[LibrispeechSet, ...] = Field(("test-clean", "test-other"), min_length=1)
+
+
+class SpeechCommandsCorpus(Section):
+    """Speech Commands v2: 35 words, one in each recording."""
+
+    corpus: Literal["speech-commands"]
+    source: RecipePath | None = None
+    """A folder that holds a folder for each word, or the archive; without it that is downloaded."""
+
+
+class CommonVoiceCorpus(Section):
+    """Mozilla Common Voice in any language, from an archive that the user has downloaded."""
+
+    corpus: Literal["common-voice"]
+    source: RecipePath | None = None
+    """The archive, or a folder that holds what it holds; it has to be named."""
+    language: str | None = None
+    """Its code, where the source has several."""
+    train: Literal["train", "validated"] = "train"
+    """Each sentence once; or all that is validated, of the speakers who are not in the dev and test set."""
+
+
+Corpus = (
+    ManifestsCorpus
+    | CommandsCorpus
+    | FsddCorpus
+    | Speechocean762Corpus
+    | YesnoCorpus
+    | An4Corpus
+    | LibrispeechCorpus
+    | SpeechCommandsCorpus
+    | CommonVoiceCorpus
+)
+Prepare = Annotated[Corpus, Field(discriminator="corpus")]
 CORPORA: dict[int | str, type[Section]] = {
-    "manifests": ManifestsCorpus,
-    "commands": CommandsCorpus,
-    "fsdd": FsddCorpus,
+    get_args(section.model_fields["corpus"].annotation)[0]: section for section in get_args(Corpus)
 }
+"""The sections, by the name of their corpus."""
 
 # ------------------------------------------------------------------------------------ text and tokens
+
+
+def _pairs(value: Any) -> Any:
+    """The pairs of a mapping, whose order counts."""
+    return tuple(value.items()) if isinstance(value, dict) else value
+
+
+Replacements = Annotated[tuple[tuple[Annotated[str, Field(min_length=1)], str], ...], BeforeValidator(_pairs)]
 
 
 class Text(Section):
@@ -120,6 +217,21 @@ class Text(Section):
     punctuation: Literal["remove", "keep"] = "remove"
     keep_characters: str = "'"
     """Punctuation that stays when the rest is removed."""
+    replacements: Replacements = ()
+    """What is put in place of what is written, such as {"&": and, "Dr.": Doctor}, one after another, before letter
+    case and punctuation change: a single character wherever it stands, anything longer as whole words."""
+    patterns: Replacements = ()
+    """The same after them, of regular expressions, such as {'(\\d+)km': '\\1 kilometres'}."""
+
+    @field_validator("patterns")
+    @classmethod
+    def _regular_expressions(cls, patterns: Replacements) -> Replacements:
+        for pattern, instead in patterns:
+            try:
+                re.sub(pattern, instead, "")
+            except re.error as error:
+                raise ValueError(f"{pattern!r} to {instead!r} is no regular expression: {error}") from None
+        return patterns
 
 
 class Tokens(Section):
@@ -128,6 +240,8 @@ class Tokens(Section):
     kind: Literal["characters", "words", "bpe", "unigram"] = "characters"
     size: Count | None = None
     """Number of sentencepiece units (bpe and unigram only)."""
+    keep: bool = False
+    """With training.init_from: all tokens of that model, and those that only the new transcripts have besides."""
 
     @model_validator(mode="after")
     def _size_where_it_means_something(self) -> Tokens:
@@ -313,10 +427,55 @@ class Model(Section):
 # --------------------------------------------------------------------------------------------- training
 
 
+class Pretrain(Section):
+    """A self-supervised start: the front-end and the first recurrent layers learn to restore corrupted recordings,
+    whose transcripts are not needed. Precision, device, workers and threads are those of the training."""
+
+    audio: RecipePath | None = None
+    """Recordings to learn from beside those of the training set: a folder, or a manifest without texts."""
+    layers: Count | None = None
+    """How many recurrent layers take part, the first ones; null: all."""
+    epochs: Count = 10
+    batch_seconds: Positive = 60.0
+    """Most audio in a batch, padding included."""
+    learning_rate: Positive = 1e-3
+    """Of adamw, with a cosine schedule."""
+    patience: Count | None = None
+    """Stop after this many epochs without a better dev loss, or null to never stop early."""
+    mask_share: Share = 0.3
+    """Of the frames, masked in spans and to be guessed."""
+    mask_span: Count = 12
+    """Width of a span, in frames."""
+    mask_band: Share = 0.2
+    """Widest band of bins to be masked in a whole utterance, as a share of the bins."""
+    noise: Noise | None = Noise()
+    """To be removed again; null for none."""
+
+
+class LanguageModel(Section):
+    """An n-gram model of the training transcripts and further texts, for a beam search whose weights are tuned on
+    the dev set."""
+
+    order: Annotated[int, Field(ge=1, le=6)] = 3
+    """Words in the longest n-grams."""
+    texts: tuple[RecipePath, ...] = ()
+    """Text files (.gz too) to learn from beside the training transcripts, a sentence to a line."""
+    vocabulary: Count | None = None
+    """Know only so many words, the most frequent; null: all."""
+    prune: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """For each length, n-grams that occur so often or less are left out, such as [0, 0, 1]."""
+    trials: Count = 60
+    """Weights that are tried on the dev set."""
+
+
 class Training(Section):
     """The training loop."""
 
     epochs: Count = 30
+    init_from: RecipePath | None = None
+    """A model, or the run that made it, to begin with its weights: see `asr.training.transfer`."""
+    rounds: Count = 1
+    """How often an epoch goes through the training set: more where it is tiny, and measuring dev takes longer."""
     batch_seconds: Positive = 60.0
     """Most audio in a batch, padding included."""
     optimizer: Literal[
@@ -336,6 +495,10 @@ class Training(Section):
     """At the end of the warm-up."""
     rates: dict[str, NotNegative] = {}
     """Factors of the learning rate of parts of the model, such as {frontend: 0.1}; 0 freezes a part."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Each layer learns at this share of the rate of the one above it: 0.8 spares the lower ones."""
+    unfreeze: dict[str, Count] = {}
+    """The first epoch in which a part of the model learns, such as {encoder: 3, frontend: 5}."""
     warmup: Probability = 0.05
     """Share of all steps in which the learning rate rises from zero."""
     schedule: Literal[
@@ -390,6 +553,13 @@ class Training(Section):
             raise ValueError("optimizer nesterov needs a momentum above 0")
         return self
 
+    @model_validator(mode="after")
+    def _unfreezes_in_time(self) -> Training:
+        for part, epoch in self.unfreeze.items():
+            if epoch > self.epochs:
+                raise ValueError(f"unfreeze: {part} in epoch {epoch}, but there are {self.epochs} epochs")
+        return self
+
 
 class Evaluate(Section):
     """The evaluation at the end."""
@@ -412,5 +582,26 @@ class Recipe(Section):
     features: Features = Features()
     augment: Augment = Augment()
     model: Model = Model()
+    pretrain: Pretrain | None = None
+    language_model: LanguageModel | None = None
     training: Training = Training()
     evaluate: Evaluate = Evaluate()
+
+    @model_validator(mode="after")
+    def _can_be_pretrained(self) -> Recipe:
+        if self.pretrain is None:
+            return self
+        layers, there = self.pretrain.layers, self.model.encoder.layers
+        if layers is not None and layers > there:
+            raise ValueError(f"pretrain.layers is {layers}, but model.encoder.layers only {there}")
+        if self.features.normalization == "none":
+            raise ValueError(
+                "pretrain needs features.normalization utterance or global: what is masked becomes 0, the mean"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_the_tokens_of_a_model(self) -> Recipe:
+        if self.tokens.keep and self.training.init_from is None:
+            raise ValueError("tokens.keep is of a training that begins from a model: set training.init_from too")
+        return self

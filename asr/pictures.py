@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,11 @@ def check_name(path: Path) -> None:
                 where=path,
                 hint="pip install 'asr[plot]', or a name that ends in .html",
             ) from error
+
+
+def images_possible() -> bool:
+    """Whether Matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from asr import config, recipe_file, stages
+from asr import config, language, origin, pretraining, recipe_file, stages
 from asr.config import Recipe
 from asr.errors import DiskFullError
 from asr.files import fingerprint, remove_folder, remove_partial, write_json, write_text
@@ -29,8 +29,9 @@ class Stage:
         name: as users see it.
         run: does it.
         product: what it leaves; the stage is done again where that is missing.
-        needs: the stages whose fingerprints are among its inputs.
+        needs: the stages whose fingerprints are among its inputs; `ORIGIN` for the weights to begin with.
         inputs: what else its product depends on.
+        wanted: whether a recipe has it at all.
     """
 
     name: str
@@ -38,7 +39,10 @@ class Stage:
     product: Callable[[Workspace], Path]
     needs: tuple[str, ...]
     inputs: Callable[[Recipe], Any]
+    wanted: Callable[[Recipe], bool] = lambda recipe: True
 
+
+ORIGIN = "weights to begin with"
 
 STAGES = (
     Stage("prepare", stages.prepare, lambda work: work.corpus_file, (), stages.corpus_inputs),
@@ -47,14 +51,30 @@ STAGES = (
         "tokens",
         stages.tokens,
         lambda work: work.tokens,
-        ("prepare",),
+        ("prepare", ORIGIN),
         lambda recipe: (recipe.text, recipe.tokens, recipe.features, recipe.model.frontend),
+    ),
+    Stage(
+        "pretrain",
+        pretraining.pretrain,
+        lambda work: work.pretrained,
+        ("prepare",),
+        pretraining.inputs,
+        wanted=lambda recipe: recipe.pretrain is not None,
+    ),
+    Stage(
+        "language model",
+        language.estimate,
+        lambda work: work.language_model,
+        ("prepare",),
+        language.inputs,
+        wanted=lambda recipe: recipe.language_model is not None,
     ),
     Stage(
         "train",
         stages.train,
         lambda work: work.trained,
-        ("tokens",),
+        ("tokens", "pretrain", ORIGIN),
         lambda recipe: (
             recipe.augment,
             recipe.model,
@@ -62,7 +82,21 @@ STAGES = (
             recipe.seed,
         ),
     ),
-    Stage("evaluate", stages.evaluate, lambda work: work.figures, ("train",), lambda recipe: recipe.evaluate),
+    Stage(
+        "tune",
+        language.tune,
+        lambda work: work.search,
+        ("train", "language model"),
+        lambda recipe: recipe.language_model and recipe.language_model.trials,
+        wanted=lambda recipe: recipe.language_model is not None,
+    ),
+    Stage(
+        "evaluate",
+        stages.evaluate,
+        lambda work: work.figures,
+        ("train", "tune"),
+        lambda recipe: recipe.evaluate,
+    ),
     Stage("package", stages.package, lambda work: work.model, ("evaluate",), lambda recipe: recipe.name),
 )
 
@@ -84,25 +118,35 @@ def run(recipe: Recipe, folder: Path, data: Path, reporter: Reporter, overwrite:
         ConfigError: the folder holds a training with other settings.
         AsrError: a stage found something wrong; the stages before it stay done.
     """
-    fingerprints = _fingerprints(recipe)
     work = workspace(recipe, folder, data, reporter)
-    _guard_training(work, fingerprints["train"], overwrite)
-    remove_partial(work.folder)
-    write_text(work.folder / "config.yaml", recipe_file.to_yaml(recipe))
-    for number, stage in enumerate(STAGES, start=1):
-        heading = f"[{number}/{len(STAGES)}] {stage.name}"
-        record = _read_record(work, stage.name)
-        if record.get("finished") == fingerprints[stage.name] and stage.product(work).exists():
-            reporter.say(f"{heading}: done before")
-            continue
-        reporter.say(heading)
-        _run_stage(stage, work, record, fingerprints[stage.name])
+    run_stages(work, STAGES[-1].name, overwrite)
     results = {
         "tests": json.loads(work.figures.read_text(encoding="utf-8")),
-        "stages": {stage.name: _read_record(work, stage.name)["seconds"] for stage in STAGES},
+        "stages": {stage.name: _read_record(work, stage.name)["seconds"] for stage in stages_of(recipe)},
     }
     write_json(work.folder / "results.json", results)
     return results
+
+
+def run_stages(work: Workspace, last: str, overwrite: bool = False) -> None:
+    """Run what is left to do of the stages up to one of them; otherwise as `run`."""
+    recipe = work.recipe
+    begun_from = origin.describe(recipe, work.origin) or {}
+    fingerprints = _fingerprints(recipe, begun_from.get("weights"))
+    _guard_training(work, fingerprints, begun_from.get("weights"), overwrite)
+    remove_partial(work.folder)
+    write_text(work.folder / "config.yaml", recipe_file.to_yaml(recipe))
+    wanted = stages_of(recipe)
+    for number, stage in enumerate(wanted, start=1):
+        heading = f"[{number}/{len(wanted)}] {stage.name}"
+        record = _read_record(work, stage.name)
+        if record.get("finished") == fingerprints[stage.name] and stage.product(work).exists():
+            work.reporter.say(f"{heading}: done before")
+        else:
+            work.reporter.say(heading)
+            _run_stage(stage, work, record, fingerprints[stage.name])
+        if stage.name == last:
+            return
 
 
 def workspace(recipe: Recipe, folder: Path, data: Path, reporter: Reporter) -> Workspace:
@@ -111,12 +155,16 @@ def workspace(recipe: Recipe, folder: Path, data: Path, reporter: Reporter) -> W
     return Workspace(recipe, folder, data / corpus, reporter)
 
 
-def _fingerprints(recipe: Recipe) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for stage in STAGES:
-        found[stage.name] = fingerprint(
-            [stage.name, [found[name] for name in stage.needs], _plain(stage.inputs(recipe))]
-        )
+def stages_of(recipe: Recipe) -> list[Stage]:
+    """The stages that a recipe has, in order."""
+    return [stage for stage in STAGES if stage.wanted(recipe)]
+
+
+def _fingerprints(recipe: Recipe, weights: str | None = None) -> dict[str, str]:
+    found = {} if weights is None else {ORIGIN: weights}
+    for stage in stages_of(recipe):
+        needs = [found[name] for name in stage.needs if name in found]
+        found[stage.name] = fingerprint([stage.name, needs, _plain(stage.inputs(recipe))])
     return found
 
 
@@ -142,29 +190,34 @@ def _run_stage(stage: Stage, work: Workspace, record: dict[str, Any], identity: 
             _write_record(work, stage.name, record)
 
 
-def _guard_training(work: Workspace, identity: str, overwrite: bool) -> None:
+def _guard_training(work: Workspace, fingerprints: dict[str, str], weights: str | None, overwrite: bool) -> None:
     """Refuse to train over a training with other settings, which took somebody's time."""
-    before = _read_record(work, "train").get("started")
-    if before in (None, identity):
-        return
-    if not overwrite:
-        settings = _flat(work.recipe.model_dump(mode="json"))
-        raise other_training(work.folder, _settings_there(work) or settings, settings)
-    remove_folder(work.training)
+    for name, folder in (("pretrain", work.pretraining), ("train", work.training)):
+        before = _read_record(work, name).get("started")
+        if name not in fingerprints or before in (None, fingerprints[name]):
+            continue
+        if not overwrite:
+            settings = {**flat(work.recipe.model_dump(mode="json")), ORIGIN: weights}
+            raise other_training(work.folder, _settings_there(work) or settings, settings)
+        remove_folder(folder)
 
 
 def _settings_there(work: Workspace) -> dict[str, Any]:
     path = work.folder / "config.yaml"
-    return _flat(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    if not path.exists():
+        return {}
+    begun_from = json.loads(work.origin.read_text(encoding="utf-8")) if work.origin.exists() else {}
+    return {**flat(yaml.safe_load(path.read_text(encoding="utf-8"))), ORIGIN: begun_from.get("weights")}
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """The values in nested mappings, under keys such as "training.epochs"."""
     if not isinstance(value, dict) or not value:
         return {prefix: value}
     return {
         inner: leaf
         for key, part in value.items()
-        for inner, leaf in _flat(part, f"{prefix}.{key}" if prefix else str(key)).items()
+        for inner, leaf in flat(part, f"{prefix}.{key}" if prefix else str(key)).items()
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +26,47 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         ConfigError: the file can't be read, or keys and values are wrong: all of them together.
     """
-    values = _parse(path.read_text(encoding="utf-8"), path, _StrictLoader)
+    values = parse(path.read_text(encoding="utf-8"), path)
     if not isinstance(values, dict):
         raise ConfigError("a recipe is a mapping of keys to values", where=path)
     for override in overrides:
         _apply(values, override)
-    try:
-        return Recipe.model_validate(values, context=path.parent.resolve())
-    except ValidationError as error:
-        problems = [_describe(details) for details in error.errors()]
-        raise ConfigError(
-            f"{len(problems)} {'error' if len(problems) == 1 else 'errors'}\n  " + "\n  ".join(problems),
-            where=path,
-            hint="`asr recipes show quickstart` for a complete recipe",
-        ) from None
+    return _validated(values, path.parent.resolve(), path)
+
+
+def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """A recipe with other values for some of its keys, such as `training.epochs`.
+
+    Raises:
+        ConfigError: the values are wrong, or do not suit each other.
+    """
+    values = recipe.model_dump(mode="json")
+    for key, value in settings.items():
+        _put(values, key, value)
+    return _validated(values, Path.cwd(), "these settings")
+
+
+def key_type(recipe: Recipe, key: str) -> Any:
+    """The type that the values of a key have, with the limits of the schema, as `pydantic.TypeAdapter` takes it.
+
+    Raises:
+        ConfigError: a recipe with this corpus has no such key.
+    """
+    expected: Any = Recipe
+    value: Any = recipe
+    for part in key.split("."):
+        sections = [type(value)] if isinstance(value, Section) else _sections_in(expected)
+        fields = [section for section in sections if part in section.model_fields]
+        if fields:
+            expected = typing.get_type_hints(fields[0], include_extras=True)[part]
+        elif typing.get_origin(expected) is dict:
+            expected = typing.get_args(expected)[1]
+        else:
+            close = difflib.get_close_matches(key, _keys_below(Recipe), n=1)
+            meant = f" (did you mean {close[0]}?)" if close else ""
+            raise ConfigError(f"there is no such key{meant}", where=key)
+        value = getattr(value, part, None)
+    return expected
 
 
 def to_yaml(recipe: Recipe) -> str:
@@ -70,9 +97,14 @@ def _typed(_: yaml.SafeLoader, node: yaml.ScalarNode) -> FromCommandLine:
 _ArgumentLoader.add_constructor("tag:yaml.org,2002:str", _typed)
 
 
-def _parse(text: str, where: object, loader: type[yaml.SafeLoader]) -> Any:
+def parse(text: str, where: object, from_command_line: bool = False) -> Any:
+    """Read YAML; strings from the command line are marked, as paths among them are relative to the working folder.
+
+    Raises:
+        ConfigError: it is not YAML, or a key stands twice in it.
+    """
     try:
-        return yaml.load(text, loader)
+        return yaml.load(text, _ArgumentLoader if from_command_line else _StrictLoader)
     except yaml.MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
         raise ConfigError(f"not YAML: {error.problem}", where=f"{where}{line}") from None
@@ -84,13 +116,30 @@ def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise ConfigError("not a setting", where=repr(override), expected="key=value, such as training.epochs=20")
-    *sections, last = key.strip().split(".")
+    _put(values, key.strip(), parse(text, repr(override), from_command_line=True))
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
     for section in sections:
         inner = values.get(section)
         if not isinstance(inner, dict):  # a section that is absent or null comes to life
             inner = values[section] = {}
         values = inner
-    values[last] = _parse(text, repr(override), _ArgumentLoader)
+    values[last] = value
+
+
+def _validated(values: dict[str, Any], folder: Path, where: object) -> Recipe:
+    """The recipe with these values; paths among them are relative to the folder."""
+    try:
+        return Recipe.model_validate(values, context=folder)
+    except ValidationError as error:
+        problems = [_describe(details) for details in error.errors()]
+        raise ConfigError(
+            f"{len(problems)} {'error' if len(problems) == 1 else 'errors'}\n  " + "\n  ".join(problems),
+            where=where,
+            hint="`asr recipes show quickstart` for a complete recipe",
+        ) from None
 
 
 def _describe(details: ErrorDetails) -> str:
@@ -104,9 +153,13 @@ def _describe(details: ErrorDetails) -> str:
         return f"{where}: there is no such key{meant}; allowed: {', '.join(allowed)}"
     if details["type"] == "missing":
         return f"{where}: missing"
-    message = details["msg"].removeprefix("Value error, ").replace("Input should", "should")
     found = details["input"]
-    return f"{where}: {message}" + ("" if isinstance(found, dict) else f"; found {found!r}")
+    return f"{where}: {message(details)}" + ("" if isinstance(found, dict) else f"; found {found!r}")
+
+
+def message(details: ErrorDetails) -> str:
+    """What a problem is, without where and what was found."""
+    return details["msg"].removeprefix("Value error, ").replace("Input should", "should")
 
 
 def _keys_allowed_at(loc: tuple[int | str, ...]) -> list[str]:
@@ -128,3 +181,10 @@ def _sections_in(annotation: Any) -> list[type[Section]]:
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
     return [section for part in typing.get_args(annotation) for section in _sections_in(part)]
+
+
+def _keys_below(section: type[Section], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        yield f"{prefix}{name}"
+        for inner in _sections_in(field.annotation):
+            yield from _keys_below(inner, f"{prefix}{name}.")

@@ -14,9 +14,9 @@ import shlex
 import tarfile
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -66,7 +66,19 @@ class Member:
         return info.size == self.size and (info.name == self.name or not short)
 
 
-AudioSource = str | Path | BinaryIO | Member
+@dataclass(frozen=True)
+class Stretch:
+    """A part of a sound file, from `start` seconds on for `duration` seconds."""
+
+    path: Path
+    start: float
+    duration: float
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.start:.2f} to {self.start + self.duration:.2f} s)"
+
+
+AudioSource = str | Path | BinaryIO | Stretch | Member
 
 MAX_CHANNELS = 64
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000
@@ -77,6 +89,7 @@ _UNKNOWN_FRAMES = 1 << 62  # libsndfile's answer for a FLAC stream that does not
 _UNKNOWN_BYTES = 0x7FFF_F000  # WAV writers that can't seek (ffmpeg, sox in a pipe) claim this or more
 _SLACK_SECONDS = 0.01  # some writers count their header among the data
 _AV_SLACK_SECONDS = 0.3  # codecs delay and pad by up to 2048 samples
+_STRETCH_SLACK_SECONDS = 0.25  # lossy formats round a file's length to their frames
 _LENGTHLESS = ("MP3", "OGG")  # these headers tell no length: it is estimated, or that of the last page
 _AGAIN = "copy or download it again"
 
@@ -93,6 +106,9 @@ class OpenRecording:
     """With fewer decoded, the file has been cut off."""
     blocks: Iterator[FloatArray]
     """(frames, channels) each."""
+    skip: Callable[[int], int] = lambda frames: 0
+    """Before the first block: leave out so many frames at the beginning, or as many of them as is cheap; says how
+    many."""
 
 
 @contextmanager
@@ -103,17 +119,23 @@ def open_recording(source: AudioSource) -> Iterator[OpenRecording]:
         if size == 0:
             raise AudioError("is empty (0 bytes)", where=name)
         file.seek(0)
-        _refuse_text(file.read(512), name)
+        head = file.read(1024)
+        _refuse_text(head[:512], name)
+        sphere_frames = _sphere_frames(head, name)
         file.seek(0)
         decoder = _open_soundfile(name, file, stack)
         _check_header(decoder, size)
-        yield decoder
+        if decoder.frames < sphere_frames:
+            raise cut_off(name, decoder.frames / decoder.sample_rate, sphere_frames / decoder.sample_rate)
+        yield _part(decoder, source) if isinstance(source, Stretch) else decoder
 
 
 def _binary(source: AudioSource, stack: ExitStack) -> tuple[str, BinaryIO]:
     """The source's name for messages, and a seekable file."""
     if isinstance(source, Member):
         return str(source), io.BytesIO(source.read())
+    if isinstance(source, Stretch):
+        return str(source), stack.enter_context(_open_file(source.path))
     if isinstance(source, str | Path):
         name, file = str(source), stack.enter_context(_open_file(Path(source)))
     else:
@@ -180,6 +202,24 @@ def _refuse_text(head: bytes, name: str) -> None:
     raise AudioError(f"is not a sound file: it holds {kind}", where=name, hint=hint)
 
 
+def _sphere_frames(head: bytes, name: str) -> int:
+    """The frames that the header of a NIST SPHERE file claims, else 0; compressed ones are refused."""
+    if not head.startswith(b"NIST_1A"):
+        return 0
+    text = head.partition(b"end_head")[0].decode("latin-1")
+    header = dict(re.findall(r"^(\w+) -\w+ (.*)$", text, re.MULTILINE))
+    coding = header.get("sample_coding", "pcm")
+    if "," in coding:  # such as "pcm,embedded-shorten-v2.00"
+        raise AudioError(
+            f"is compressed ({coding})",
+            where=name,
+            expected="SPHERE with plain PCM or mu-law",
+            hint=f"sph2pipe -f wav {shlex.quote(name)} {shlex.quote(Path(name).stem)}.wav",
+        )
+    count = header.get("sample_count", "")
+    return int(count) if count.isdecimal() else 0
+
+
 def _check_header(decoder: OpenRecording, size: int) -> None:
     """Refuse what no recording has, before anything is decoded."""
     channels, rate, frames = decoder.channels, decoder.sample_rate, decoder.frames
@@ -202,6 +242,28 @@ def cut_off(name: str, present: float, claimed: float) -> AudioError:
     return AudioError(what, where=name, hint=_AGAIN)
 
 
+def _part(decoder: OpenRecording, stretch: Stretch) -> OpenRecording:
+    """The same recording as if it held nothing but a stretch."""
+    rate = decoder.sample_rate
+    first, frames = round(stretch.start * rate), round(stretch.duration * rate)
+    least = max(frames - round(_STRETCH_SLACK_SECONDS * rate), 1)
+    return replace(decoder, frames=frames, least_frames=0, blocks=_cut(decoder, first, frames, least))
+
+
+def _cut(decoder: OpenRecording, first: int, frames: int, least: int) -> Iterator[FloatArray]:
+    position, read = decoder.skip(min(first, decoder.frames)), 0
+    for block in decoder.blocks:
+        inside = block[max(first - position, 0) :][: frames - read]
+        position += len(block)
+        read += len(inside)
+        if len(inside):
+            yield inside
+        if read == frames:
+            return
+    if read < least:
+        raise AudioError(f"the recording ends at {position / decoder.sample_rate:.2f} s", where=decoder.name)
+
+
 # ---------------------------------------------------------------------------------------------- soundfile
 
 
@@ -211,7 +273,7 @@ def _open_soundfile(name: str, file: BinaryIO, stack: ExitStack) -> OpenRecordin
     except soundfile.LibsndfileError as error:
         return _open_av(name, file, error.error_string.rstrip("."), stack)
     except TypeError:  # soundfile takes a name in .raw for samples without a header
-        return _open_av(name, file, "raw samples", stack)
+        return _open_av(name, file, "raw samples, of which nothing tells rate and format", stack)
     if sound.frames >= _UNKNOWN_FRAMES:
         return _open_av(name, file, "a stream of unknown length", stack)
     claimed, slack = _claimed_frames(sound), round(_SLACK_SECONDS * sound.samplerate)
@@ -219,7 +281,9 @@ def _open_soundfile(name: str, file: BinaryIO, stack: ExitStack) -> OpenRecordin
         raise cut_off(name, sound.frames / sound.samplerate, claimed / sound.samplerate)
     least = sound.frames - slack if sound.format not in _LENGTHLESS else 1
     blocks = _read_soundfile(name, file, sound)
-    return OpenRecording(name, sound.samplerate, sound.channels, sound.frames, least, blocks)
+    # MP3 is decoded from its beginning: its frames lean on those before them, and a seek may land beside the place.
+    skip = sound.seek if sound.format != "MP3" else lambda frames: 0
+    return OpenRecording(name, sound.samplerate, sound.channels, sound.frames, least, blocks, skip)
 
 
 def _claimed_frames(sound: Any) -> int:

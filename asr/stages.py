@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from asr import artefact, build
+from asr import artefact, build, origin
 from asr.assess import recognise_manifest
 from asr.card import model_card
-from asr.config import CommandsCorpus, FsddCorpus, ManifestsCorpus, Recipe, Training
+from asr.config import CommandsCorpus, ManifestsCorpus, Recipe, Speechocean762Corpus, Training
 from asr.data.batching import Sample
 from asr.data.checks import check_sets, infeasible, listing
-from asr.data.corpora import commands, fsdd
+from asr.data.corpora.registry import PREPARE
 from asr.data.loading import Reader
 from asr.data.manifest import Utterance, read_manifest
+from asr.decoder_settings import DecoderSettings
 from asr.errors import DataError, DiskFullError
 from asr.evaluation.report import format_report, format_totals, to_results
 from asr.evaluation.wer import breakdown, score
@@ -30,7 +32,8 @@ from asr.reporting import Reporter
 from asr.text import tokenizer as tokenizers
 from asr.text.tokenizer import Tokenizer
 from asr.training import acoustic as acoustic_training
-from asr.training import log, report
+from asr.training import denoising, log, loop, report
+from asr.training.validation import DevResult
 
 ENOUGH_FOR_STATISTICS = 2000
 """Utterances, evenly spaced over the training set, from which global normalisation is measured."""
@@ -45,12 +48,14 @@ class Workspace:
         folder: of the run.
         corpus: folder of the prepared corpus, shared between runs.
         reporter: told what happens.
+        on_epoch: told the dev set's figures after each epoch of the training; what it raises ends the training.
     """
 
     recipe: Recipe
     folder: Path
     corpus: Path
     reporter: Reporter
+    on_epoch: Callable[[int, DevResult], None] = lambda epoch, dev: None
 
     @property
     def corpus_file(self) -> Path:
@@ -63,6 +68,16 @@ class Workspace:
         return self.folder / "tokens"
 
     @property
+    def pretraining(self) -> Path:
+        """Log and checkpoints of the self-supervised start."""
+        return self.folder / "pretrain"
+
+    @property
+    def pretrained(self) -> Path:
+        """The weights that it leaves to the training."""
+        return self.pretraining / "final.safetensors"
+
+    @property
     def training(self) -> Path:
         """Log, checkpoints and final weights."""
         return self.folder / "train"
@@ -73,9 +88,24 @@ class Workspace:
         return self.training / "final"
 
     @property
+    def origin(self) -> Path:
+        """Tells which model the training began with, where there is one."""
+        return self.training / "begun_from.json"
+
+    @property
     def report(self) -> Path:
         """What the curves of the training show."""
         return self.folder / "report.html"
+
+    @property
+    def language_model(self) -> Path:
+        """The language model that guides the search."""
+        return self.folder / "lm.ngram"
+
+    @property
+    def search(self) -> Path:
+        """The settings of the search, as tuned; null where greedy decoding is as good."""
+        return self.folder / "search.json"
 
     @property
     def figures(self) -> Path:
@@ -113,13 +143,16 @@ def corpus_inputs(recipe: Recipe) -> Any:
             files = [section.train, section.dev, *section.tests.values()]
         case CommandsCorpus():
             files = [section.grammar]
-        case FsddCorpus():
+        case Speechocean762Corpus():
+            files = [section.dev_speakers]
+        case _:
             files = []
     missing = [str(path) for path in files if not path.is_file()]
     if missing:
         raise DataError("the recipe names files that are not there: " + ", ".join(missing))
-    # What a grammar says counts, not where it lies; manifests name recordings by where they lie.
-    return [section.model_dump(mode="json", exclude={"grammar"}), [file_fingerprint(path) for path in files]]
+    # What these files say counts, not where they lie; manifests name recordings by where they lie.
+    contents = {"grammar", "dev_speakers"}
+    return [section.model_dump(mode="json", exclude=contents), [file_fingerprint(path) for path in files]]
 
 
 def prepare(work: Workspace) -> None:
@@ -127,31 +160,17 @@ def prepare(work: Workspace) -> None:
     if work.corpus_file.exists():  # which is written last
         return
     section = work.recipe.prepare
+    if isinstance(section, ManifestsCorpus):
+        tests = {name: str(path) for name, path in section.tests.items()}
+        write_json(work.corpus_file, {"train": str(section.train), "dev": str(section.dev), "tests": tests})
+        return
+    settings = {key: getattr(section, key) for key in type(section).model_fields if key != "corpus"}
     with work.reporter.progress("prepare") as advance:
-        match section:
-            case ManifestsCorpus():
-                tests = {name: str(path) for name, path in section.tests.items()}
-                manifests = {"train": str(section.train), "dev": str(section.dev), "tests": tests}
-                write_json(work.corpus_file, manifests)
-            case CommandsCorpus():
-                commands.prepare(
-                    grammar=section.grammar,
-                    train_utterances=section.train_utterances,
-                    dev_utterances=section.dev_utterances,
-                    test_utterances=section.test_utterances,
-                    seed=section.seed,
-                    output=work.corpus,
-                    progress=lambda done, total: advance(done, f"of {total}"),
-                )
-            case FsddCorpus():
-                fsdd.prepare(
-                    source=section.source,
-                    held_out_speaker=section.held_out_speaker,
-                    test_strings=section.test_strings,
-                    seed=section.seed,
-                    output=work.corpus,
-                    progress=lambda done, total: advance(done, f"of {total}"),
-                )
+        PREPARE[section.corpus](
+            **settings,
+            output=work.corpus,
+            progress=lambda done, total, unit="": advance(done, f"of {total} {unit}".rstrip()),
+        )
 
 
 # -------------------------------------------------------------------------------------- check and tokens
@@ -180,7 +199,7 @@ def tokens(work: Workspace) -> None:
     recipe = work.recipe
     normalizer = build.normalizer(recipe.text)
     sets = work.sets()
-    tokenizer = build.tokens(recipe.tokens, [normalizer(utterance.text) for utterance in sets["train"]])
+    tokenizer = origin.tokens(recipe, [normalizer(utterance.text) for utterance in sets["train"]])
     work.reporter.say(f"  {len(tokenizer.surfaces)} tokens ({tokenizer.kind}), the blank among them")
     for name, utterances in sets.items():
         strange = tokenizers.uncovered(tokenizer, [normalizer(utterance.text) for utterance in utterances])
@@ -222,16 +241,21 @@ def _warn_of_infeasible(work: Workspace, train: list[Utterance], tokenizer: Toke
 
 
 def what_decides_the_weights(training: Training) -> dict[str, Any]:
-    """The settings of a training without those that say where and how fast it runs."""
-    return training.model_dump(mode="json", exclude={"device", "workers", "threads", "checkpoint_minutes"})
+    """The settings of a training without those that say where and how fast it runs.
+
+    Of the model that it begins with, the weights count, not where they lie: see `origin.describe`.
+    """
+    elsewhere = {"init_from", "device", "workers", "threads", "checkpoint_minutes"}
+    return training.model_dump(mode="json", exclude=elsewhere)
 
 
-def train(work: Workspace, rounds: int = 1, target: float | None = None) -> None:
+def train(work: Workspace, rounds: int | None = None, target: float | None = None) -> None:
     """Train the acoustic model, or go on where it was cut off; either way, write a report of its curves.
 
     Args:
         work: has a corpus and tokens.
-        rounds, target: see `acoustic_training.Job`.
+        rounds: in place of the recipe's.
+        target: see `acoustic_training.Job`.
     """
     try:
         _train(work, rounds, target)
@@ -243,15 +267,19 @@ def train(work: Workspace, rounds: int = 1, target: float | None = None) -> None
 
 def write_report(work: Workspace) -> list[str]:
     """Write the report of a training, as far as it has come; returns what the terminal is to show of it."""
-    entries = log.read(work.training)
+    return report_on(work.training, work.report, work.recipe.name, work.recipe, work.trained.exists())
+
+
+def report_on(training: Path, page: Path, title: str, recipe: Recipe, finished: bool) -> list[str]:
+    """Write the report of what is in a training's folder; returns what the terminal is to show of it."""
+    entries = log.read(training)
     if not entries:
         return []
-    recipe = work.recipe
-    lines = report.write(work.report, recipe.name, entries, to_yaml(recipe), finished=work.trained.exists())
-    return [*lines, f"report: {work.report}"]
+    lines = report.write(page, title, entries, to_yaml(recipe), finished)
+    return [*lines, f"report: {page}"]
 
 
-def training_job(work: Workspace, rounds: int = 1, target: float | None = None) -> acoustic_training.Job:
+def training_job(work: Workspace, rounds: int | None = None, target: float | None = None) -> acoustic_training.Job:
     """All that the training of a new model needs; the arguments are those of `train`."""
     recipe = work.recipe
     manifests = work.manifests()
@@ -261,8 +289,14 @@ def training_job(work: Workspace, rounds: int = 1, target: float | None = None) 
     extractor = fit_features(recipe, utterances, tokenizer)
     torch.manual_seed(recipe.seed)  # of the first weights and of dropout
     acoustic = build.acoustic(recipe.model, extractor.dim, len(tokenizer.surfaces))
+    if not loop.has_begun(work.training):
+        origin.inherit(recipe, acoustic, tokenizer, work.reporter)
     parameters = sum(parameter.numel() for parameter in acoustic.parameters())
     work.reporter.say(f"  {parameters:,} parameters on {device}, {len(utterances)} utterances")
+    if recipe.pretrain is not None:
+        taken = denoising.take_over(acoustic, work.pretrained)
+        layers = f"{recipe.pretrain.layers or recipe.model.encoder.layers} of {recipe.model.encoder.layers}"
+        work.reporter.say(f"  {taken:,} of them pretrained: the front-end and {layers} recurrent layers")
     return acoustic_training.Job(
         acoustic=acoustic.to(device),
         extractor=extractor.to(device),
@@ -275,13 +309,17 @@ def training_job(work: Workspace, rounds: int = 1, target: float | None = None) 
         folder=work.training,
         concatenation=build.concatenation(recipe.augment),
         spec_augment_start=recipe.augment.spec_augment.start_epoch if recipe.augment.spec_augment else 1,
-        rounds=rounds,
+        rounds=rounds or recipe.training.rounds,
         target=target,
+        on_epoch=work.on_epoch,
     )
 
 
-def _train(work: Workspace, rounds: int, target: float | None) -> None:
-    recipe, job = work.recipe, training_job(work, rounds, target)
+def _train(work: Workspace, rounds: int | None, target: float | None) -> None:
+    recipe, begun_from = work.recipe, origin.describe(work.recipe, work.origin)
+    job = training_job(work, rounds, target)
+    if begun_from is not None:
+        write_json(work.origin, begun_from)
     outcome = acoustic_training.train(job, work.reporter)
     parameters = sum(parameter.numel() for parameter in job.acoustic.parameters())
     training = {"epochs": outcome.epochs, "parameters": parameters, "dev": outcome.dev.figures}
@@ -291,15 +329,17 @@ def _train(work: Workspace, rounds: int, target: float | None) -> None:
         tokenizer=job.train_reader.tokenizer,
         features=job.extractor,
         acoustic=job.acoustic,
-        metadata={"name": recipe.name, "seed": recipe.seed, "training": training},
+        metadata={"name": recipe.name, "seed": recipe.seed, "training": training, "begun_from": begun_from},
         card="A model that has not been evaluated yet.\n",
     )
 
 
 def fit_features(recipe: Recipe, utterances: list[Utterance], tokenizer: Tokenizer) -> FeatureExtractor:
-    """The features of a recipe, with statistics of the training set where it asks for them."""
+    """The features of a recipe; if it asks for statistics, those of the model to begin with or the training set."""
     if recipe.features.normalization != "global":
         return build.features(recipe.features)
+    if recipe.training.init_from is not None:
+        return origin.features(recipe.training.init_from)
     plain = build.features(recipe.features.model_copy(update={"normalization": "none"}))
     plain_reader = reader(recipe, plain, tokenizer, torch.device("cpu"), augmented=False)
     step = max(len(utterances) // ENOUGH_FOR_STATISTICS, 1)
@@ -327,22 +367,39 @@ def reader(
 
 
 def evaluate(work: Workspace) -> None:
-    """Measure the model on every test set."""
-    section = work.recipe.evaluate
+    """Measure the model on every test set: greedily, and with the search that was tuned for it."""
     device = build.device(work.recipe.training.device)
-    recognizer = Recognizer(artefact.load(work.trained, device), device)
-    figures = []
-    for name, path in work.tests().items():
-        utterances = read_manifest(path)
-        with work.reporter.progress(f"evaluate {name}", len(utterances)) as advance:
-            answers = recognise_manifest(recognizer, utterances, progress=lambda done: advance(done, ""))
-        result = score(answers, section.bootstrap, section.confidence)
-        known = [field for field in section.fields if any(field in answer.fields for answer in answers)]
-        breakdowns = {field: breakdown(answers, field, section.bootstrap, section.confidence) for field in known}
-        write_text(work.figures.parent / f"{name}.txt", format_report(name, answers, result, breakdowns) + "\n")
-        figures.append(to_results(name, result))
-        work.reporter.say(f"  {name}: {format_totals(result).splitlines()[0]}")
+    model, settings = artefact.load(work.trained, device), search_settings(work)
+    recognizers = {"": Recognizer(model, device)}
+    if settings is not None:
+        recognizers["beam search"] = Recognizer(replace(model, decoder=settings), device)
+    figures = [
+        _measure(work, recognizer, path, ", ".join(filter(None, (name, how))))
+        for name, path in work.tests().items()
+        for how, recognizer in recognizers.items()
+    ]
     write_json(work.figures, figures)
+
+
+def search_settings(work: Workspace) -> DecoderSettings | None:
+    """How the model's output is searched; greedily, where there are no settings."""
+    if work.recipe.language_model is None:
+        return None
+    settings = json.loads(work.search.read_text(encoding="utf-8"))
+    return None if settings is None else DecoderSettings.model_validate(settings)
+
+
+def _measure(work: Workspace, recognizer: Recognizer, manifest: Path, name: str) -> dict[str, str | int | float]:
+    """Measure a recogniser on a test set; its report gets the name."""
+    section, utterances = work.recipe.evaluate, read_manifest(manifest)
+    with work.reporter.progress(f"evaluate {name}", len(utterances)) as advance:
+        answers = recognise_manifest(recognizer, utterances, progress=lambda done: advance(done, ""))
+    result = score(answers, section.bootstrap, section.confidence)
+    known = [field for field in section.fields if any(field in answer.fields for answer in answers)]
+    breakdowns = {field: breakdown(answers, field, section.bootstrap, section.confidence) for field in known}
+    write_text(work.figures.parent / f"{name}.txt", format_report(name, answers, result, breakdowns) + "\n")
+    work.reporter.say(f"  {name}: {format_totals(result).splitlines()[0]}")
+    return to_results(name, result)
 
 
 def package(work: Workspace) -> None:
@@ -362,3 +419,6 @@ def package(work: Workspace) -> None:
         metadata=metadata,
         card=model_card(work.recipe, metadata),
     )
+    settings = search_settings(work)
+    if settings is not None:
+        artefact.save_decoder(work.model, settings)

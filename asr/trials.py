@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from asr import artefact, build, recipe, stages
+from asr import artefact, build, origin, recipe, stages
 from asr.assess import recognise_manifest
 from asr.config import Augment, ManifestsCorpus, Recipe
 from asr.data.batching import Sample
@@ -65,8 +65,8 @@ class Overfitting:
 def overfit(wanted: Recipe, count: int, folder: Path, data: Path, reporter: Reporter) -> Overfitting:
     """Train a recipe's model on a few utterances alone until it reads them without a fault.
 
-    Nothing makes it harder: no augmentation, dropout or penalty. A pipeline that can't do that is broken, and a
-    longer training won't mend it.
+    Nothing makes it harder: no augmentation, dropout or penalty, and no part is frozen. A pipeline that can't do
+    that is broken, and a longer training won't mend it.
 
     Args:
         wanted: the recipe.
@@ -114,7 +114,7 @@ def choose(utterances: Sequence[Utterance], count: int, normalizer: Normalizer, 
 
 
 def compare_gradients(wanted: Recipe, data: Path, reporter: Reporter) -> list[Comparison]:
-    """Compare the gradients of a recipe's untrained model, on two short utterances, with numeric ones.
+    """Compare the gradients of a recipe's model before training, on two short utterances, with numeric ones.
 
     In double precision on the CPU, without augmentation and dropout, which would make the loss a random number.
 
@@ -126,20 +126,22 @@ def compare_gradients(wanted: Recipe, data: Path, reporter: Reporter) -> list[Co
         stages.prepare(work)
         train = read_manifest(work.manifests()["train"])
     bare, normalizer = work.recipe, build.normalizer(wanted.text)
-    tokenizer = build.tokens(bare.tokens, [normalizer(utterance.text) for utterance in train])
+    tokenizer = origin.tokens(bare, [normalizer(utterance.text) for utterance in train])
     utterances = choose(train, CHECKED_UTTERANCES, normalizer, bare.seed)
     extractor = stages.fit_features(bare, utterances, tokenizer)
     reader = stages.reader(bare, extractor, tokenizer, torch.device("cpu"), augmented=False)
     batch = reader.read_batch([Sample((utterance,)) for utterance in utterances])
     features, frames = batch.features(extractor)
     torch.manual_seed(bare.seed)
-    acoustic = build.acoustic(bare.model, extractor.dim, len(tokenizer.surfaces)).double().train()
+    acoustic = build.acoustic(bare.model, extractor.dim, len(tokenizer.surfaces))
+    origin.inherit(bare, acoustic, tokenizer, reporter)
+    acoustic.double().train()
 
     def loss() -> torch.Tensor:
         log_probs, lengths = acoustic(features.double(), frames)
         found = ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths)
         if not found.labels:
-            names = ", ".join(str(utterance.audio) for utterance in utterances)
+            names = ", ".join(str(utterance.source) for utterance in utterances)
             raise DataError("these utterances have fewer frames than their labels need", where=names)
         return found.mean
 
@@ -168,7 +170,7 @@ def find_learning_rate(
     """
     training = wanted.training.model_copy(update={"sorted_first_epoch": False})
     with tempfile.TemporaryDirectory() as folder:
-        unsorted = wanted.model_copy(update={"training": training})
+        unsorted = wanted.model_copy(update={"training": training, "pretrain": None})
         work = recipe.workspace(unsorted, Path(folder), data, reporter)
         stages.prepare(work)
         stages.tokens(work)
@@ -187,6 +189,7 @@ def _bare(wanted: Recipe, manifest: Path | None = None) -> Recipe:
             if manifest is None
             else ManifestsCorpus(corpus="manifests", train=manifest, dev=manifest, tests={"the same": manifest}),
             "augment": Augment(),
+            "pretrain": None,
             "model": model.model_copy(
                 update={
                     "frontend": model.frontend.model_copy(update=still),
@@ -196,6 +199,9 @@ def _bare(wanted: Recipe, manifest: Path | None = None) -> Recipe:
             "training": training.model_copy(
                 update={
                     "epochs": EPOCHS,
+                    "rates": {},
+                    "layer_decay": 1.0,
+                    "unfreeze": {},
                     "weight_decay": 0.0,
                     "l1": 0.0,
                     "max_norm": None,

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Unpack
+from pathlib import Path
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from asr.decoding.greedy import GreedyDecoder
 from asr.decoding.rescoring import RescoringDecoder, remembering, rescore, sentence_scores
 from asr.decoding.types import BatchDecoder, Options
 from asr.evaluation import wer
+from asr.files import file_fingerprint
 from asr.recognizer import BATCH_SIZE, Recognizer
 
 RANGES = {
@@ -273,6 +275,16 @@ def tune_rescoring(
         best=_least(decoded),
         lists=decoded,
     )
+
+
+def measured(score: wer.Score, manifest: Path) -> dict[str, Any]:
+    """What the settings of a model tell of their tuning: on what, and with which result."""
+    return {
+        "manifest": file_fingerprint(manifest),
+        "utterances": score.utterances,
+        "words": score.words,
+        "wer": score.wer,
+    }
 
 
 def _least(trials: Sequence[Trial]) -> Trial:

@@ -109,7 +109,7 @@ def recorded(work: Path, model: Path, corpus: Path, sizes: Mapping[str, int]) ->
 
 def answer(recognizer: Recognizer, utterance: Utterance) -> NDArray[np.float32]:
     """Log-probabilities (frames, vocab) of a recording."""
-    log_probs, lengths = recognizer.log_probs([audio.load(utterance.audio, recognizer.sample_rate)])
+    log_probs, lengths = recognizer.log_probs([audio.load(utterance.source, recognizer.sample_rate)])
     frames: NDArray[np.float32] = log_probs[0, : int(lengths[0])].cpu().numpy()
     return frames
 

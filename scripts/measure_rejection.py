@@ -23,6 +23,7 @@ from asr.data.corpora.commands import draw_requests, synthesise
 from asr.data.manifest import read_manifest
 from asr.decoding import automaton
 from asr.recognizer import Recognizer
+from asr.sound_files import Member, Stretch
 from asr.text import grammar
 from asr.transcript import Transcript
 
@@ -41,7 +42,7 @@ def main() -> None:
     recognizer = asr.load(arguments.model, decoder="beam")
     commands = read_manifest(arguments.commands)
     compiled = automaton.compile(grammar.read(arguments.grammar))
-    heard = _hear(recognizer, [utterance.audio for utterance in commands], compiled)
+    heard = _hear(recognizer, [utterance.source for utterance in commands], compiled)
     right = np.array(
         [
             transcript.text == recognizer.normalizer(utterance.text)
@@ -75,7 +76,9 @@ def _recordings(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
 
 
-def _hear(recognizer: Recognizer, paths: Sequence[Path], compiled: automaton.Automaton) -> list[Transcript]:
+def _hear(
+    recognizer: Recognizer, paths: Sequence[Path | Stretch | Member], compiled: automaton.Automaton
+) -> list[Transcript]:
     return list(recognizer.stream(paths, grammar=compiled))
 
 

@@ -144,6 +144,27 @@ MUTATIONS = (
         "tests/test_optimization.py",
     ),
     Mutation(
+        "let the statistics of frozen layers drift",
+        "asr/training/optimization.py",
+        "for module in self.still:",
+        "for module in ():",
+        "tests/test_transfer.py",
+    ),
+    Mutation(
+        "let the first parts of a model learn an epoch early",
+        "asr/training/optimization.py",
+        "parameter.requires_grad_(first <= epoch)",
+        "parameter.requires_grad_(first <= epoch + 1)",
+        "tests/test_transfer.py",
+    ),
+    Mutation(
+        "take over rows of the head by their number",
+        "asr/training/transfer.py",
+        'values[here] = source[f"{module}.{tensor}"][there]',
+        'values[here] = source[f"{module}.{tensor}"][here]',
+        "tests/test_transfer.py",
+    ),
+    Mutation(
         "back off without the weight",
         "asr/text/ngram.py",
         "total += ngram.backoff[state]",

@@ -121,6 +121,49 @@ def test_wav_from_a_pipe_claims_no_size(tmp_path: Path) -> None:
         np.testing.assert_array_equal(audio.load(tmp_path / "piped.wav", RATE), pcm / np.float32(32768))
 
 
+def sphere(data: bytes, coding: str, order: str = "01", width: int = 2, count: int = 800) -> bytes:
+    """A NIST SPHERE file, field by field (https://www.nist.gov/document/speech-file-manipulation-software)."""
+    fields = {
+        "channel_count -i": 1,
+        "sample_count -i": count,
+        "sample_rate -i": 16000,
+        "sample_n_bytes -i": width,
+        f"sample_coding -s{len(coding)}": coding,
+        f"sample_byte_format -s{len(order)}": order,
+    }
+    lines = "".join(f"{key} {value}\n" for key, value in fields.items())
+    return f"NIST_1A\n   1024\n{lines}end_head\n".encode().ljust(1024) + data
+
+
+@pytest.mark.parametrize(("order", "dtype"), [("01", "<i2"), ("10", ">i2")])
+def test_sphere(tmp_path: Path, order: str, dtype: str) -> None:
+    pcm = np.random.default_rng(0).integers(-32768, 32768, 800)
+    (tmp_path / "a.sph").write_bytes(sphere(pcm.astype(dtype).tobytes(), "pcm", order))
+    np.testing.assert_array_equal(audio.load(tmp_path / "a.sph", RATE), pcm / np.float32(32768))
+
+
+def test_sphere_in_mu_law(tmp_path: Path) -> None:
+    codes = np.arange(256, dtype=np.uint8)
+    (tmp_path / "a.sph").write_bytes(sphere(codes.tobytes(), "ulaw", "1", 1, 256))
+    exponent, mantissa = (~codes >> 4) & 7, ~codes & 15  # ITU-T G.711
+    magnitude = ((mantissa.astype(int) << 3) + 132 << exponent) - 132
+    expected = np.where(~codes & 128, -magnitude, magnitude) / 32768
+    np.testing.assert_allclose(audio.load(tmp_path / "a.sph", RATE), expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("coding", ["pcm,embedded-shorten-v2.00", "ulaw,embedded-shorten-v2.00"])
+def test_compressed_sphere_is_refused_with_what_to_do(tmp_path: Path, coding: str) -> None:
+    (tmp_path / "a.sph").write_bytes(sphere(b"ajkg\x02" + bytes(500), coding))
+    with pytest.raises(AudioError, match=r"is compressed(.|\n)*sph2pipe -f wav \S*a\.sph a\.wav"):
+        audio.probe(tmp_path / "a.sph")
+
+
+def test_sphere_that_is_cut_off(tmp_path: Path) -> None:
+    (tmp_path / "a.sph").write_bytes(sphere(bytes(1000), "pcm"))
+    with pytest.raises(AudioError, match=r"cut off: its header claims 0\.05 s, it holds 0\.03 s"):
+        audio.load(tmp_path / "a.sph", RATE)
+
+
 @pytest.mark.parametrize("channels", [1, 2, 5, 64])
 def test_channels_are_averaged(tmp_path: Path, channels: int) -> None:
     samples = speechlike(2000 * channels).reshape(2000, channels)

@@ -12,6 +12,7 @@ import yaml
 from asr import build
 from asr.config import Encoder, Frontend, Recipe, Section
 from asr.errors import ConfigError
+from asr.files import fingerprint
 from asr.model.activations import ACTIVATIONS
 from asr.model.dropout import DROPOUTS
 from asr.model.encoder import CELLS
@@ -70,11 +71,35 @@ tokens: {kind: bpe}
         ("- a\n- b", "a mapping"),
         ("name: a\nname: b", "'name' stands twice"),
         ("name: a", "prepare: missing"),
-        ("name: a\nprepare: {corpus: yesno}", "'manifests', 'commands', 'fsdd'"),
+        ("name: a\nprepare: {corpus: timit}", "'manifests', 'commands', 'fsdd'"),
     ],
 )
 def test_broken_files(tmp_path: Path, text: str, expected: str) -> None:
     assert expected in error_of(write(tmp_path, text))
+
+
+def test_replacements_keep_their_order(tmp_path: Path) -> None:
+    text = "text: {replacements: {b: c, a: b}, patterns: {'x+': y}}\n"
+    recipe = read_recipe(write(tmp_path, MINIMAL + text))
+    assert recipe.text.replacements == (("b", "c"), ("a", "b"))
+    other = read_recipe(write(tmp_path, MINIMAL + "text: {replacements: {a: b, b: c}, patterns: {'x+': y}}\n"))
+    assert fingerprint(recipe.text.model_dump(mode="json")) != fingerprint(other.text.model_dump(mode="json"))
+    assert read_recipe(write(tmp_path, to_yaml(recipe))) == recipe
+    assert build.normalizer(recipe.text)("a b xx") == "b c y"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{patterns: {'(': a}}", "text.patterns: '(' to 'a' is no regular expression: missing )"),
+        (r"{patterns: {a: '\2'}}", "invalid group reference 2"),
+        ("{replacements: {'': a}}", "at least 1 character"),
+        ("{replacements: {1: a}}", "text.replacements.0.0: should be a valid string; found 1"),
+        ("{replacements: and}", "text.replacements: "),
+    ],
+)
+def test_wrong_replacements(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in error_of(write(tmp_path, f"{MINIMAL}text: {text}\n"))
 
 
 @pytest.mark.parametrize(

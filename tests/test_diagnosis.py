@@ -140,6 +140,11 @@ def test_over_fitting() -> None:
     assert "from 0.500 to 0.100" in finding.seen
 
 
+def test_where_all_steps_were_skipped_there_is_no_training_loss_to_compare_with() -> None:
+    losses = {"train_loss": [3.0, 1.0, 0.5, 0.0, 0.0], "dev_loss": [3.0, 1.0, 2.0, 2.0, 2.0]}
+    assert "over-fitting" not in kinds(changed(**losses, dev_wer=[0.9, 0.5, 0.4, 0.4, 0.4]))
+
+
 def test_a_gap_between_training_and_dev_is_over_fitting_where_errors_are_left() -> None:
     losses = {"train_loss": [2.0, 1.0, 0.3, 0.1, 0.05], "dev_loss": [2.0, 1.2, 0.9, 0.8, 0.8]}
     assert kinds(changed(**losses, dev_wer=[0.9, 0.5, 0.4, 0.4, 0.4])) == ["over-fitting"]

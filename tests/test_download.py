@@ -20,7 +20,7 @@ from asr.data.corpora.download import download, extract
 from asr.errors import DataError
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
+SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 
 Answer = Callable[[BaseHTTPRequestHandler, int], None]
 """Answers a request that starts at a byte."""
@@ -173,10 +173,18 @@ def test_server_without_ranges_starts_over(answers: Callable[[int], Answer], ser
 
 
 def test_wrong_checksum_leaves_no_file(serve: Serve, tmp_path: Path) -> None:
-    wrong = hashlib.sha256(b"").hexdigest()
+    wrong = f"sha256:{hashlib.sha256(b'').hexdigest()}"
     with serve(whole) as (url, _), pytest.raises(DataError, match=f"{SHA256}(.|\n)*{wrong}"):
         download(url, tmp_path / "file", wrong)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_md5_will_do(serve: Serve, tmp_path: Path) -> None:
+    checksum = f"md5:{hashlib.md5(CONTENT).hexdigest()}"
+    with serve(whole) as (url, _):
+        assert download(url, tmp_path / "file", checksum).read_bytes() == CONTENT
+    with serve(whole) as (url, _), pytest.raises(DataError, match=checksum):
+        download(url, tmp_path / "other", f"md5:{'0' * 32}")
 
 
 def test_file_with_another_checksum_is_fetched_anew(serve: Serve, tmp_path: Path) -> None:

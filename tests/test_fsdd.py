@@ -16,6 +16,7 @@ import platformdirs
 import pytest
 import soundfile
 
+from asr.data.corpora import download as download_module
 from asr.data.corpora import fsdd
 from asr.data.manifest import Utterance, read_manifest
 from asr.errors import DataError
@@ -60,10 +61,14 @@ def prepare(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pr
     monkeypatch.setattr(fsdd, "DEV_STRINGS", 60)
 
     def run(
-        held_out_speaker: str | None = None, test_strings: int = 60, seed: int = 1, folder: str = "out"
+        held_out_speaker: str | None = None,
+        test_strings: int = 60,
+        seed: int = 1,
+        folder: str = "out",
+        recordings_per_digit: int | None = None,
     ) -> dict[str, list[Utterance]]:
         output = tmp_path / folder
-        fsdd.prepare(source, held_out_speaker, test_strings, seed, output)
+        fsdd.prepare(source, held_out_speaker, recordings_per_digit, test_strings, seed, output)
         corpus = json.loads((output / "corpus.json").read_text())
         manifests = {"train": corpus["train"], "dev": corpus["dev"], **corpus["tests"]}
         return {name: read_manifest(output / manifest) for name, manifest in manifests.items()}
@@ -138,6 +143,25 @@ def test_same_seed_same_strings_to_the_bit(prepare: Prepare, monkeypatch: pytest
     assert sounds[0] != sounds[2]
 
 
+def test_few_recordings_of_each_digit_are_drawn_from_all_speakers(prepare: Prepare) -> None:
+    whole = prepare(folder="whole")
+    drawn = {count: prepare(folder=f"few{count}", recordings_per_digit=count) for count in (2, 7)}
+    for count, sets in drawn.items():
+        assert Counter(each.text for each in sets["train"]) == dict.fromkeys(DIGITS, count)
+        singles = [each for each in sets["dev"] if is_single(each)]
+        assert Counter(each.text for each in singles) == dict.fromkeys(DIGITS, count)
+        assert len(sets["dev"]) == len(singles) + min(10 * count, 60)
+        assert {each.audio for each in sets["train"]} < {each.audio for each in whole["train"]}
+        assert [each.text for each in sets["strings"]] == [each.text for each in whole["strings"]]
+    few, more = ({each.audio for each in drawn[count]["train"]} for count in (2, 7))
+    assert few < more
+    assert {each.speaker for each in drawn[7]["train"]} == set(NAMES)
+    other = prepare(folder="other", recordings_per_digit=2, seed=2)
+    assert few != {each.audio for each in other["train"]}
+    with pytest.raises(DataError, match=r"recordings_per_digit is 201\n.*at most 200 of each digit"):
+        prepare(folder="too-many", recordings_per_digit=201, held_out_speaker="theo")
+
+
 def test_held_out_speaker_is_the_test_and_nothing_else(prepare: Prepare) -> None:
     sets = prepare(held_out_speaker="theo")
     assert Counter(each.speaker for each in sets["single"]) == {"theo": 500}
@@ -156,19 +180,19 @@ def test_held_out_speaker_is_the_test_and_nothing_else(prepare: Prepare) -> None
 
 def test_progress_counts_every_utterance(source: Path, tmp_path: Path) -> None:
     reports: list[tuple[int, int]] = []
-    fsdd.prepare(source, None, 5, 1, tmp_path, lambda *report: reports.append(report))
+    fsdd.prepare(source, None, None, 5, 1, tmp_path, lambda *report: reports.append(report))
     total = 2400 + 300 + 200 + 300 + 5
     assert reports == [(done, total) for done in range(1, total + 1)]
 
 
 def test_unknown_speaker(source: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"'fred'(.|\n)*george, jackson, lucas, nicolas, theo, yweweler"):
-        fsdd.prepare(source, "fred", 5, 1, tmp_path)
+        fsdd.prepare(source, "fred", None, 5, 1, tmp_path)
 
 
 def test_source_without_recordings(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no folder “recordings”"):
-        fsdd.prepare(tmp_path, None, 5, 1, tmp_path / "out")
+        fsdd.prepare(tmp_path, None, None, 5, 1, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -179,7 +203,7 @@ def test_incomplete_source_says_what_is_wrong(source: Path, tmp_path: Path) -> N
     (broken / "recordings" / "4_theo_17.wav").rename(broken / "recordings" / "4_teo_17.wav")
     (broken / "recordings" / ".DS_Store").touch()  # file managers leave such things
     with pytest.raises(DataError) as error:
-        fsdd.prepare(broken, None, 5, 1, tmp_path / "out")
+        fsdd.prepare(broken, None, None, 5, 1, tmp_path / "out")
     assert "2999 files" in str(error.value)
     assert "2 missing: 3_theo_17.wav, 4_theo_17.wav" in str(error.value)
     assert "1 unexpected: 4_teo_17.wav" in str(error.value)
@@ -199,7 +223,7 @@ def test_official_archive_is_fetched_once_into_the_cache(
     content = archive_of(sorted((source / "recordings").iterdir()))
     fetched: list[str] = []
 
-    def download(url: str, path: Path, progress: object) -> Path:
+    def download(url: str, path: Path, sha256: str | None, progress: object) -> Path:
         if not path.exists():
             fetched.append(url)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -207,20 +231,20 @@ def test_official_archive_is_fetched_once_into_the_cache(
         return path
 
     monkeypatch.setattr(fsdd, "DEV_STRINGS", 1)
-    monkeypatch.setattr(fsdd, "download", download)
+    monkeypatch.setattr(download_module, "download", download)
     monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: tmp_path / name)
     with pytest.raises(DataError, match="can't be unpacked"):
-        fsdd.prepare(None, None, 5, 1, tmp_path / "out")
+        fsdd.prepare(None, None, None, 5, 1, tmp_path / "out")
     for _ in range(2):
-        fsdd.prepare(None, None, 5, 1, tmp_path / "out")
-    assert fetched == [fsdd.URL, fsdd.URL]  # damaged, then whole, then from the cache
+        fsdd.prepare(None, None, None, 5, 1, tmp_path / "out")
+    assert fetched == [fsdd.ARCHIVE.url, fsdd.ARCHIVE.url]  # damaged, then whole, then from the cache
     train = read_manifest(tmp_path / "out" / "train.jsonl")
     assert all(each.audio.is_relative_to(tmp_path / "asr") for each in train)
     assert len(train) == 2400
 
 
 def test_real_recordings(corpora: Path, tmp_path: Path) -> None:
-    fsdd.prepare(corpora / "fsdd", None, 20, 1, tmp_path)
+    fsdd.prepare(corpora / "fsdd", None, None, 20, 1, tmp_path)
     train = read_manifest(tmp_path / "train.jsonl")
     minutes = sum(each.duration for each in train) / 60
     assert (len(train), round(minutes)) == (2400, 18)  # 0.4 hours of 3000 recordings, four fifths of them

@@ -13,7 +13,7 @@ from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.errors import DataError
 
 FIELDS = st.dictionaries(
-    st.text(min_size=1).filter(lambda key: key not in ("audio_filepath", "duration", "text")),
+    st.text(min_size=1).filter(lambda key: key not in ("audio_filepath", "offset", "duration", "text")),
     st.none() | st.booleans() | st.integers() | st.text(),
 )
 

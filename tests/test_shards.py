@@ -131,6 +131,14 @@ def test_shards_can_be_packed_anew_and_listed_elsewhere(packed: Path, tmp_path: 
     assert read_manifest(tmp_path / "part.jsonl") == utterances[:3]
 
 
+def test_stretches_are_cut_out(corpus: Path, tmp_path: Path) -> None:
+    utterance = max(read_manifest(corpus), key=lambda utterance: utterance.duration)
+    stretch = replace(utterance, start=0.2, duration=0.3)
+    (packed,) = shards.write([stretch], tmp_path / "out", "set", np.random.default_rng(1))
+    assert (packed.start, packed.duration, packed.audio.suffix) == (None, 0.3, ".flac")
+    np.testing.assert_array_equal(audio.load(packed.source, 8000), audio.load(stretch.source, 8000))
+
+
 def test_what_cannot_be_packed(corpus: Path, tmp_path: Path) -> None:
     (utterance, *_) = read_manifest(corpus)
     rng = np.random.default_rng(1)
@@ -150,7 +158,9 @@ def listed(counts: list[int], seconds: float = 1.0) -> list[Utterance]:
     """Utterances in shards that are nowhere."""
     rng = np.random.default_rng(0)
     return [
-        Utterance(path / str(number), seconds * rng.uniform(0.2, 2), "a", {"speaker": str(number % 3)}, member)
+        Utterance(
+            path / str(number), seconds * rng.uniform(0.2, 2), "a", {"speaker": str(number % 3)}, member=member
+        )
         for index, count in enumerate(counts)
         for number in range(count)
         for path in [Path(f"/{index}.tar")]

@@ -86,6 +86,38 @@ def test_normalizer_options() -> None:
     assert Normalizer(keep_characters="-:")(text) == "straße: its twenty-one two"
 
 
+@pytest.mark.parametrize(
+    ("replacements", "text", "expected"),
+    [
+        ({"&": "and"}, "R&B & soul", "r and b and soul"),
+        ({"%": "percent", "$": "dollars"}, "5% of 10$", "5 percent of 10 dollars"),
+        ({"ß": "ss"}, "Straße, ẞ", "strasse ß"),  # before letter case changes
+        ({"`": "'"}, "don`t", "don't"),  # no word, so no spaces
+        ({"-": ""}, "e-mail", "email"),
+        ({"Dr.": "Doctor", "mr": "mister"}, "Dr. Drew, mr Ed, mrs Ed, hmr", "doctor drew mister ed mrs ed hmr"),
+        ({"'s": " is"}, "it's 's", "it is is"),
+        ({"one": "1", "1": "two"}, "one", "two"),  # in their order
+        ({"1": "two", "one": "1"}, "one", "1"),
+        ({"e\u0301": "e"}, "caf\u00e9 Cafe\u0301", "cafe cafe"),
+        ({"क": "x"}, "कम", "xम"),
+        ({"कम": "x"}, "कम कमी", "x कमी"),  # ी is a mark, no letter
+        ({"ọ\u0300": "o"}, "ọ\u0300rẹ", "orẹ"),  # one character of two code points
+        ({".": "dot", "\\": "x"}, r"a.b \1 c", "a dot b x 1 c"),
+        ({"a b": "c"}, "a b xa b", "c xa b"),
+    ],
+)
+def test_replacements(replacements: dict[str, str], text: str, expected: str) -> None:
+    assert Normalizer(replacements=tuple(replacements.items()))(text) == expected
+
+
+def test_patterns() -> None:
+    numbers = ((r"(\d+)\s*km\b", r"\1 kilometres"), (r"(?i)\bDr\b\.?", "doctor"), (r"\[[^]]*\]", " "))
+    text = Normalizer(patterns=numbers)("DR Who, 5km [laughs] 5kmh")
+    assert text == "doctor who 5 kilometres 5kmh"
+    both = Normalizer(replacements=(("&", "and"),), patterns=(("and", "or"),))
+    assert both("this & that") == "this or that"
+
+
 normalizers = st.builds(
     Normalizer,
     case=st.sampled_from(["lower", "upper", "keep"]),

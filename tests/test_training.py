@@ -163,7 +163,7 @@ def test_finished_stages_are_skipped_and_only_what_changed_is_done(path: Path, t
     before = run(path, tmp_path / "run", "training.epochs=1")
     again = Recorder()
     assert run(path, tmp_path / "run", "training.epochs=1", reporter=again) == before
-    assert sum("done before" in message for message in again.said) == len(recipes.STAGES)
+    assert sum("done before" in message for message in again.said) == 6
     narrower = Recorder()
     after = run(path, tmp_path / "run", "training.epochs=1", "evaluate.confidence=0.5", reporter=narrower)
     assert narrower.steps == 0

@@ -204,7 +204,7 @@ def test_frequent_words_are_thinned_to_their_shares() -> None:
     expected = [math.sqrt(1e-3 / share) + 1e-3 / share for share in frequency[:2]]
     np.testing.assert_allclose(kept, [*expected, 1], rtol=1e-6)
     ids = np.append(np.repeat(np.arange(3), counts), [SEPARATOR] * 1000).astype(np.int32)
-    left = Counter(word2vec.thin(ids, kept, np.random.default_rng(3)).tolist())
+    left = Counter(word2vec.thin(ids, np.append(kept, np.float32(1)), np.random.default_rng(3)).tolist())
     assert (left[2], left[SEPARATOR]) == (100, 1000)
     for word in range(2):
         assert_binomial(left[word], int(counts[word]), float(kept[word]))

@@ -12,6 +12,7 @@ import typer
 
 from asr.cli import (
     data,
+    data_import,
     data_shard,
     doctor,
     embed,
@@ -23,6 +24,7 @@ from asr.cli import (
     transcribe,
     tune,
     tune_lr,
+    tune_search,
     vocab,
 )
 from asr.errors import AsrError
@@ -47,6 +49,10 @@ app.command("evaluate", epilog=evaluate.EPILOG, short_help="Measure a model's er
 app.command("report", epilog=report.EPILOG, short_help="Say what the curves of a training show.")(report.report)
 app.command("doctor", short_help="Show what is installed, and test that it works.")(doctor.doctor)
 tune.app.command("lr", epilog=tune_lr.EPILOG, short_help="Find a learning rate for a recipe.")(tune_lr.lr)
+tune.app.command("search", epilog=tune_search.EPILOG, short_help="Find settings for a recipe.")(tune_search.search)
+data.app.command("import", epilog=data_import.EPILOG, short_help="Make manifests of recordings.")(
+    data_import.import_
+)
 data.app.command("shard", epilog=data_shard.EPILOG, short_help="Pack a corpus into tar files.")(data_shard.shard)
 data.app.command("index", epilog=data_shard.INDEX_EPILOG, short_help="List what is in tar files.")(data_shard.index)
 app.add_typer(recipes.app, name="recipes")

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from asr.cli.decoding import LanguageModel, Lexicon, prepare
 from asr.cli.inputs import load_model
 from asr.errors import ConfigError
-from asr.files import file_fingerprint
 
 if TYPE_CHECKING:
     from asr.artefact import Model
     from asr.decoder_settings import DecoderSettings
-    from asr.evaluation import wer
     from asr.recognizer import Recognizer
     from asr.reporting import Advance, Reporter
     from asr.tuning import Evidence, Trial
@@ -49,7 +47,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Leave the model as it i
 
 _RESCORING = {"rescore", "nbest_rescored", "gamma", "delta", "first_pass", "rescoring_tuning"}
 
-app = typer.Typer(no_args_is_help=True, help="Find settings for a trained model.")
+app = typer.Typer(no_args_is_help=True, help="Find settings for a recipe or a trained model.")
 
 
 @app.command(epilog=DECODER_EPILOG, short_help="Find the weights of the beam search.")
@@ -89,7 +87,7 @@ def decoder(
     if best.errors >= tuned.greedy.errors:
         typer.echo(f"the beam search is no better than greedy decoding: {folder} stays as it is")
     else:
-        note = Tuning(**_measured(best, manifest), wer_greedy=tuned.greedy.wer, wer_untuned=tuned.untuned.wer)
+        note = Tuning(**tuning.measured(best, manifest), wer_greedy=tuned.greedy.wer, wer_untuned=tuned.untuned.wer)
         _keep(folder, tuned.best.settings.model_copy(update={"tuning": note}), dry_run)
         if own.rescore is not None:
             reporter.warn("the rescoring was tuned for another search: run `asr tune rescoring` with it again")
@@ -147,7 +145,7 @@ def rescoring(
         typer.echo(f"rescoring is no better than the search alone: {folder} stays as it is")
     else:
         note = RescoringTuning(
-            **_measured(best, manifest), wer_first_pass=tuned.first_pass.wer, wer_untuned=tuned.untuned.wer
+            **tuning.measured(best, manifest), wer_first_pass=tuned.first_pass.wer, wer_untuned=tuned.untuned.wer
         )
         _keep(folder, tuned.best.settings.model_copy(update={"rescoring_tuning": note}), dry_run)
 
@@ -238,16 +236,6 @@ def _materials(settings: DecoderSettings) -> str:
     if settings.rescore is not None:
         parts.append(f"rescored by {settings.rescore}")
     return ", ".join(parts)
-
-
-def _measured(score: wer.Score, manifest: Path) -> dict[str, Any]:
-    """What the settings of a model tell of their tuning: on what, and with which result."""
-    return {
-        "manifest": file_fingerprint(manifest),
-        "utterances": score.utterances,
-        "words": score.words,
-        "wer": score.wer,
-    }
 
 
 def _keep(folder: Path, settings: DecoderSettings, dry_run: bool) -> None:

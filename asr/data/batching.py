@@ -40,7 +40,7 @@ class Sample:
     @property
     def name(self) -> str:
         """Its files, for messages."""
-        return " + ".join(str(utterance.audio) for utterance in self.utterances)
+        return " + ".join(str(utterance.source) for utterance in self.utterances)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -56,6 +57,15 @@ def check_sets(
         DataError: shards that are missing; recordings that can't be read or are not as long as their manifest says,
             all together.
     """
+    check_recordings(sets, progress)
+    summaries = {name: _summary(utterances, normalizer) for name, utterances in sets.items()}
+    return summaries, [*_shared(sets), *_empty(sets, normalizer)]
+
+
+def check_recordings(
+    sets: Mapping[str, Sequence[Utterance]], progress: Callable[[int], None] = lambda done: None
+) -> None:
+    """Check that all recordings of some sets can be read; arguments and errors as of `check_sets`."""
     everything = [(name, utterance) for name, utterances in sets.items() for utterance in utterances]
     _refuse_missing_shards(utterance for _, utterance in everything)
     faults = []
@@ -69,8 +79,6 @@ def check_sets(
             f"{len(faults)} of {len(everything)} recordings can't be used\n{listing(faults)}",
             hint="mend or remove these lines of the manifests, then run the command again",
         )
-    summaries = {name: _summary(utterances, normalizer) for name, utterances in sets.items()}
-    return summaries, [*_shared(sets), *_empty(sets, normalizer)]
 
 
 def _refuse_missing_shards(utterances: Iterable[Utterance]) -> None:
@@ -92,7 +100,7 @@ def _fault(utterance: Utterance) -> str | None:
         return str(error)
     if abs(samples / rate - utterance.duration) > SLACK_SECONDS:
         return (
-            f"{utterance.audio}: the manifest says {utterance.duration:.2f} s, "
+            f"{utterance.source}: the manifest says {utterance.duration:.2f} s, "
             f"the file lasts {samples / rate:.2f} s"
         )
     return None
@@ -110,10 +118,10 @@ def _summary(utterances: Sequence[Utterance], normalizer: Normalizer) -> Summary
 def _shared(sets: Mapping[str, Sequence[Utterance]]) -> list[str]:
     """Recordings of the training set that are also in another: a test on them says nothing."""
     training, *others = sets
-    seen = {utterance.audio.resolve() for utterance in sets[training]}
+    seen = {_place(utterance) for utterance in sets[training]}
     warnings = []
     for name in others:
-        both = [utterance.audio for utterance in sets[name] if utterance.audio.resolve() in seen]
+        both = [utterance.source for utterance in sets[name] if _place(utterance) in seen]
         if both:
             warnings.append(
                 f"{len(both)} recordings are in {training} and in {name}, whose figures they flatter\n"
@@ -122,10 +130,14 @@ def _shared(sets: Mapping[str, Sequence[Utterance]]) -> list[str]:
     return warnings
 
 
+def _place(utterance: Utterance) -> tuple[Path, float | None]:
+    return utterance.audio.resolve(), utterance.start
+
+
 def _empty(sets: Mapping[str, Sequence[Utterance]], normalizer: Normalizer) -> list[str]:
     warnings = []
     for name, utterances in sets.items():
-        silent = [utterance.audio for utterance in utterances if not normalizer(utterance.text)]
+        silent = [utterance.source for utterance in utterances if not normalizer(utterance.text)]
         if silent:
             warnings.append(f"{len(silent)} transcripts of {name} are empty\n{listing(silent)}")
     return warnings
@@ -157,5 +169,5 @@ def infeasible(
         needs = int(ctc_frames(torch.tensor([labels]), torch.tensor([len(labels)])))
         has = frames(utterance.duration)
         if has < needs:
-            found.append(f"{utterance.audio}: {has} frames for {needs}: {utterance.text!r}")
+            found.append(f"{utterance.source}: {has} frames for {needs}: {utterance.text!r}")
     return found

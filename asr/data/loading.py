@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from asr.errors import AsrError
 from asr.features import FeatureExtractor
 from asr.text.normalize import Normalizer
 from asr.text.tokenizer import Tokenizer
+
+BatchT = TypeVar("BatchT")
+BatchT_co = TypeVar("BatchT_co", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,7 @@ class Reader:
 
     def waveform(self, sample: Sample, rng: np.random.Generator) -> np.ndarray:
         """The sample's waveform: float32, (samples,)."""
-        parts = [audio.load(utterance.source, self.sample_rate) for utterance in sample.utterances]
-        waveform = join(parts, sample.pauses, self.sample_rate, rng)
+        waveform = read_waveform(sample, self.sample_rate, rng)
         return waveform if self.augmenter is None else self.augmenter(waveform, rng)
 
     def text(self, sample: Sample) -> str:
@@ -136,7 +139,19 @@ class Reader:
         return self.spec_augment.plan(frames, self.extractor.dim, rng)
 
 
-class Loader:
+class BatchReader(Protocol[BatchT_co]):
+    """Reads the samples of a batch, the same whenever and wherever it does so."""
+
+    def read_batch(self, samples: Sequence[Sample]) -> BatchT_co:
+        """Read a batch.
+
+        Raises:
+            AudioError: a recording can't be read.
+        """
+        ...
+
+
+class Loader(Generic[BatchT]):
     """Batches of a plan, read ahead by worker processes that live as long as the loader.
 
     Args:
@@ -145,7 +160,7 @@ class Loader:
         pin_memory: for faster copies to a GPU.
     """
 
-    def __init__(self, reader: Reader, workers: int = 0, pin_memory: bool = False) -> None:
+    def __init__(self, reader: BatchReader[BatchT], workers: int = 0, pin_memory: bool = False) -> None:
         self._plan = _Plan()
         self._loader = DataLoader(
             _Batches(reader),
@@ -159,7 +174,7 @@ class Loader:
             generator=torch.Generator(),  # else each pass would draw from the generator of dropout
         )
 
-    def __call__(self, plan: Sequence[Sequence[Sample]]) -> Iterator[Batch]:
+    def __call__(self, plan: Sequence[Sequence[Sample]]) -> Iterator[BatchT]:
         """Read the batches of a plan, in order.
 
         Raises:
@@ -170,6 +185,16 @@ class Loader:
             if isinstance(batch, AsrError):
                 raise batch
             yield batch
+
+
+def read_waveform(sample: Sample, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
+    """The recordings of a sample, joined: float32, (samples,).
+
+    Raises:
+        AudioError: one can't be read.
+    """
+    parts = [audio.load(utterance.source, sample_rate) for utterance in sample.utterances]
+    return join(parts, sample.pauses, sample_rate, rng)
 
 
 def pad_in_steps(rows: Sequence[Tensor], step: int) -> Tensor:
@@ -218,11 +243,11 @@ class _Plan:
         return len(self.batches)
 
 
-class _Batches(Dataset[Batch | AsrError]):
-    def __init__(self, reader: Reader) -> None:
+class _Batches(Dataset[BatchT | AsrError]):
+    def __init__(self, reader: BatchReader[BatchT]) -> None:
         self.reader = reader
 
-    def __getitem__(self, samples: Sequence[Sample]) -> Batch | AsrError:
+    def __getitem__(self, samples: Sequence[Sample]) -> BatchT | AsrError:
         try:
             return self.reader.read_batch(samples)
         except AsrError as error:  # raised here, it would reach the user inside a worker's traceback

@@ -2,7 +2,8 @@
 
     {"audio_filepath": "wavs/0001.wav", "duration": 2.31, "text": "turn on the light", "speaker": "anna"}
 
-`audio_filepath` is relative to the manifest's own folder, or absolute. Further keys are kept as they are.
+`audio_filepath` is relative to the manifest's own folder, or absolute. A key `offset` says that the utterance is a
+stretch of a longer recording: from so many seconds on, for `duration` seconds. Further keys are kept as they are.
 
 Recordings may also lie in tar files, see `shards.py`. `audio_filepath` is then a name within the file `shard`:
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +23,7 @@ from typing import Any
 
 from asr.errors import DataError
 from asr.files import write_text
-from asr.sound_files import Member
+from asr.sound_files import Member, Stretch
 
 MOST_ERRORS_SHOWN = 20
 MEMBER_KEYS = ("shard", "shard_offset", "shard_bytes")
@@ -37,6 +39,7 @@ class Utterance:
         duration: its length in seconds.
         text: its transcript, as written in the manifest.
         fields: all further keys of its line, such as the speaker.
+        start: where it begins in a longer recording, in seconds; None when it is all of the recording.
         member: the recording in a shard, if it is in one; `audio` then is the shard's path and its name in it.
     """
 
@@ -44,12 +47,15 @@ class Utterance:
     duration: float
     text: str
     fields: Mapping[str, Any] = field(default_factory=dict)
+    start: float | None = None
     member: Member | None = None
 
     @property
-    def source(self) -> Path | Member:
-        """What to read the recording from."""
-        return self.audio if self.member is None else self.member
+    def source(self) -> Path | Stretch | Member:
+        """What to read: the recording, the stretch of it, or the place in a shard that holds it."""
+        if self.member is not None:
+            return self.member
+        return self.audio if self.start is None else Stretch(self.audio, self.start, self.duration)
 
     @property
     def speaker(self) -> str | None:
@@ -58,8 +64,12 @@ class Utterance:
         return None if speaker is None else str(speaker)
 
 
-def read_manifest(path: Path) -> list[Utterance]:
+def read_manifest(path: Path, transcribed: bool = True) -> list[Utterance]:
     """Read a manifest.
+
+    Args:
+        path: of the file.
+        transcribed: whether each line needs a text; else those without have an empty one.
 
     Raises:
         DataError: the file is missing or empty, or lines are wrong: all of them together, by line number.
@@ -78,7 +88,7 @@ def read_manifest(path: Path) -> list[Utterance]:
         if not line.strip():
             continue
         try:
-            utterances.append(_parse(line, path.parent))
+            utterances.append(_parse(line, path.parent, transcribed))
         except ValueError as error:
             errors.append(f"line {number}: {error}")
     if errors:
@@ -95,28 +105,29 @@ def read_manifest(path: Path) -> list[Utterance]:
     return utterances
 
 
-def _parse(line: str, folder: Path) -> Utterance:
+def _parse(line: str, folder: Path, transcribed: bool) -> Utterance:
     try:
         entry = json.loads(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON ({error.msg} at column {error.colno})") from None
     if not isinstance(entry, dict):
         raise ValueError(f"a JSON {type(entry).__name__}, not an object")
+    if not transcribed:
+        entry.setdefault("text", "")
     missing = [key for key in ("audio_filepath", "duration", "text") if key not in entry]
     if missing:
         raise ValueError(f"no {', '.join(missing)}")
     audio, duration, text = (entry.pop(key) for key in ("audio_filepath", "duration", "text"))
     if not isinstance(audio, str) or not audio:
         raise ValueError(f"audio_filepath is {audio!r}, not a path")
-    if isinstance(duration, bool) or not isinstance(duration, int | float):
-        raise ValueError(f"duration is {duration!r}, not a number of seconds")
-    if not (math.isfinite(duration) and duration >= 0):
-        raise ValueError(f"duration is {duration} seconds")
     if not isinstance(text, str):
         raise ValueError(f"text is {text!r}, not a string")
+    start = _seconds("offset", entry.pop("offset")) if "offset" in entry else None
     member = _take_member(entry, folder.resolve(), audio)
+    if member is not None and start is not None:
+        raise ValueError("a shard holds whole recordings, so it can't have an offset")
     path = folder.resolve() / audio if member is None else member.archive / member.name
-    return Utterance(path, float(duration), text, entry, member)
+    return Utterance(path, _seconds("duration", duration), text, entry, start, member)
 
 
 def _take_member(entry: dict[str, Any], folder: Path, name: str) -> Member | None:
@@ -132,13 +143,27 @@ def _take_member(entry: dict[str, Any], folder: Path, name: str) -> Member | Non
     return Member(folder / shard, name, offset, size)
 
 
-def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
-    """Write a manifest atomically; recordings below its folder are named relative to it, others absolutely."""
+def _seconds(key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{key} is {value!r}, not a number of seconds")
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{key} is {value} seconds")
+    return float(value)
+
+
+def write_manifest(path: Path, utterances: Iterable[Utterance], relative: bool = False) -> None:
+    """Write a manifest atomically.
+
+    Args:
+        path: of the file.
+        utterances: to write.
+        relative: name all recordings relative to the manifest's folder; else those below it, others absolutely.
+    """
     folder = path.parent.resolve()
     lines = []
     for utterance in utterances:
         entry = {
-            **_place(utterance, folder),
+            **_place(utterance, folder, relative),
             "duration": round(utterance.duration, 4),
             "text": utterance.text,
             **utterance.fields,
@@ -147,16 +172,13 @@ def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
     write_text(path, "".join(lines))
 
 
-def _place(utterance: Utterance, folder: Path) -> dict[str, Any]:
+def _place(utterance: Utterance, folder: Path, relative: bool) -> dict[str, Any]:
     """The keys that say where a recording is, in a manifest that lies in a folder."""
     member = utterance.member
     path = (utterance.audio if member is None else member.archive).resolve()
-    name = (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
-    if member is None:
-        return {"audio_filepath": name}
-    return {
-        "shard": name,
-        "audio_filepath": member.name,
-        "shard_offset": member.offset,
-        "shard_bytes": member.size,
-    }
+    below = relative or path.is_relative_to(folder)
+    name = (Path(os.path.relpath(path, folder)) if below else path).as_posix()
+    if member is not None:
+        place = {"shard_offset": member.offset, "shard_bytes": member.size}
+        return {"shard": name, "audio_filepath": member.name, **place}
+    return {"audio_filepath": name, **({} if utterance.start is None else {"offset": round(utterance.start, 4)})}

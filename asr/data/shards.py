@@ -14,6 +14,7 @@ import io
 import json
 import re
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -140,24 +141,36 @@ def _write_shard(
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for index in order[:most]:
             utterance = utterances[index]
-            content = _recording(utterance)
+            suffix, content = _recording(utterance)
             if count and most_bytes is not None and tar.offset + len(content) > most_bytes:
                 break
             key = _key(index, utterance.audio)
-            _add(tar, key + utterance.audio.suffix.lower(), content)
+            _add(tar, key + suffix, content)
             fields = {"text": utterance.text, "duration": round(utterance.duration, 4), **utterance.fields}
             _add(tar, key + ".json", json.dumps(fields, ensure_ascii=False).encode())
             count += 1
     return count
 
 
-def _recording(utterance: Utterance) -> bytes:
+def _recording(utterance: Utterance) -> tuple[str, bytes]:
+    """Suffix and content of a file with an utterance's sound: as it is, or a stretch as FLAC, mono and 16 bits."""
+    suffix = utterance.audio.suffix.lower()
     if utterance.member is not None:
-        return utterance.member.read()
+        return suffix, utterance.member.read()
+    if utterance.start is not None:
+        return ".flac", _cut_out(utterance)
     try:
-        return utterance.audio.read_bytes()
+        return suffix, utterance.audio.read_bytes()
     except OSError as error:
         raise AudioError(f"can't be read: {error.strerror}", where=utterance.audio) from error
+
+
+def _cut_out(utterance: Utterance) -> bytes:
+    rate = audio.probe(utterance.source).sample_rate
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "stretch.flac"
+        audio.save(path, audio.load(utterance.source, rate), rate)
+        return path.read_bytes()
 
 
 def _key(index: int, path: Path) -> str:
@@ -260,7 +273,7 @@ def _utterance(path: Path, key: str, files: Mapping[str, File]) -> Utterance:
     text, duration = fields.pop("text"), fields.pop("duration", None)
     if not isinstance(duration, int | float):
         duration = audio.probe(sounds[0]).duration
-    return Utterance(path / sounds[0].name, float(duration), text, fields, sounds[0])
+    return Utterance(path / sounds[0].name, float(duration), text, fields, member=sounds[0])
 
 
 def _fields(files: Mapping[str, File]) -> dict[str, Any]:

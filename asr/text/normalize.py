@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +16,7 @@ class Normalizer:
     """Make a transcript uniform.
 
     Always: Unicode NFC (https://unicode.org/reports/tr15/), single spaces, the curly apostrophe ’ straightened,
-    invisible format characters dropped. Normalising twice changes nothing more.
+    invisible format characters dropped. Without replacements and patterns, normalising twice changes nothing more.
 
     Args:
         case: letters become lower or upper case, or keep theirs. Without regard to a language: Turkish wants
@@ -24,15 +25,25 @@ class Normalizer:
             Hyphens, dashes, slashes, underscores and ellipses leave a space, so "twenty-one" becomes two words;
             the others leave nothing, so "U.S." becomes one.
         keep_characters: punctuation that stays.
+        replacements: pairs of what is written and what is put in its place, one after another, before letter case
+            and punctuation change. A single character is replaced wherever it stands, anything longer only as whole
+            words. A symbol that becomes a word has spaces around it: with ("&", "and"), "R&B" is "R and B".
+        patterns: pairs of a regular expression and its replacement, as for `re.sub`, after the replacements.
     """
 
     case: Literal["lower", "upper", "keep"] = "lower"
     punctuation: Literal["remove", "keep"] = "remove"
     keep_characters: str = "'"
+    replacements: tuple[tuple[str, str], ...] = ()
+    patterns: tuple[tuple[str, str], ...] = ()
 
     def __call__(self, text: str) -> str:
         """Normalise one transcript."""
         text = unicodedata.normalize("NFC", _visible(text)).replace("’", "'")
+        for written, instead in self.replacements:
+            text = _replace(text, unicodedata.normalize("NFC", written), instead)
+        for pattern, instead in self.patterns:
+            text = re.sub(pattern, instead, text)
         if self.case == "lower":
             text = text.lower()
         elif self.case == "upper":
@@ -50,6 +61,34 @@ def _visible(text: str) -> str:
         for character in text
         if character.isspace() or character in _JOINERS or unicodedata.category(character) not in ("Cc", "Cf")
     )
+
+
+def _replace(text: str, written: str, instead: str) -> str:
+    if _is_one_character(written):
+        return text.replace(written, instead if _in_word(written[0]) else _apart(instead))
+
+    def put(match: re.Match[str]) -> str:
+        before = text[max(match.start() - 1, 0) : match.start()]
+        after = text[match.end() : match.end() + 1]
+        joined = (_in_word(before) and _in_word(written[0])) or (_in_word(written[-1]) and _in_word(after))
+        return written if joined else instead
+
+    return re.sub(re.escape(written), put, text)
+
+
+def _is_one_character(text: str) -> bool:
+    """Whether all that follows the first are its marks, which not every letter has a composed form with."""
+    return all(unicodedata.category(mark).startswith("M") for mark in text[1:])
+
+
+def _in_word(character: str) -> bool:
+    """Whether it is a letter, a digit, or a mark or joiner of one (which Python's \\w does not take for one)."""
+    return character != "" and (unicodedata.category(character)[0] in "LNM" or character in _JOINERS)
+
+
+def _apart(word: str) -> str:
+    """A word with spaces where letters might stand beside it."""
+    return " " * _in_word(word[:1]) + word + " " * _in_word(word[-1:])
 
 
 def _remove_punctuation(text: str, keep: str) -> str:

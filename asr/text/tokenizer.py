@@ -192,6 +192,18 @@ def load(folder: Path) -> Tokenizer:
         raise ModelError(f"its tokenizer can't be read: {error!r}", where=folder) from error
 
 
+def extended(tokenizer: Tokenizer, other: Tokenizer) -> Tokenizer:
+    """The tokens of one tokenizer, and after them those of another one that it lacks.
+
+    Args:
+        tokenizer, other: both of characters, or both of words: sentencepiece's pieces can't be added to.
+    """
+    units = dict.fromkeys([*tokenizer.surfaces[1:], *other.surfaces[1:]])
+    if tokenizer.kind == "words":
+        return WordTokenizer([surface.removeprefix(" ") for surface in units])
+    return CharacterTokenizer(list(units))
+
+
 class Uncovered(NamedTuple):
     """How often something without a token occurs, and up to three texts that hold it."""
 

@@ -99,7 +99,7 @@ def train(
     rate = RATES[architecture] if learning_rate is None else learning_rate
     size, training = _engine(engine, model, workers, device, rate)
     with training as learn:
-        _run(text, vocabulary, _Schedule(rate, size, epochs), learn, generator, on_progress)
+        learn(_pieces(text, vocabulary, _Schedule(rate, size, epochs), generator, on_progress))
     return WordVectors(vocabulary.words, model.inputs)
 
 
@@ -141,7 +141,7 @@ class _Vocabulary:
         words, counts: of each word.
         numbers: of each word of the text, its place here or `_DROPPED`; and at the end, which is at `SEPARATOR`,
             the latter itself.
-        kept: with which probability each occurrence of a word is kept.
+        kept: with which probability each occurrence of a word is kept; and at the end, for `SEPARATOR`, 1.
     """
 
     words: tuple[str, ...]
@@ -162,7 +162,8 @@ def _vocabulary(text: NumberedText, min_count: int, subsample: float) -> _Vocabu
     numbers[SEPARATOR] = SEPARATOR
     counts = text.counts[order]
     words = tuple(text.words[index] for index in order.tolist())
-    return _Vocabulary(words, counts, numbers, shares_kept(counts, subsample))
+    kept = np.append(shares_kept(counts, subsample), np.float32(1))
+    return _Vocabulary(words, counts, numbers, kept)
 
 
 def shares_kept(counts: NDArray[np.int64], subsample: float) -> NDArray[np.float32]:
@@ -183,7 +184,7 @@ class _Schedule:
 
     Attributes:
         rate: the learning rate at the start.
-        size: words in a piece.
+        size: words in a piece, before some are left out.
         epochs: times.
     """
 
@@ -205,38 +206,34 @@ def _engine(
     return word2vec_torch.piece(len(model.inputs)), word2vec_torch.training(model, device, rate)
 
 
-def _run(
+def _pieces(
     text: NumberedText,
     vocabulary: _Vocabulary,
     schedule: _Schedule,
-    learn: Learn,
     generator: np.random.Generator,
     on_progress: Callable[[int, int], None] | None,
-) -> None:
+) -> Iterator[Piece]:
+    """What is to be learnt, all epochs, while the learning rate falls; and word of each piece that is done."""
     total = int(vocabulary.counts.sum()) * schedule.epochs
     done = 0
     for _ in range(schedule.epochs):
         for block in text.blocks:
-            ids = vocabulary.numbers[block]
-            words = int(np.count_nonzero(ids >= 0))
-            first, last = (schedule.rate * max(1 - at / total, _LOWEST) for at in (done, done + words))
-            learn(list(_pieces(thin(ids, vocabulary.kept, generator), schedule.size, first, last, generator)))
-            done += words
-            if on_progress:
-                on_progress(done, total)
+            for begin in range(0, len(block), schedule.size):
+                ids = vocabulary.numbers[block[begin : begin + schedule.size]]
+                rate = schedule.rate * max(1 - done / total, _LOWEST)
+                yield Piece(thin(ids, vocabulary.kept, generator), rate, int(generator.integers(1, 1 << 63)))
+                done += int(np.count_nonzero(ids >= 0))
+                if on_progress:
+                    on_progress(done, total)
 
 
 def thin(ids: NDArray[np.int32], kept: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.int32]:
-    """Leave out words that have no vector, and some of the frequent ones."""
+    """Leave out words that have no vector, and some of the frequent ones.
+
+    Args:
+        ids: words, `SEPARATOR`, and what has no vector.
+        kept: the share of each word's occurrences to keep; and at the end, which is at `SEPARATOR`, 1.
+        generator: draws them.
+    """
     ids = ids[ids != _DROPPED]
-    chances = np.append(kept, np.float32(1))[ids]  # 1 at SEPARATOR, too
-    return ids[generator.random(len(ids), np.float32) < chances]
-
-
-def _pieces(
-    ids: NDArray[np.int32], size: int, first: float, last: float, generator: np.random.Generator
-) -> Iterator[Piece]:
-    """Cut a block into pieces, while the learning rate goes from the first to the last."""
-    for begin in range(0, len(ids), size):
-        rate = first + (last - first) * begin / len(ids)
-        yield Piece(ids[begin : begin + size], rate, int(generator.integers(1, 1 << 63)))
+    return ids[generator.random(len(ids), np.float32) < kept[ids]]

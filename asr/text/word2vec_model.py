@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -71,7 +71,8 @@ class Piece(NamedTuple):
     seed: int
 
 
-Learn = Callable[[Sequence[Piece]], None]
+Learn = Callable[[Iterable[Piece]], None]
+"""Takes pieces as they are needed, which need not be there all at once."""
 
 
 def initial(

@@ -7,8 +7,9 @@ shared and distributed memory"; but each of these takes a step of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
@@ -20,6 +21,9 @@ from asr.text.word2vec_model import HIERARCHICAL, SAMPLED, Learn, Model, Noise, 
 
 PIECE = 10_000
 """Words in a piece of text: long for the machine, short enough to share the work evenly among threads."""
+
+QUEUE = 2
+"""Pieces for each thread, under way or waiting."""
 
 _BOUND = 8.0  # beyond ± which the sigmoid is taken for constant
 _STEPS = 512
@@ -55,13 +59,25 @@ def training(model: Model, threads: int) -> Iterator[Learn]:
         model: the model.
         threads: how many work at once. With one, the same pieces give the same model again.
     """
+
+    def work(piece: Piece) -> None:
+        _learn(model, _room(model, piece.seed), piece.ids, piece.rate)
+
+    def learn_alone(pieces: Iterable[Piece]) -> None:
+        for piece in pieces:
+            work(piece)
+
+    def learn(pieces: Iterable[Piece]) -> None:
+        under_way: deque[Future[None]] = deque()
+        for piece in pieces:  # this thread makes them, while the others learn
+            under_way.append(pool.submit(work, piece))
+            if len(under_way) > QUEUE * threads:
+                under_way.popleft().result()
+        for future in under_way:
+            future.result()
+
     with ThreadPoolExecutor(threads) as pool:
-
-        def learn(pieces: Sequence[Piece]) -> None:
-            for _ in pool.map(lambda piece: _learn(model, _room(model, piece.seed), piece.ids, piece.rate), pieces):
-                pass
-
-        yield learn
+        yield learn_alone if threads == 1 else learn
 
 
 def _room(model: Model, seed: int) -> _Room:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -77,7 +77,7 @@ def training(model: Model, device: str, rate: float) -> Iterator[Learn]:
     arrays = (model.inputs, model.outputs, *model.noise, model.log_expected, *model.paths)
     tensors = _Tensors(model, LIMIT / rate, *(torch.from_numpy(array).to(device) for array in arrays))
 
-    def learn(pieces: Sequence[Piece]) -> None:
+    def learn(pieces: Iterable[Piece]) -> None:
         for each in pieces:
             generator = torch.Generator(device).manual_seed(each.seed)
             _learn(tensors, _on(device, each.ids), each.rate, generator)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -48,6 +48,7 @@ class Job:
         spec_augment_start: first epoch in which the training reader's SpecAugment is used.
         rounds: how often an epoch goes through the training set; more than once where that is tiny.
         target: stop when the CER on the dev set is no more than this, or None.
+        on_epoch: see `loop.train`.
     """
 
     acoustic: AcousticModel
@@ -63,6 +64,7 @@ class Job:
     spec_augment_start: int = 1
     rounds: int = 1
     target: float | None = None
+    on_epoch: Callable[[int, DevResult], None] = lambda epoch, dev: None
 
 
 def train(job: Job, reporter: Reporter) -> loop.Outcome[DevResult]:
@@ -73,7 +75,7 @@ def train(job: Job, reporter: Reporter) -> loop.Outcome[DevResult]:
         AudioError: a recording can't be read.
     """
     job = _within_memory(job, reporter)
-    return loop.train(AcousticTask(job), loop_settings(job), job.folder, reporter)
+    return loop.train(AcousticTask(job), loop_settings(job), job.folder, reporter, job.on_epoch)
 
 
 def _within_memory(job: Job, reporter: Reporter) -> Job:
@@ -101,13 +103,14 @@ def loop_settings(job: Job) -> loop.Settings:
         patience=section.patience,
         average=section.average,
         precision=section.precision,
-        # A thread that shares its core with a worker holds up all the others at every operation's end.
-        threads=section.threads or max(loop.CORES - section.workers, 1),
+        threads=loop.threads(section.threads, section.workers),
         checkpoint_minutes=section.checkpoint_minutes,
         target=job.target,
         methods=Methods(
             rule=Rule(section.optimizer, section.momentum, section.betas, section.rho),
             rates=section.rates,
+            layer_decay=section.layer_decay,
+            unfreeze=section.unfreeze,
             clip_value=section.clip_value,
             backstitch=section.backstitch,
             backstitch_interval=section.backstitch_interval,
@@ -131,7 +134,7 @@ class AcousticTask:
     def __init__(self, job: Job) -> None:
         self.job, self.model = job, job.acoustic
         self.device = next(job.acoustic.parameters()).device
-        self.loader: Loader | None = None
+        self.loader: Loader[Batch] | None = None
 
     def epoch(self, number: int, done: int, growth: float = 1.0) -> Epoch:
         job = self.job
@@ -212,7 +215,7 @@ class AcousticTask:
         )
 
     @cached_property
-    def _dev_loader(self) -> Loader:
+    def _dev_loader(self) -> Loader[Batch]:
         return self._loader(self.job.dev_reader)
 
     def _train_reader(self, epoch: int) -> Reader:
@@ -220,5 +223,5 @@ class AcousticTask:
             return replace(self.job.train_reader, spec_augment=None)
         return self.job.train_reader
 
-    def _loader(self, reader: Reader) -> Loader:
+    def _loader(self, reader: Reader) -> Loader[Batch]:
         return Loader(reader, self.job.settings.workers, pin_memory=self.device.type == "cuda")

@@ -57,14 +57,16 @@ class Progress:
         return f"epoch {self.epoch}, step {self.step}"
 
 
-def other_training(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> ConfigError:
+def other_training(
+    folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], what: str = "training"
+) -> ConfigError:
     """What to raise where a folder holds a training with other settings, which took somebody's time."""
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     lines = [f"\n  {name}: {before.get(name)} there, {now.get(name)} now" for name in changed]
     return ConfigError(
-        "a training with other settings is in this folder" + "".join(lines),
+        f"a {what} with other settings is in this folder" + "".join(lines),
         where=folder,
-        hint="--run-dir for a new folder, or --overwrite to throw the old training away",
+        hint=f"--run-dir for a new folder, or --overwrite to throw the old {what} away",
     )
 
 

@@ -219,7 +219,7 @@ def _blank_collapse(entries: Entries) -> Iterator[Finding]:
 
 def _over_fitting(entries: Entries) -> Iterator[Finding]:
     train, dev = curve(entries, "train_loss"), dev_losses(entries)
-    if len(train) != len(dev) or len(dev) <= MANY:
+    if len(train) != len(dev) or len(dev) <= MANY or not train[-1][1]:  # zero where all steps were skipped
         return
     place = min(range(len(dev)), key=lambda index: dev[index][1])
     epoch, lowest = dev[place]

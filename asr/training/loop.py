@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,7 +84,13 @@ class Outcome(Generic[ResultT]):
     epochs: int
 
 
-def train(task: Task[Any, ResultT], settings: Settings, folder: Path, reporter: Reporter) -> Outcome[ResultT]:
+def train(
+    task: Task[Any, ResultT],
+    settings: Settings,
+    folder: Path,
+    reporter: Reporter,
+    on_epoch: Callable[[int, ResultT], None] = lambda epoch, dev: None,
+) -> Outcome[ResultT]:
     """Train until the last epoch, or until the dev set has not improved for `settings.patience` epochs.
 
     The model is left with the average of its best epochs' weights, or the best's if these do better on dev.
@@ -97,12 +103,27 @@ def train(task: Task[Any, ResultT], settings: Settings, folder: Path, reporter: 
         settings: the same as before, where it goes on.
         folder: of checkpoints and log.
         reporter: told what happens.
+        on_epoch: told the dev set's figures after each epoch, when a checkpoint is written; what it raises ends the
+            training.
 
     Raises:
         InterruptedTrainingError: SIGINT or SIGTERM came; a checkpoint was written first.
         ModelError: the checkpoint is damaged, or of another model.
     """
-    return _Run(task, settings, folder, reporter).run()
+    return _Run(task, settings, folder, reporter, on_epoch).run()
+
+
+def threads(wanted: int | None, workers: int) -> int:
+    """Threads of the network: as many as are wanted, or (None) the cores that the loader's processes leave.
+
+    A thread that shares its core with a worker holds up all the others at every operation's end.
+    """
+    return wanted or max(CORES - workers, 1)
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether a training has left a checkpoint in its folder, to go on from."""
+    return any((folder / "checkpoints").glob("state-*.pt"))
 
 
 def optimization(model: nn.Module, settings: Settings) -> Optimization:
@@ -120,8 +141,15 @@ def optimization(model: nn.Module, settings: Settings) -> Optimization:
 class _Run(Generic[ResultT]):
     """One call of `train`."""
 
-    def __init__(self, task: Task[Any, ResultT], settings: Settings, folder: Path, reporter: Reporter) -> None:
-        self.task, self.settings, self.reporter = task, settings, reporter
+    def __init__(
+        self,
+        task: Task[Any, ResultT],
+        settings: Settings,
+        folder: Path,
+        reporter: Reporter,
+        on_epoch: Callable[[int, ResultT], None],
+    ) -> None:
+        self.task, self.settings, self.reporter, self.on_epoch = task, settings, reporter, on_epoch
         torch.set_num_threads(settings.threads or CORES)
         self.optimization = optimization(task.model, settings)
         self.schedule = Schedule(settings.schedule, settings.warmup, settings.shape)
@@ -145,6 +173,7 @@ class _Run(Generic[ResultT]):
 
     def _run_epoch(self) -> None:
         progress, started = self.progress, time.monotonic()
+        self._unfreeze()
         growth = self.schedule.begin_epoch((progress.epoch - 1) / self.settings.epochs)
         epoch = self.task.epoch(progress.epoch, progress.batch, growth)
         with self.reporter.progress(f"epoch {progress.epoch}/{self.settings.epochs}", epoch.size) as advance:
@@ -160,9 +189,16 @@ class _Run(Generic[ResultT]):
                 waiting_since = time.monotonic()
         self._end_epoch(time.monotonic() - started)
 
+    def _unfreeze(self) -> None:
+        now = self.progress.epoch
+        self.optimization.begin_epoch(now)
+        begun = [part for part, first in self.settings.methods.unfreeze.items() if first == now > 1]
+        if begun and not self.progress.batch:
+            self.reporter.say(f"epoch {now:3d}  learning from here on: {', '.join(begun)}")
+
     def _step(self, batch: Any, share: float) -> None:
         """Learn from a batch when such a share of the training is done."""
-        self.task.model.train()
+        self.optimization.prepare_model()
         with self._watching() as figures:
             loss, update = self.optimization.learn(
                 lambda: self.task.loss(batch, self.optimization.autocast), self.schedule.factor(share)
@@ -207,6 +243,7 @@ class _Run(Generic[ResultT]):
             self.reporter.warn(str(finding))
         progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, {}
         self._save()
+        self.on_epoch(progress.epoch - 1, dev)
 
     def _done_early(self) -> bool:
         if not self.progress.best:

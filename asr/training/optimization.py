@@ -37,7 +37,7 @@ class Methods:
 
     Attributes:
         rule: the optimiser.
-        rates: factors of the learning rate of parts of the model: see `parameter_groups`.
+        rates, layer_decay, unfreeze: how fast, and from when on, parts of the model learn: see `parameter_groups`.
         clip_value: numbers of the gradient that are larger, either way, are cut to it; or None.
         backstitch: how far to step back on a batch before the step forward, as a share of the learning rate; of the
             optimiser sgd only.
@@ -49,6 +49,8 @@ class Methods:
 
     rule: Rule = field(default_factory=Rule)
     rates: Mapping[str, float] = field(default_factory=dict)
+    layer_decay: float = 1.0
+    unfreeze: Mapping[str, int] = field(default_factory=dict)
     clip_value: float | None = None
     backstitch: float = 0.0
     backstitch_interval: int = 1
@@ -92,12 +94,30 @@ class Optimization:
         precision = resolve_precision(precision, self.device)
         lower = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         self.autocast = torch.autocast(self.device.type, lower, enabled=lower is not None)
-        groups = parameter_groups(model, weight_decay, methods.rates)
+        groups = parameter_groups(model, weight_decay, methods.rates, methods.layer_decay, methods.unfreeze)
         self.parameters = [parameter for group in groups for parameter in group["params"]]
+        self.first_epochs = [(group["params"], group.pop("first_epoch")) for group in groups]
         self.optimizer = OPTIMIZERS[methods.rule.name](groups, learning_rate, methods.rule)
         self.scaler = torch.amp.grad_scaler.GradScaler(self.device.type, enabled=precision == "fp16")
         self.average = None if methods.ema is None else MovingAverage(self.parameters, methods.ema)
         self.batches = 0
+        self.begin_epoch(1)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Let the parts of the model learn of which the time has come, with an optimiser's state that is new."""
+        for parameters, first in self.first_epochs:
+            for parameter in parameters:
+                parameter.requires_grad_(first <= epoch)
+        self.still = [module for module in self.model.modules() if _has_frozen_statistics(module)]
+
+    def prepare_model(self) -> None:
+        """Put the model into training mode, but for the statistics of its frozen normalisations.
+
+        Dropout stays on where weights are frozen: it is what the layers above are regularised with.
+        """
+        self.model.train()
+        for module in self.still:
+            module.eval()
 
     def learn(self, loss: Callable[[], Loss], factor: float) -> tuple[Loss, Update]:
         """Learn from a batch, with the learning rate times `factor`.
@@ -230,6 +250,12 @@ class Optimization:
         for parameter in self.parameters:
             if parameter.ndim > 1 and parameter.grad is not None:
                 parameter.grad.add_(parameter.detach().sign(), alpha=self.methods.l1)
+
+
+def _has_frozen_statistics(module: nn.Module) -> bool:
+    weights = list(module.parameters(recurse=False))
+    frozen = bool(weights) and not any(weight.requires_grad for weight in weights)
+    return frozen and next(module.buffers(recurse=False), None) is not None
 
 
 def resolve_precision(name: str, device: torch.device) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW, NAdam, Optimizer, RMSprop
@@ -12,6 +12,7 @@ from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW, NAdam, Optimizer, R
 from asr.errors import ConfigError
 
 Group = dict[str, Any]
+ValueT = TypeVar("ValueT")
 
 
 @dataclass(frozen=True)
@@ -48,57 +49,81 @@ weight decay is decoupled in adamw; in the others it is added to the gradient, a
 
 
 def parameter_groups(
-    model: nn.Module, weight_decay: float, rates: Mapping[str, float] | None = None
+    model: nn.Module,
+    weight_decay: float,
+    rates: Mapping[str, float] | None = None,
+    layer_decay: float = 1.0,
+    unfreeze: Mapping[str, int] | None = None,
 ) -> list[Group]:
     """Matrices with weight decay; biases and normalisation, which are vectors, without.
+
+    Parts of the model, such as "encoder" or "encoder.layers.0", may have settings of their own; a part within
+    another one goes by its own.
 
     Args:
         model: its parameters of which the rate is 0 are frozen: they want no gradient any more.
         weight_decay: of matrices.
-        rates: what the learning rate of a part of the model, such as "encoder" or "encoder.layers.0", is
-            multiplied by; a part within another one goes by its own, everything else by 1.
+        rates: what the learning rate of a part is multiplied by; that of everything else by 1.
+        layer_decay: what it is multiplied by besides, once for each layer that stands above, so that what is most
+            general changes least (Howard and Ruder 2018: discriminative fine-tuning); see `layers`.
+        unfreeze: the first epoch, counted from 1, in which a part learns; everything else does from the first.
 
     Returns:
-        Two groups for each rate, which is their "rate".
+        Two groups for each "rate" and "first_epoch".
 
     Raises:
-        ConfigError: a part is not there, or nothing is left to train.
+        ConfigError: a part is not there, or nothing is left to train, in the first epoch or at all.
     """
-    rates = rates or {}
-    parameters = dict(model.named_parameters())
-    _check_parts(model, rates)
-    groups: dict[float, tuple[Group, Group]] = {}
-    for name, parameter in parameters.items():
-        rate = _rate(name, rates)
+    rates, unfreeze = rates or {}, unfreeze or {}
+    _check_parts(model, [*rates, *unfreeze])
+    depths = {layer: depth for depth, layer in enumerate(reversed(layers(model)))}
+    groups: dict[tuple[float, int], tuple[Group, Group]] = {}
+    for name, parameter in model.named_parameters():
+        rate = _of_part(name, rates, 1.0) * layer_decay ** depths[layer_of(name)]
         if rate == 0:
             parameter.requires_grad_(False)
         if not parameter.requires_grad:
             continue
-        if rate not in groups:
-            groups[rate] = (
-                {"params": [], "weight_decay": weight_decay, "rate": rate},
-                {"params": [], "weight_decay": 0.0, "rate": rate},
+        key = rate, _of_part(name, unfreeze, 1)
+        if key not in groups:
+            common = {"rate": rate, "first_epoch": key[1]}
+            groups[key] = (
+                {"params": [], "weight_decay": weight_decay, **common},
+                {"params": [], "weight_decay": 0.0, **common},
             )
-        matrices, vectors = groups[rate]
+        matrices, vectors = groups[key]
         (matrices if parameter.ndim > 1 else vectors)["params"].append(parameter)
-    if not groups:
-        raise ConfigError("every part of the model is frozen", expected="one to train")
+    if not any(first_epoch == 1 for _, first_epoch in groups):
+        when = " in the first epoch" if groups else ""
+        raise ConfigError(f"every part of the model is frozen{when}", expected="one to train")
     return [group for pair in groups.values() for group in pair]
 
 
-def _rate(name: str, rates: Mapping[str, float]) -> float:
+def layers(model: nn.Module) -> list[str]:
+    """The layers that hold parameters, such as "frontend.blocks.0" and "head", from the input to the output."""
+    return list(dict.fromkeys(layer_of(name) for name, _ in model.named_parameters()))
+
+
+def layer_of(name: str) -> str:
+    """The layer that a tensor of a model belongs to: a member of a stack, or a part that is none."""
+    parts = name.split(".")
+    numbered = [index for index, part in enumerate(parts) if part.isdecimal()]
+    return ".".join(parts[: numbered[0] + 1 if numbered else 1])
+
+
+def _of_part(name: str, values: Mapping[str, ValueT], default: ValueT) -> ValueT:
     """That of the smallest part which a parameter belongs to."""
-    parts = [part for part in rates if _belongs(name, part)]
-    return rates[max(parts, key=len)] if parts else 1.0
+    parts = [part for part in values if _belongs(name, part)]
+    return values[max(parts, key=len)] if parts else default
 
 
 def _belongs(name: str, part: str) -> bool:
     return f"{name}.".startswith(f"{part}.")
 
 
-def _check_parts(model: nn.Module, rates: Mapping[str, float]) -> None:
+def _check_parts(model: nn.Module, parts: Iterable[str]) -> None:
     names = [name for name, _ in model.named_parameters()]
-    for part in rates:
+    for part in parts:
         if not any(_belongs(name, part) for name in names):
             top = ", ".join(sorted({name.partition(".")[0] for name in names}))
             raise ConfigError(f"the model has no part {part!r} with weights", expected=f"{top}, or parts of these")

@@ -90,7 +90,7 @@ def range_test(
     optimization = loop.optimization(task.model, replace(settings, learning_rate=1.0))
     points: list[Point] = []
     mean, least = 0.0, math.inf
-    task.model.train()
+    optimization.prepare_model()
     for step, batch in enumerate(islice(_batches(task), steps)):
         rate = lowest * (highest / lowest) ** (step / max(steps - 1, 1))
         loss, _ = optimization.learn(partial(task.loss, batch, optimization.autocast), rate)

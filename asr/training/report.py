@@ -60,6 +60,7 @@ def headline(entries: Entries) -> str:
         ("dev loss", "dev_loss", ".3f"),
         ("dev WER", "dev_wer", ".2%"),
         ("dev perplexity", "dev_perplexity", ".2f"),
+        ("error of restoration", "dev_restoration", ".3f"),
     ):
         points = curve(entries, figure)
         if points:
@@ -115,6 +116,15 @@ def charts(entries: Entries) -> list[Chart]:
         Chart("Loss (nats per label)", named(training="train_loss", dev="dev_loss"), logarithmic=True),
         Chart("Error rates on dev", named(WER="dev_wer", CER="dev_cer"), percent=True),
         Chart("Perplexity on dev", named(perplexity="dev_perplexity"), logarithmic=True),
+        Chart(
+            "Error of restoration (1: the mean)",
+            named(
+                training="train_restoration",
+                dev="dev_restoration",
+                masked="dev_masked",
+                visible="dev_visible",
+            ),
+        ),
         Chart("Learning rate", named(learning_rate="learning_rate")),
         Chart("Gradient norm before clipping", named(whole_model="gradient_norm"), logarithmic=True),
         Chart("Gradient of each layer (per weight)", layer_curves(entries, "gradient"), logarithmic=True),

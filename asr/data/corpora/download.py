@@ -11,15 +11,46 @@ import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
+
+import platformdirs
 
 from asr.errors import DataError
 from asr.files import atomic_path
 
-Progress = Callable[[int, int], None]
-"""Called with the bytes that are here, and all bytes, or 0 where the server does not say how many."""
+MEGABYTE = 10**6
+
+
+class Progress(Protocol):
+    """Told how a corpus is prepared."""
+
+    def __call__(self, done: int, total: int, unit: str = "", /) -> None:
+        """So many are done, of so many in all: utterances, unless a unit is named."""
+
+
+def silent(done: int, total: int, unit: str = "", /) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A corpus as its makers publish it.
+
+    Attributes:
+        name: of its folder in the cache.
+        url: where it is.
+        root: the folder in it that holds the corpus.
+        checksum: the published one, if there is one: "sha256:…" or "md5:…", in hexadecimal.
+    """
+
+    name: str
+    url: str
+    root: str
+    checksum: str | None = None
+
 
 ATTEMPTS = 5
 PAUSE = 1.0  # seconds before the second attempt; each later pause is twice as long
@@ -31,7 +62,50 @@ class _CutOffError(Exception):
     """The server ended the transfer early."""
 
 
-def download(url: str, path: Path, sha256: str | None = None, progress: Progress | None = None) -> Path:
+def obtain(archive: Archive, source: Path | None, output: Path, progress: Progress) -> Path:
+    """The folder of a corpus: the user's own copy, or the published one.
+
+    Args:
+        archive: the published one, which is downloaded into the user's cache the first time.
+        source: a copy in its place: the archive, or a folder with what the archive holds.
+        output: where a copy of the archive is unpacked.
+        progress: told of the megabytes that have arrived.
+
+    Raises:
+        DataError: there is no such copy, it can't be unpacked, or the download failed.
+    """
+    if source is None:
+        return fetch(archive, progress) / archive.root
+    if not source.exists():
+        raise DataError("there is no such file or folder", where=source, expected=f"a copy of {archive.url}")
+    folder = source
+    if source.is_file():
+        folder = output / archive.name
+        extract(source, folder)
+    return folder / archive.root if (folder / archive.root).is_dir() else folder
+
+
+def fetch(archive: Archive, progress: Progress) -> Path:
+    """An archive's content in the user's cache, downloaded the first time."""
+    cache = platformdirs.user_cache_path("asr")
+    folder = cache / archive.name
+    if not folder.is_dir():
+        path = download(
+            archive.url,
+            cache / f"{archive.name}.tar.gz",
+            archive.checksum,
+            lambda done, total: progress(done // MEGABYTE, total // MEGABYTE, "MB"),
+        )
+        try:
+            extract(path, folder)
+        finally:
+            path.unlink()  # used up, or damaged: then the next run fetches it anew
+    return folder
+
+
+def download(
+    url: str, path: Path, checksum: str | None = None, progress: Callable[[int, int], None] | None = None
+) -> Path:
     """Fetch a file, unless it is here already.
 
     What has come stays in `<path>.part`, and the next attempt, or the next call, goes on from there if the
@@ -40,8 +114,8 @@ def download(url: str, path: Path, sha256: str | None = None, progress: Progress
     Args:
         url: where from.
         path: where to.
-        sha256: the published checksum in hexadecimal, if there is one.
-        progress: called as bytes arrive.
+        checksum: the published one, if there is one: "sha256:…" or "md5:…", in hexadecimal.
+        progress: called with the bytes that are here, and all bytes, or 0 where the server does not say how many.
 
     Returns:
         `path`.
@@ -49,19 +123,19 @@ def download(url: str, path: Path, sha256: str | None = None, progress: Progress
     Raises:
         DataError: the server refuses or can't be reached, or the file has another checksum.
     """
-    if path.is_file() and (sha256 is None or _sha256(path) == sha256):
+    if path.is_file() and (checksum is None or _checksum(path, checksum) == checksum):
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     _fetch(url, part, progress or (lambda done, total: None))
-    if sha256 is not None and (found := _sha256(part)) != sha256:
+    if checksum is not None and (found := _checksum(part, checksum)) != checksum:
         part.unlink()
-        raise DataError(f"the download has the checksum {found}", where=url, expected=f"SHA-256 {sha256}")
+        raise DataError(f"the download has the checksum {found}", where=url, expected=checksum)
     part.replace(path)
     return path
 
 
-def _fetch(url: str, part: Path, progress: Progress) -> None:
+def _fetch(url: str, part: Path, progress: Callable[[int, int], None]) -> None:
     """Make `part` whole, in as many attempts as are allowed."""
     for attempt in range(ATTEMPTS):
         if attempt > 0:
@@ -82,7 +156,7 @@ def _fetch(url: str, part: Path, progress: Progress) -> None:
     )
 
 
-def _fetch_rest(url: str, part: Path, progress: Progress) -> None:
+def _fetch_rest(url: str, part: Path, progress: Callable[[int, int], None]) -> None:
     """One attempt: ask for what is missing of `part`, and append it."""
     done = part.stat().st_size if part.exists() else 0
     # A byte that is here already is asked for again: a range that starts at the end would be refused.
@@ -106,7 +180,13 @@ def _fetch_rest(url: str, part: Path, progress: Progress) -> None:
         _receive(response, file, start, 0 if length is None else start + int(length), progress)
 
 
-def _receive(response: http.client.HTTPResponse, file: BinaryIO, done: int, total: int, progress: Progress) -> None:
+def _receive(
+    response: http.client.HTTPResponse,
+    file: BinaryIO,
+    done: int,
+    total: int,
+    progress: Callable[[int, int], None],
+) -> None:
     while block := response.read(BLOCK):
         file.write(block)
         done += len(block)
@@ -116,9 +196,11 @@ def _receive(response: http.client.HTTPResponse, file: BinaryIO, done: int, tota
         raise _CutOffError(f"the transfer ended after {done} of {total} bytes")
 
 
-def _sha256(path: Path) -> str:
+def _checksum(path: Path, like: str) -> str:
+    """A file's checksum of the same kind as another one."""
+    kind = like.partition(":")[0]
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return f"{kind}:{hashlib.file_digest(file, kind).hexdigest()}"
 
 
 def extract(archive: Path, folder: Path) -> None:

@@ -7,27 +7,26 @@ set, and the others the training.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, product
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 
 from asr import audio
-from asr.data.corpora.download import download, extract
+from asr.data.corpora.download import Archive, Progress, obtain, silent
 from asr.data.manifest import Utterance, write_manifest
 from asr.errors import DataError
 from asr.files import write_json
 from asr.sound_files import FloatArray
 
-Progress = Callable[[int, int], None]
-"""Called with how much is done, and of how much: bytes of the download, and after it utterances."""
-
 # No checksum of it is published that could be checked: the archive must unpack, and hold every recording.
-URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.tar.gz"
-ROOT_IN_ARCHIVE = "free-spoken-digit-dataset-1.0.10"
+ARCHIVE = Archive(
+    name="fsdd",
+    url="https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.tar.gz",
+    root="free-spoken-digit-dataset-1.0.10",
+)
 
 SAMPLE_RATE = 8000
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -68,6 +67,7 @@ class Split:
 def prepare(
     source: Path | None,
     held_out_speaker: str | None,
+    recordings_per_digit: int | None,
     test_strings: int,
     seed: int,
     output: Path,
@@ -77,28 +77,37 @@ def prepare(
 
     The tests are `single`, one digit at a time, and `strings`, one to eight of those recordings, of one
     speaker, with pauses between them. The development set has both kinds. With a speaker held out, the tests
-    are made of all recordings of that speaker, training and development set of the others'.
+    are made of all recordings of that speaker, training and development set of the others'. With few recordings
+    of each digit, the development set has no more of them than the training, and no more strings than digits.
 
     Args:
-        source: a folder that holds `recordings`, or None to download the official archive.
+        source: a folder that holds `recordings`, or the official archive; None downloads it.
         held_out_speaker: one of `SPEAKERS`, or None for the official split.
+        recordings_per_digit: how many to train on, drawn from those of all speakers together, or None for all.
         test_strings: how many strings the test has.
-        seed: of the strings.
+        seed: of the strings, and of the recordings that are drawn.
         output: the corpus's folder; its folder `strings` gets the strings.
-        progress: called as bytes are downloaded, then as utterances are listed.
+        progress: called as megabytes are downloaded, then as utterances are listed.
 
     Raises:
-        DataError: there is no such speaker, the source is not the whole corpus, or the download failed.
+        DataError: there is no such speaker, there are not so many recordings, the source is not the whole corpus,
+            or the download failed.
     """
     if held_out_speaker is not None and held_out_speaker not in SPEAKERS:
         raise DataError(f"there is no speaker {held_out_speaker!r}", expected=f"one of {', '.join(SPEAKERS)}")
-    report = progress or (lambda done, total: None)
-    folder = recordings_folder(fetch(report) if source is None else source)
+    report = progress or silent
+    folder = recordings_folder(obtain(ARCHIVE, source, output, report))
     split = split_recordings(held_out_speaker)
-    singles = {"train": split.train, "dev": split.dev, "single": split.test}
+    train, dev = split.train, split.dev
+    if recordings_per_digit is not None:
+        if len(DIGITS) * recordings_per_digit > len(train):
+            most = f"at most {len(train) // len(DIGITS)} of each digit"
+            raise DataError(f"prepare.recordings_per_digit is {recordings_per_digit}", expected=most)
+        train, dev = (draw(recordings, recordings_per_digit, seed) for recordings in (train, dev))
+    singles = {"train": train, "dev": dev, "single": split.test}
     rng = np.random.default_rng(seed)
     strings = {
-        "dev": draw_strings(split.dev, DEV_STRINGS, rng),
+        "dev": draw_strings(split.dev, DEV_STRINGS, rng)[: len(dev)],  # so those of the test are always the same
         "strings": draw_strings(split.test, test_strings, rng),
     }
     utterances = chain(
@@ -120,19 +129,6 @@ def prepare(
     write_json(output / "corpus.json", {"train": "train.jsonl", "dev": "dev.jsonl", "tests": tests})
 
 
-def fetch(progress: Progress) -> Path:
-    """The official archive's content, downloaded into the user's cache the first time."""
-    cache = platformdirs.user_cache_path("asr")
-    folder = cache / "fsdd"
-    if not folder.is_dir():
-        archive = download(URL, cache / "fsdd.tar.gz", progress=progress)
-        try:
-            extract(archive, folder)
-        finally:
-            archive.unlink()  # used up, or damaged: then the next run fetches it anew
-    return folder / ROOT_IN_ARCHIVE
-
-
 def recordings_folder(source: Path) -> Path:
     """The folder of recordings, once it is known to hold them all and nothing else.
 
@@ -151,7 +147,7 @@ def recordings_folder(source: Path) -> Path:
             f"not the {len(wanted)} recordings of FSDD 1.0.10: {len(found)} files, {'; '.join(listed)}",
             where=folder,
             expected=f"0_{SPEAKERS[0]}_0.wav to 9_{SPEAKERS[-1]}_49.wav",
-            hint=f"a fresh copy of {URL}",
+            hint=f"a fresh copy of {ARCHIVE.url}",
         )
     return folder
 
@@ -174,6 +170,16 @@ def split_recordings(held_out_speaker: str | None) -> Split:
         dev=_all_recordings(others, DEV),
         test=_all_recordings([held_out_speaker], range(50)),
     )
+
+
+def draw(recordings: Sequence[Recording], per_digit: int, seed: int) -> list[Recording]:
+    """Draw so many recordings of each digit, or all where there are fewer; a smaller draw is a part of it."""
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for digit in range(len(DIGITS)):
+        own = [recording for recording in recordings if recording.digit == digit]
+        drawn += [own[index] for index in rng.permutation(len(own))[:per_digit]]
+    return drawn
 
 
 def draw_strings(recordings: Sequence[Recording], count: int, rng: np.random.Generator) -> list[list[Recording]]:

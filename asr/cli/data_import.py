@@ -1,0 +1,188 @@
+"""`asr data import`: manifests for recordings that others' programs, or one's own table, have listed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from asr.cli.inputs import refuse_existing
+from asr.data.layouts.detection import Layout, detect
+from asr.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from asr.data.layouts.entries import Listing
+    from asr.data.layouts.table import Columns
+    from asr.data.manifest import Utterance
+
+EPILOG = """
+What can be read:
+
+  kaldi        a data directory: wav.scp, text, perhaps segments, utt2spk
+
+  librispeech  SET/SPEAKER/CHAPTER/*.trans.txt, and the recordings beside them
+
+  ljspeech     metadata.csv, and wavs/
+
+  table        CSV or TSV whose first line names the columns, such as Common Voice's
+
+  folder       recordings, each beside a text of the same name: a.wav, a.txt
+
+Examples:
+
+  asr data import recordings --out mine --dev 0.1 --test 0.1
+
+  asr data import corpus.csv --out mine.jsonl --audio-column file --text-column said
+
+  asr data import cv-corpus/eo/validated.tsv --out esperanto --dev 0.05 --test 0.05
+"""
+
+
+def column(what: str) -> typer.models.OptionInfo:
+    """An option that names a table's column."""
+    option: typer.models.OptionInfo = typer.Option(metavar="NAME", help=f"Of a table: the column of {what}.")
+    return option
+
+
+def import_(
+    source: Annotated[Path, typer.Argument(exists=True, help="A folder, or a table.")],
+    out: Annotated[Path, typer.Option(metavar="PATH", help="Manifest to make; with --dev or --test, a folder.")],
+    layout: Annotated[
+        Layout | None,
+        typer.Option("--format", help="How the source is laid out.", show_default="what it looks like"),
+    ] = None,
+    dev: Annotated[float, typer.Option(min=0, max=0.9, help="Share to hold out as development set.")] = 0.0,
+    test: Annotated[float, typer.Option(min=0, max=0.9, help="Share to hold out as test set.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice of what is held out.")] = 1,
+    audio_column: Annotated[str | None, column("paths")] = None,
+    text_column: Annotated[str | None, column("transcripts")] = None,
+    speaker_column: Annotated[str | None, column("speakers")] = None,
+    start_column: Annotated[str | None, column("seconds at which utterances start")] = None,
+    end_column: Annotated[str | None, column("seconds at which they end")] = None,
+    audio_root: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Of a table or wav.scp: where relative paths start.")
+    ] = None,
+    speaker_folders: Annotated[
+        bool, typer.Option("--speaker-folders", help="Of a folder: each folder in it is named after a speaker.")
+    ] = False,
+    skip_faulty: Annotated[
+        bool, typer.Option("--skip-faulty", help="Leave out what can't be used, and warn.")
+    ] = False,
+    relative: Annotated[
+        bool, typer.Option("--relative", help="Relative paths also to recordings outside the manifest's folder.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace manifests that are there.")] = False,
+) -> None:
+    """List recordings and their transcripts, as they are, in manifests to train on.
+
+    Everything that is wrong is told at once, by file and line. Sets that are held out share no speaker with the
+    training set.
+    """
+    from asr.cli.reporter import TerminalReporter
+    from asr.data.layouts.entries import faulty, measure
+    from asr.data.layouts.table import Columns
+    from asr.data.manifest import write_manifest
+    from asr.data.splitting import split
+
+    shares = {name: share for name, share in (("dev", dev), ("test", test)) if share}
+    paths = _outputs(out, shares)
+    if not overwrite:
+        refuse_existing(paths.values())
+    layout = layout or detect(source)
+    columns = Columns(audio_column, text_column, speaker_column, start_column, end_column)
+    _refuse_what_is_for_others(layout, columns, audio_root, speaker_folders)
+    listing = _read(source, layout, columns, audio_root, speaker_folders)
+    reporter = TerminalReporter()
+    with reporter.progress("read", len({entry.audio for entry in listing.entries})) as advance:
+        utterances, faults = measure(listing, lambda done, total: advance(done, ""))
+    if not listing.entries and not faults:
+        raise DataError("lists no utterances", where=source)
+    if faults and not (skip_faulty and utterances):
+        raise faulty(faults, source, hint="mend them, or --skip-faulty leaves them out")
+    if faults:
+        reporter.warn(str(faulty(faults, source)))
+    sets = split(utterances, shares, seed)
+    for name, path in paths.items():
+        write_manifest(path, sets[name], relative)
+        typer.echo(f"{path}: {_summary(sets[name])}")
+    if len(paths) == 3:
+        typer.echo(_recipe(paths))
+
+
+def _outputs(out: Path, shares: Mapping[str, float]) -> dict[str, Path]:
+    """The manifests to make, by the names of the sets.
+
+    Raises:
+        ConfigError: a manifest is wanted where there will be several, or the other way round.
+    """
+    if sum(shares.values()) >= 1:
+        raise ConfigError("nothing is left to train on", where="--dev and --test", expected="together below 1")
+    if not shares:
+        if out.suffix != ".jsonl":
+            raise ConfigError(
+                "another kind of file",
+                where=f"--out {out}",
+                expected="a name that ends in .jsonl, or --dev, --test",
+            )
+        return {"train": out}
+    if out.suffix == ".jsonl" or out.is_file():
+        raise ConfigError("a file", where=f"--out {out}", expected="a folder, for several manifests")
+    return {name: out / f"{name}.jsonl" for name in ("train", *shares)}
+
+
+def _refuse_what_is_for_others(
+    layout: Layout, columns: Columns, audio_root: Path | None, speaker_folders: bool
+) -> None:
+    """Refuse options that would have no effect.
+
+    Raises:
+        ConfigError: some are given.
+    """
+    given = {
+        "--…-column": (any(vars(columns).values()), (Layout.TABLE,)),
+        "--audio-root": (audio_root is not None, (Layout.TABLE, Layout.KALDI)),
+        "--speaker-folders": (speaker_folders, (Layout.FOLDER,)),
+    }
+    for option, (is_given, layouts) in given.items():
+        if is_given and layout not in layouts:
+            raise ConfigError(f"means nothing for the format {layout}", where=option, expected=" or ".join(layouts))
+
+
+def _read(
+    source: Path, layout: Layout, columns: Columns, audio_root: Path | None, speaker_folders: bool
+) -> Listing:
+    from asr.data.layouts import folder, kaldi, librispeech, ljspeech, table
+
+    match layout:
+        case Layout.KALDI:
+            return kaldi.read(source, audio_root)
+        case Layout.LIBRISPEECH:
+            return librispeech.read(source)
+        case Layout.LJSPEECH:
+            return ljspeech.read(source)
+        case Layout.TABLE:
+            return table.read(source, columns, audio_root)
+        case Layout.FOLDER:
+            return folder.read(source, speaker_folders)
+
+
+def _summary(utterances: Sequence[Utterance]) -> str:
+    hours = sum(utterance.duration for utterance in utterances) / 3600
+    speakers = len({utterance.speaker for utterance in utterances} - {None})
+    return f"{_count(len(utterances), 'utterance')}, {hours:.2f} hours, " + (
+        _count(speakers, "speaker") if speakers else "no speakers named"
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _recipe(paths: Mapping[str, Path]) -> str:
+    train, dev, test = (path.resolve() for path in paths.values())
+    return (
+        "in a recipe:\n  prepare:\n    corpus: manifests\n"
+        f"    train: {train}\n    dev: {dev}\n    tests: {{test: {test}}}"
+    )

@@ -1,0 +1,1 @@
+"""Reading corpora in the layouts that others have given them."""

@@ -1,0 +1,45 @@
+"""Which layout a corpus has."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+from asr.errors import DataError
+
+TABLES = (".csv", ".tsv")
+"""Suffixes of tables."""
+
+
+class Layout(StrEnum):
+    """A layout that can be read."""
+
+    KALDI = "kaldi"
+    LIBRISPEECH = "librispeech"
+    LJSPEECH = "ljspeech"
+    TABLE = "table"
+    FOLDER = "folder"
+
+
+def detect(source: Path) -> Layout:
+    """The layout of a folder, or of a file.
+
+    Raises:
+        DataError: it is none of them, or a folder of several.
+    """
+    if source.is_file():
+        if source.suffix.lower() in TABLES:
+            return Layout.TABLE
+        raise DataError("is no layout that can be read", where=source, expected="a table (.csv, .tsv) or a folder")
+    if (source / "wav.scp").is_file():
+        return Layout.KALDI
+    if (source / "metadata.csv").is_file() and (source / "wavs").is_dir():
+        return Layout.LJSPEECH
+    if next(source.rglob("*.trans.txt"), None) is not None:
+        return Layout.LIBRISPEECH
+    inside = [path for path in sorted(source.iterdir()) if path.suffix.lower() in TABLES]
+    inside += [path.parent for path in sorted(source.glob("*/wav.scp"))]
+    if inside:
+        names = ", ".join(str(path) for path in inside)
+        raise DataError("holds lists of recordings, and is none", where=source, expected=f"the one meant: {names}")
+    return Layout.FOLDER

@@ -1,0 +1,134 @@
+"""What a corpus lists, and the utterances that come of it once its recordings have been looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from asr import audio
+from asr.data.checks import listing
+from asr.data.manifest import Utterance
+from asr.errors import AsrError, DataError
+
+OVERSHOOT = 0.5
+"""Seconds by which a stretch may end after its recording, and is cut: as in Kaldi's extract-segments."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An utterance as its corpus lists it.
+
+    Attributes:
+        id: its name in the corpus.
+        audio: where its recording should be.
+        text: its transcript.
+        where: file and line, for messages.
+        start: seconds into the recording, or None for all of it.
+        end: seconds into the recording, or None for its end.
+        fields: what else is known, such as the speaker.
+    """
+
+    id: str
+    audio: Path
+    text: str
+    where: str
+    start: float | None = None
+    end: float | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a corpus lists.
+
+    Attributes:
+        entries: what can be used as far as the lists tell.
+        faults: a line for each thing that is wrong in the lists, with file and line.
+    """
+
+    entries: list[Entry]
+    faults: list[str]
+
+
+def measure(
+    found: Listing, progress: Callable[[int, int], None] = lambda done, total: None
+) -> tuple[list[Utterance], list[str]]:
+    """Make utterances of entries, of which the recordings' headers tell the duration.
+
+    Args:
+        found: what the corpus lists.
+        progress: called with the number of recordings read so far, and of all.
+
+    Returns:
+        The utterances, each with its `id` among the fields, and a line for each fault: those of the lists, ids
+        that stand twice, recordings that are missing or no sound, and stretches that lie outside theirs.
+    """
+    first: dict[str, str] = {}
+    for entry in found.entries:
+        first.setdefault(entry.id, entry.where)
+    paths = list(dict.fromkeys(entry.audio for entry in found.entries))
+    durations: dict[Path, float | str] = {}
+    with ThreadPoolExecutor() as pool:
+        for path, duration in zip(paths, pool.map(_duration, paths), strict=True):
+            durations[path] = duration
+            progress(len(durations), len(paths))
+    utterances, faults = [], list(found.faults)
+    for entry in found.entries:
+        try:
+            if first[entry.id] != entry.where:
+                raise ValueError(f"{entry.id} is in {first[entry.id]} already")
+            utterances.append(_utterance(entry, durations[entry.audio]))
+        except ValueError as error:
+            faults.append(f"{entry.where}: {error}")
+    return utterances, faults
+
+
+def all_of(
+    found: Listing, where: Path, progress: Callable[[int, int], None], hint: str | None = None
+) -> list[Utterance]:
+    """The utterances of a corpus in which nothing may be wrong.
+
+    Args:
+        found: what the corpus lists.
+        where: the corpus, for the error.
+        progress: as for `measure`.
+        hint: what to do when something is wrong.
+
+    Raises:
+        DataError: every fault, together.
+    """
+    utterances, faults = measure(found, progress)
+    if faults:
+        raise faulty(faults, where, hint)
+    return utterances
+
+
+def faulty(faults: Iterable[str], where: Path, hint: str | None = None) -> DataError:
+    """The error that tells the faults of a corpus."""
+    faults = list(faults)
+    number = "one entry" if len(faults) == 1 else f"{len(faults)} entries"
+    return DataError(f"{number} can't be used\n{listing(faults)}", where=where, hint=hint)
+
+
+def _duration(path: Path) -> float | str:
+    """Seconds, or what is wrong."""
+    try:
+        return audio.probe(path).duration
+    except AsrError as error:
+        return f"{path}: {error.what}" + (f" (try: {error.hint})" if error.hint else "")
+
+
+def _utterance(entry: Entry, duration: float | str) -> Utterance:
+    if isinstance(duration, str):
+        raise ValueError(duration)
+    fields = {"id": entry.id, **entry.fields}
+    if entry.start is None:
+        return Utterance(entry.audio, duration, entry.text, fields)
+    end = duration if entry.end is None else entry.end
+    if not 0 <= entry.start < min(end, duration) or end > duration + OVERSHOOT:
+        stretch = f"{entry.start:g} s to {end:g} s"
+        raise ValueError(f"{stretch} is no stretch of {entry.audio}, which lasts {duration:.2f} s")
+    return Utterance(entry.audio, min(end, duration) - entry.start, entry.text, fields, entry.start)

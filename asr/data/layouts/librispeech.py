@@ -1,0 +1,52 @@
+"""LibriSpeech's layout: `SET/SPEAKER/CHAPTER/SPEAKER-CHAPTER-NUMBER.flac`, a `.trans.txt` in each chapter's folder
+(Panayotov et al. 2015, https://www.openslr.org/12)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from asr.data.layouts.entries import Entry, Listing
+from asr.data.layouts.lists import Recordings, read_table
+from asr.errors import DataError
+
+
+def read(folder: Path) -> Listing:
+    """Read a set, such as `train-clean-100`, or all sets in a folder.
+
+    The sex of speakers is told where a `SPEAKERS.TXT` stands in the folder or the one above.
+
+    Raises:
+        DataError: there is no such folder, or no transcript in it.
+    """
+    if not folder.is_dir():
+        raise DataError("there is no such folder", where=folder)
+    transcripts = sorted(folder.rglob("*.trans.txt"))
+    if not transcripts:
+        raise DataError(
+            "there are no transcripts in it", where=folder, expected="SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt"
+        )
+    sexes = _sexes(folder)
+    entries = []
+    faults: list[str] = []
+    for path in transcripts:
+        speaker = path.name.split("-")[0]
+        fields = {"speaker": speaker} | ({"sex": sexes[speaker]} if speaker in sexes else {})
+        recordings = Recordings(path.parent)
+        for name, (text, where) in read_table(path, faults).items():
+            if text:
+                entries.append(Entry(name, recordings.find(f"{name}.flac"), text, where, fields=fields))
+            else:
+                faults.append(f"{where}: the transcript of {name} is empty")
+    return Listing(entries, faults)
+
+
+def _sexes(folder: Path) -> dict[str, str]:
+    """ "f" or "m" by speaker."""
+    path = next(
+        (path for path in (folder / "SPEAKERS.TXT", folder.parent / "SPEAKERS.TXT") if path.is_file()), None
+    )
+    if path is None:
+        return {}
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()  # one name there is in Latin-1
+    columns = (line.split("|") for line in lines if not line.startswith(";"))
+    return {speaker.strip(): sex.strip().lower() for speaker, sex, *_ in columns}

@@ -1,0 +1,97 @@
+"""The text files in which corpora list their recordings, and the recordings that they name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from asr.audio import SUFFIXES
+from asr.errors import DataError
+
+
+class Row(NamedTuple):
+    """A line's content, and the file and line where it stands."""
+
+    value: str
+    where: str
+
+
+def read_rows(path: Path, faults: list[str]) -> list[Row]:
+    """The lines of `read_lines`, stripped, without the blank ones."""
+    stripped = (Row(value.strip(), where) for value, where in read_lines(path, faults))
+    return [row for row in stripped if row.value]
+
+
+def read_lines(path: Path, faults: list[str]) -> list[Row]:
+    """The lines of a UTF-8 file, with or without byte-order mark, ended in LF or CRLF, which are left out.
+
+    Args:
+        path: the file.
+        faults: gets a line for each line that is not UTF-8.
+
+    Raises:
+        DataError: the file is missing or UTF-16.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"can't be read: {error.strerror}", where=path) from None
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError("is UTF-16", where=path, expected="UTF-8", hint=f"iconv -f UTF-16 -t UTF-8 {path.name}")
+    rows = []
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        where = f"{path}:{number}"
+        try:
+            rows.append(Row(line.decode("utf-8").removesuffix("\r"), where))
+        except UnicodeDecodeError as error:
+            faults.append(f"{where}: byte {error.start + 1} is not UTF-8; save the file as UTF-8")
+    return rows
+
+
+def read_table(path: Path, faults: list[str]) -> dict[str, Row]:
+    """A file of keys, each followed by white space and the rest of its line, which may be empty.
+
+    Args:
+        path: the file.
+        faults: gets a line for each line that is not UTF-8, and for each key that stands twice.
+    """
+    table: dict[str, Row] = {}
+    for line, where in read_rows(path, faults):
+        key, *rest = line.split(maxsplit=1)
+        if key in table:
+            faults.append(f"{where}: {key} stands in {table[key].where} already")
+        else:
+            table[key] = Row("".join(rest), where)
+    return table
+
+
+class Recordings:
+    """Finds the recordings that a list names; each folder is looked through once.
+
+    Args:
+        roots: the folders that relative paths may start from.
+    """
+
+    def __init__(self, *roots: Path) -> None:
+        self._roots = roots
+        self._folders: dict[Path, dict[str, Path]] = {}
+
+    def find(self, name: str) -> Path:
+        """The recording of this path, or the same in another format: `a/b.flac` for `a/b.wav` and for `a/b`.
+
+        Returns:
+            The first that is there, in the order of the roots; where none is, what the first root would hold.
+        """
+        candidates = [root / name for root in self._roots]
+        for candidate in candidates:
+            if candidate.is_file():
+                return candidate
+        stems = ((path.parent, path.stem if path.suffix.lower() in SUFFIXES else path.name) for path in candidates)
+        recoded = (self._in_folder(folder).get(stem) for folder, stem in stems)
+        return next((path for path in recoded if path is not None), candidates[0])
+
+    def _in_folder(self, folder: Path) -> dict[str, Path]:
+        if folder not in self._folders:
+            there = sorted(folder.iterdir()) if folder.is_dir() else []
+            self._folders[folder] = {path.stem: path for path in there if path.suffix.lower() in SUFFIXES}
+        return self._folders[folder]

@@ -1,0 +1,38 @@
+"""LJ Speech's layout: `metadata.csv`, id|text|text with numbers in words, and `wavs/ID.wav`
+(Ito 2017, https://keithito.com/LJ-Speech-Dataset)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from asr.data.layouts.entries import Entry, Listing
+from asr.data.layouts.lists import Recordings, read_rows
+from asr.errors import DataError
+
+
+def read(folder: Path, partial: bool = False) -> Listing:
+    """Read a corpus of one speaker; the transcript is the last column, in which numbers stand as words.
+
+    Args:
+        folder: holds `metadata.csv` and `wavs/`.
+        partial: leave out lines without a recording; parts of the corpus are passed around with the whole list.
+
+    Raises:
+        DataError: there is no `metadata.csv`.
+    """
+    path = folder / "metadata.csv"
+    if not path.is_file():
+        raise DataError("there is no metadata.csv in it", where=folder, expected="metadata.csv and wavs/")
+    entries = []
+    faults: list[str] = []
+    recordings = Recordings(folder / "wavs")
+    for line, where in read_rows(path, faults):
+        name, *texts = line.split("|")
+        if not texts or not texts[-1].strip():
+            faults.append(f"{where}: not ID|TEXT or ID|TEXT|NORMALISED: {line}")
+            continue
+        sound = recordings.find(f"{name}.wav")
+        if partial and not sound.is_file():
+            continue
+        entries.append(Entry(name, sound, texts[-1].strip(), where))
+    return Listing(entries, faults)

@@ -1,0 +1,156 @@
+"""Tables of recordings: CSV in any of its dialects, and TSV such as Common Voice's."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from asr.data.layouts.entries import Entry, Listing
+from asr.data.layouts.lists import Recordings, Row, read_lines
+from asr.errors import DataError
+
+DELIMITERS = "\t,;|"
+USUAL_NAMES = {
+    "audio": ("audio", "audio_filepath", "audio_path", "path", "file", "filename", "file_name", "wav_filename"),
+    "text": ("text", "sentence", "transcript", "transcription"),
+    "speaker": ("speaker", "speaker_id", "client_id"),
+}
+"""Names of columns that are looked for, in this order, where the user gives none."""
+OF_THE_MANIFEST = frozenset({"audio_filepath", "offset", "duration", "text", "speaker", "id"})
+"""Keys that no other column may fill."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names of a table's columns; None stands for a usual one, and for none where there is none.
+
+    Attributes:
+        audio: paths of the recordings.
+        text: the transcripts.
+        speaker: the speakers' names.
+        start: where an utterance begins in its recording, in seconds.
+        end: where it ends, in seconds.
+    """
+
+    audio: str | None = None
+    text: str | None = None
+    speaker: str | None = None
+    start: str | None = None
+    end: str | None = None
+
+
+def read(path: Path, columns: Columns = Columns(), audio_root: Path | None = None) -> Listing:
+    """Read a table whose first line names its columns; what is in other columns goes into the manifest too.
+
+    Args:
+        path: a CSV file whose cells are parted by commas, semicolons or bars, or a TSV file.
+        columns: which is which.
+        audio_root: the folder that relative paths start from; by default that of the table, or `clips` in it.
+
+    Raises:
+        DataError: it is no such table, or a column is missing.
+    """
+    faults: list[str] = []
+    records = _records(read_lines(path, faults), faults)
+    header, where = next(records, ([], str(path)))
+    header = [name.strip() for name in header]
+    if len(set(header)) < len(header):
+        raise DataError("names a column twice", where=where, expected="a name of its own for each column")
+    found = _find(columns, header, path)
+    roots = (path.parent, path.parent / "clips") if audio_root is None else (audio_root,)
+    recordings = Recordings(*roots)
+    entries = []
+    for values, where in records:
+        if len(values) != len(header):
+            faults.append(f"{where}: {len(values)} cells, where the header names {len(header)} columns")
+            continue
+        try:
+            entries.append(_entry(dict(zip(header, map(str.strip, values), strict=True)), where, found, recordings))
+        except ValueError as error:
+            faults.append(f"{where}: {error}")
+    return Listing(entries, faults)
+
+
+def _find(columns: Columns, header: Sequence[str], path: Path) -> Columns:
+    """The columns that there are.
+
+    Raises:
+        DataError: one that is needed, or was named, is missing.
+    """
+    wanted = {key: getattr(columns, key) for key in ("audio", "text", "speaker", "start", "end")}
+    usual = {key: next((name for name in names if name in header), None) for key, names in USUAL_NAMES.items()}
+    missing = [repr(name) for name in wanted.values() if name is not None and name not in header]
+    missing += [f"for the {key}" for key in ("audio", "text") if wanted[key] is None and usual[key] is None]
+    if missing:
+        raise DataError(
+            f"there is no column {', none '.join(missing)}",
+            where=path,
+            expected="a first line that names the columns; it reads: " + (", ".join(header) or "nothing"),
+            hint="--audio-column NAME --text-column NAME",
+        )
+    return Columns(**{key: name or usual.get(key) for key, name in wanted.items()})
+
+
+def _entry(record: dict[str, str], where: str, columns: Columns, recordings: Recordings) -> Entry:
+    name, text = (record[column] for column in (columns.audio, columns.text) if column is not None)
+    if not name:
+        raise ValueError("there is no path")
+    if not text:
+        raise ValueError(f"the transcript of {name} is empty")
+    start, end = (_seconds(record, column) for column in (columns.start, columns.end))
+    if end is not None and start is None:
+        start = 0.0
+    used = {columns.audio, columns.text, columns.speaker, columns.start, columns.end}
+    fields = {key: value for key, value in record.items() if value and key not in OF_THE_MANIFEST | used}
+    if columns.speaker is not None and record[columns.speaker]:
+        fields = {"speaker": record[columns.speaker], **fields}
+    stem = Path(name).with_suffix("").as_posix()
+    return Entry(
+        stem if start is None else f"{stem}@{start:g}", recordings.find(name), text, where, start, end, fields
+    )
+
+
+def _seconds(record: dict[str, str], column: str | None) -> float | None:
+    if column is None or not record[column]:
+        return None
+    try:
+        return float(record[column])
+    except ValueError:
+        raise ValueError(f"{column} is {record[column]!r}, not a number of seconds") from None
+
+
+def _records(lines: Sequence[Row], faults: list[str]) -> Iterator[tuple[list[str], str]]:
+    """The cells of each line, and where it stands; a CSV record may go over several lines."""
+    if not lines:
+        return
+    delimiter = max(DELIMITERS, key=lines[0].value.count)
+    if delimiter == "\t":
+        yield from ((_unquoted(row.value.split("\t")), row.where) for row in lines if row.value.strip())
+        return
+    reader = csv.reader((f"{row.value}\n" for row in lines), delimiter=delimiter, strict=True)
+    while (number := reader.line_num) < len(lines):
+        try:
+            record = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            faults.append(
+                f"{lines[number].where}: not CSV ({error}); quotation marks go round a whole cell, and double in it"
+            )
+            return  # where the next record begins is anybody's guess
+        if record:
+            yield record, lines[number].where
+
+
+def _unquoted(cells: Sequence[str]) -> list[str]:
+    """TSV has no quotation marks; programs that use them nevertheless double those in a cell, which tells."""
+    return [
+        cell[1:-1].replace('""', '"') if cell[:1] == cell[-1:] == '"' and _is_quoted(cell[1:-1]) else cell
+        for cell in cells
+    ]
+
+
+def _is_quoted(inner: str) -> bool:
+    return '""' in inner and '"' not in inner.replace('""', "")

@@ -1,0 +1,63 @@
+"""Dealing utterances out to a training, a development and a test set that share no speaker."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from asr.data.manifest import Utterance
+from asr.errors import DataError
+
+
+def split(utterances: Sequence[Utterance], shares: Mapping[str, float], seed: int) -> dict[str, list[Utterance]]:
+    """Hold out sets of utterances.
+
+    A speaker is in one set alone. For utterances whose speaker is not known, and where all are of one speaker, the
+    recording is, of which they may be stretches.
+
+    Args:
+        utterances: to deal out; their order is kept.
+        shares: the part of the whole duration that each set is to have, roughly: speakers are not divided.
+        seed: decides which speakers are held out.
+
+    Returns:
+        "train", what is left over, and the sets in the order of the shares.
+
+    Raises:
+        DataError: there are fewer speakers than sets.
+    """
+    several = len({utterance.speaker for utterance in utterances}) > 1
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, utterance in enumerate(utterances):
+        speaker = utterance.speaker if several else None
+        groups[f"recording {utterance.audio}" if speaker is None else f"speaker {speaker}"].append(index)
+    if len(groups) <= len(shares):
+        kind = "speakers" if several else "recordings"
+        raise DataError(f"{len(groups)} {kind} can't be dealt out to {len(shares) + 1} sets that share none")
+    seconds = {name: sum(utterances[index].duration for index in group) for name, group in groups.items()}
+    names = sorted(groups)
+    left = [names[index] for index in np.random.default_rng(seed).permutation(len(names))]
+    whole = sum(seconds.values())
+    sets = {}
+    for later, (name, share) in enumerate(shares.items()):
+        needed = len(shares) - later  # a group for each set that is still to come, the training included
+        chosen = _choose(left, seconds, share * whole, len(left) - needed)
+        left = [group for group in left if group not in chosen]
+        sets[name] = chosen
+    return {
+        name: [utterances[index] for index in sorted(index for group in chosen for index in groups[group])]
+        for name, chosen in {"train": left, **sets}.items()
+    }
+
+
+def _choose(groups: Sequence[str], seconds: Mapping[str, float], wanted: float, most: int) -> list[str]:
+    """Groups in their order, each taken if it brings the set nearer to what is wanted; if none, the shortest."""
+    chosen: list[str] = []
+    total = 0.0
+    for group in groups:
+        if len(chosen) < most and abs(total + seconds[group] - wanted) < abs(total - wanted):
+            chosen.append(group)
+            total += seconds[group]
+    return chosen or [min(groups, key=lambda group: seconds[group])]

@@ -1,0 +1,71 @@
+"""The stages of a recipe that a language model brings: it is estimated, and the search that it guides is tuned."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+from asr import artefact, build, tuning
+from asr.config import Recipe
+from asr.data.manifest import read_manifest
+from asr.decoder_settings import DecoderSettings, Tuning
+from asr.errors import DataError
+from asr.files import file_fingerprint, write_json
+from asr.recognizer import Recognizer
+from asr.stages import Workspace
+from asr.text import kneser_ney, ngram, sentences
+
+
+def inputs(recipe: Recipe) -> Any:
+    """What the language model depends on beside the corpus."""
+    section = recipe.language_model
+    assert section is not None
+    missing = [str(path) for path in section.texts if not path.is_file()]
+    if missing:
+        raise DataError("language_model.texts names files that are not there: " + ", ".join(missing))
+    settings = section.model_dump(mode="json", exclude={"texts", "trials"})
+    return [settings, [file_fingerprint(path) for path in section.texts], recipe.text.model_dump(mode="json")]
+
+
+def estimate(work: Workspace) -> None:
+    """Estimate an n-gram model of the training transcripts and of further texts, all written as transcripts are."""
+    section, normalizer = work.recipe.language_model, build.normalizer(work.recipe.text)
+    assert section is not None
+    transcripts = (utterance.text for utterance in read_manifest(work.manifests()["train"]))
+    lines = filter(None, map(normalizer, chain(transcripts, sentences.read(section.texts))))
+    found = kneser_ney.build(lines, section.order, section.prune, section.vocabulary)
+    ngram.save(found.model, work.language_model)
+    work.reporter.say(f"  {section.order}-grams of {found.tokens:,} words in {found.sentences:,} sentences")
+
+
+def tune(work: Workspace) -> None:
+    """Find the weights of the search with the fewest errors on dev, if there are fewer than in greedy decoding."""
+    section = work.recipe.language_model
+    assert section is not None
+    device, manifest = build.device(work.recipe.training.device), work.manifests()["dev"]
+    recognizer = Recognizer(artefact.load(work.trained, device), device)
+    utterances = read_manifest(manifest)
+    with work.reporter.progress("listen", len(utterances)) as advance:
+        evidence = tuning.listen(recognizer, utterances, progress=lambda done: advance(done, ""))
+    trials = section.trials + len(tuning.BEAM_WIDTHS)
+    with work.reporter.progress("tune", trials) as advance:
+        done = iter(range(1, trials + 1))
+        tuned = tuning.tune(
+            recognizer,
+            evidence,
+            DecoderSettings(lm=work.language_model),
+            section.trials,
+            on_trial=lambda trial: advance(next(done), f"WER {trial.score.wer:.2%}"),
+        )
+    best, found = tuned.best.score, tuned.best.settings
+    work.reporter.say(
+        f"  dev: WER {tuned.greedy.wer:.2%} greedy, {tuned.untuned.wer:.2%} with the usual weights, "
+        f"{best.wer:.2%} with alpha {found.alpha:g}, beta {found.beta:g}, unknown {found.unknown:g}, "
+        f"beam width {found.beam_width}"
+    )
+    if best.errors < tuned.greedy.errors:
+        note = Tuning(**tuning.measured(best, manifest), wer_greedy=tuned.greedy.wer, wer_untuned=tuned.untuned.wer)
+        write_json(work.search, found.model_copy(update={"tuning": note}).model_dump(mode="json"))
+    else:
+        work.reporter.warn("the beam search is no better than greedy decoding on the dev set, and left out")
+        write_json(work.search, None)

@@ -1,0 +1,130 @@
+"""The stage pretrain: a self-supervised start of the training, on recordings whose transcripts are not needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asr import build
+from asr.config import Augment, Pretrain, Recipe, Training
+from asr.data import untranscribed
+from asr.data.checks import check_recordings
+from asr.data.corruption import CorruptingReader
+from asr.data.manifest import Utterance, read_manifest, write_manifest
+from asr.errors import DataError
+from asr.features import FeatureExtractor
+from asr.files import file_fingerprint
+from asr.stages import Workspace, fit_features, report_on
+from asr.text import tokenizer as tokenizers
+from asr.training import denoising, loop
+
+
+def inputs(recipe: Recipe) -> Any:
+    """What the pretrained weights depend on beside the corpus."""
+    section, augment = recipe.pretrain, recipe.augment
+    assert section is not None
+    voice = (augment.speed, augment.gain_db)
+    settings = section.model_dump(mode="json", exclude={"audio"})
+    audio = None if section.audio is None else _what_is_in(section.audio)
+    return (settings, audio, voice, recipe.features, recipe.model, recipe.training.precision, recipe.seed)
+
+
+def _what_is_in(source: Path) -> Any:
+    """Tells a manifest, or a folder of recordings, from what it was before."""
+    if source.is_dir():
+        paths = sorted(path for path in source.rglob("*") if path.is_file())
+        return [(path.relative_to(source).as_posix(), path.stat().st_size) for path in paths]
+    if not source.is_file():
+        raise DataError("neither a folder nor a manifest is there", where=source, expected="as pretrain.audio")
+    return file_fingerprint(source)
+
+
+def pretrain(work: Workspace) -> None:
+    """Train the first layers to restore corrupted recordings, or go on where that was cut off, with a report."""
+    start = job(work)
+    try:
+        denoising.train(start, work.reporter)
+        denoising.save(start.model, work.pretrained)
+    finally:
+        page, title = work.pretraining / "report.html", f"{work.recipe.name}, before any transcript"
+        for line in report_on(work.pretraining, page, title, work.recipe, work.pretrained.exists()):
+            work.reporter.say(line)
+
+
+def job(work: Workspace) -> denoising.Job:
+    """All that the self-supervised start needs."""
+    recipe, section = work.recipe, work.recipe.pretrain
+    assert section is not None
+    manifests = work.manifests()
+    utterances, dev = read_manifest(manifests["train"]), read_manifest(manifests["dev"])
+    extractor = fit_features(recipe, utterances, tokenizers.load(work.tokens))
+    if section.audio is not None:
+        utterances = [*utterances, *_untranscribed(work, section.audio)]
+    device = build.device(recipe.training.device)
+    torch.manual_seed(recipe.seed)  # of the first weights and of dropout
+    model = build.denoising(recipe.model, section.layers, extractor.dim)
+    hours = sum(utterance.duration for utterance in utterances) / 3600
+    work.reporter.say(
+        f"  {len(utterances)} recordings, {60 * hours:.1f} minutes, to be restored; their mean would score 1"
+    )
+    return denoising.Job(
+        model=model.to(device),
+        train=utterances,
+        dev=dev,
+        reader=_reader(recipe, section, extractor),
+        settings=_pretraining_settings(section, recipe.training),
+        batch_seconds=section.batch_seconds,
+        seed=recipe.seed,
+        folder=work.pretraining,
+        workers=recipe.training.workers,
+    )
+
+
+def _untranscribed(work: Workspace, source: Path) -> list[Utterance]:
+    """The recordings of `pretrain.audio`, checked and cut into pieces, unless a cut-off run has done so."""
+    manifest = work.pretraining / "audio.jsonl"
+    if manifest.exists():
+        return read_manifest(manifest, transcribed=False)
+    sets = work.sets()
+    found = untranscribed.find(source)
+    fresh = untranscribed.without(found, (utterance for known in sets.values() for utterance in known))
+    if len(fresh) < len(found):
+        work.reporter.say(f"  {len(found) - len(fresh)} of the recordings in {source} are in the corpus already")
+    with work.reporter.progress("check", len(fresh)) as advance:
+        check_recordings({"pretrain.audio": fresh}, lambda done: advance(done, ""))
+    with work.reporter.progress("cut", len(fresh)) as advance:
+        pieces = untranscribed.in_pieces(
+            fresh, work.pretraining / "pieces", work.recipe.features.sample_rate, lambda done: advance(done, "")
+        )
+    if pieces:
+        write_manifest(manifest, pieces)
+    return pieces
+
+
+def _reader(recipe: Recipe, section: Pretrain, extractor: FeatureExtractor) -> CorruptingReader:
+    rate = recipe.features.sample_rate
+    return CorruptingReader(
+        sample_rate=rate,
+        extractor=extractor,
+        masking=build.masking(section),
+        noise=build.augmenter(Augment(noise=section.noise), rate),
+        voice=build.augmenter(recipe.augment.model_copy(update={"noise": None, "reverb": None}), rate),
+    )
+
+
+def _pretraining_settings(section: Pretrain, training: Training) -> loop.Settings:
+    return loop.Settings(
+        epochs=section.epochs,
+        learning_rate=section.learning_rate,
+        warmup=0.05,
+        schedule="cosine",
+        weight_decay=0.01,
+        clip_norm=5.0,
+        patience=section.patience,
+        average=1,
+        precision=training.precision,
+        threads=loop.threads(training.threads, training.workers),
+        checkpoint_minutes=training.checkpoint_minutes,
+    )

@@ -1,0 +1,264 @@
+"""Pictures of a search: which keys matter, and how well the trials do over each of them."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING
+
+from asr import pictures
+from asr.files import write_text
+from asr.search.report import error_rate, headline, row, short_names
+from asr.search.space import Choices, Space, text
+from asr.search.study import Plan, Trial, best
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _EDGE = 420, 260, 56, 40, 12  # of a drawing, in its units
+
+
+def draw(
+    path: Path, title: str, trials: Sequence[Trial], plan: Plan, importances: Mapping[str, float], command: str
+) -> None:
+    """Draw importances, and the error rate over each key: as an image (.png), or as a page (.html).
+
+    Args:
+        path: of the file, which is replaced.
+        title: of the picture.
+        trials: at least one with figures.
+        plan: of the search.
+        importances: of the keys.
+        command: to train with the best settings.
+    """
+    if path.suffix == ".png":
+        _draw_image(path, title, trials, plan, importances)
+    else:
+        write_text(path, page(title, trials, plan, importances, command))
+
+
+def page(title: str, trials: Sequence[Trial], plan: Plan, importances: Mapping[str, float], command: str) -> str:
+    """A page in HTML, complete in itself, without any script, readable in light and dark."""
+    ordered = sorted(trials, key=lambda trial: trial.rank(plan.metric))
+    return _PAGE.substitute(
+        title=html.escape(title),
+        headline=html.escape(headline(trials, plan)),
+        metric=plan.metric.upper(),
+        command=html.escape(command),
+        importances=_bars(importances) or "<p>Too few trials to tell.</p>",
+        figures="\n".join(_scatter(space, trials, plan) for space in plan.spaces),
+        head="".join(
+            f'<th scope="col">{html.escape(name)}</th>'
+            for name in ("trial", "CER %", "WER %", "epochs", *short_names([s.key for s in plan.spaces]).values())
+        ),
+        rows="\n".join(_cells(trial, plan) for trial in ordered),
+    )
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """From the low end, at 0, to the high one, at 1."""
+
+    low: float
+    high: float
+    logarithmic: bool = False
+    integer: bool = False
+
+    def place(self, value: float) -> float:
+        low, high = self._scaled(self.low), self._scaled(self.high)
+        return (self._scaled(value) - low) / (high - low)
+
+    def ticks(self) -> list[float]:
+        """Round values within: powers of ten, with 2 and 5 where they are few; or equal steps."""
+        if self.logarithmic:
+            low, high = math.log10(self.low), math.log10(self.high)
+            mantissas = (1, 2, 5) if high - low < 2 else (1,)
+            powers = range(math.floor(low), math.ceil(high) + 1)
+            ticks = [mantissa * 10.0**power for power in powers for mantissa in mantissas]
+            return [tick for tick in ticks if -1e-9 <= self.place(tick) <= 1 + 1e-9]
+        least = (self.high - self.low) / 5
+        step = 10 ** math.floor(math.log10(least))
+        step *= next(factor for factor in (1, 2, 5, 10) if factor * step >= least * 0.999)
+        step = max(step, 1) if self.integer else step
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [count * step for count in range(first, last + 1)]
+
+    def _scaled(self, value: float) -> float:
+        return math.log10(value) if self.logarithmic else value
+
+
+def _error_axis(trials: Sequence[Trial], plan: Plan) -> _Axis:
+    """Of the error rates in per cent; in orders of magnitude where there are several."""
+    values = [100 * value for trial in trials if (value := error_rate(trial, plan)) is not None] or [100.0]
+    low, high = min(values), max(values)
+    if 0 < low < high / 10:
+        return _Axis(low / 1.2, high * 1.2, logarithmic=True)
+    return _Axis(0.0, high * 1.05 or 1.0)
+
+
+def _key_axis(space: Space) -> _Axis:
+    if isinstance(space, Choices):
+        return _Axis(-0.5, len(space.values) - 0.5)
+    return _Axis(space.low, space.high, space.logarithmic, space.integer)
+
+
+def _key_place(space: Space, trial: Trial) -> float:
+    value = trial.settings[space.key]
+    return float(space.values.index(value)) if isinstance(space, Choices) else float(value)
+
+
+def _key_ticks(space: Space) -> list[tuple[float, str]]:
+    if isinstance(space, Choices):
+        return [(place, text(value)) for place, value in enumerate(space.values)]
+    return [(tick, f"{tick:g}") for tick in _key_axis(space).ticks()]
+
+
+def _scatter(space: Space, trials: Sequence[Trial], plan: Plan) -> str:
+    across, up, first = _key_axis(space), _error_axis(trials, plan), best(trials, plan.metric)
+
+    def x(value: float) -> float:
+        return _LEFT + (_WIDTH - _LEFT - _EDGE) * across.place(value)
+
+    def y(value: float) -> float:
+        return _EDGE + (_HEIGHT - _EDGE - _BOTTOM) * (1 - up.place(value))
+
+    drawn = [
+        f'<path class="grid" d="M{_LEFT} {y(tick):.1f}H{_WIDTH - _EDGE}"/>'
+        f'<text x="{_LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g} %</text>'
+        for tick in up.ticks()
+    ]
+    drawn += [
+        f'<text x="{x(tick):.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{html.escape(label)}</text>'
+        for tick, label in _key_ticks(space)
+    ]
+    for trial in trials:
+        value = error_rate(trial, plan)
+        if value is not None:
+            kind = "best" if trial is first else trial.state
+            drawn.append(
+                f'<circle class="{kind}" cx="{x(_key_place(space, trial)):.1f}" cy="{y(100 * value):.1f}" r="4.5">'
+                f"<title>{html.escape(f'{row(trial, plan).strip()}')}</title></circle>"
+            )
+    label = f"{plan.metric.upper()} over {space.key}"
+    return (
+        f"<figure><figcaption>{html.escape(space.key)}</figcaption>\n"
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html.escape(label)}">\n'
+        + "\n".join(drawn)
+        + "\n</svg></figure>"
+    )
+
+
+def _bars(importances: Mapping[str, float]) -> str:
+    return "\n".join(
+        f'<div class="bar"><span>{html.escape(key)}</span>'
+        f'<span class="track"><span style="width: {100 * share:.1f}%"></span></span><span>{share:.0%}</span></div>'
+        for key, share in importances.items()
+    )
+
+
+def _cells(trial: Trial, plan: Plan) -> str:
+    figures = trial.best(plan.metric)
+    rates = ("", "") if figures is None else (f"{100 * figures.cer:.2f}", f"{100 * figures.wer:.2f}")
+    values = [text(trial.settings[space.key]) for space in plan.spaces]
+    note = "" if trial.state == "finished" else trial.state + (f": {trial.fault}" if trial.fault else "")
+    cells = [str(trial.number), *rates, str(len(trial.curve)), *values]
+    numbers = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+    return f'<tr>{numbers}<td class="note">{html.escape(note)}</td></tr>'
+
+
+def _draw_image(
+    path: Path, title: str, trials: Sequence[Trial], plan: Plan, importances: Mapping[str, float]
+) -> None:
+    from matplotlib.figure import Figure
+
+    columns, rows = 3, 1 + len(plan.spaces) // 3
+    figure = Figure(figsize=(4 * columns, 3.2 * rows), layout="constrained")
+    figure.suptitle(title, parse_math=False)
+    bars, *scatters = figure.subplots(rows, columns, squeeze=False).flat
+    names = short_names([space.key for space in plan.spaces])
+    bars.barh([names[key] for key in importances], list(importances.values()))
+    bars.invert_yaxis()
+    bars.set(xlim=(0, 1), xlabel=f"importance for the {plan.metric.upper()}")
+    for space, axes in zip(plan.spaces, scatters, strict=False):
+        _draw_scatter(axes, space, trials, plan)
+    for axes in scatters[len(plan.spaces) :]:
+        axes.remove()
+    pictures.save(figure, path)
+
+
+def _draw_scatter(axes: Axes, space: Space, trials: Sequence[Trial], plan: Plan) -> None:
+    across, up, first = _key_axis(space), _error_axis(trials, plan), best(trials, plan.metric)
+    for trial in trials:
+        value = error_rate(trial, plan)
+        if value is not None:
+            edge = "C1" if trial is first else "C0"
+            face = edge if trial.state == "finished" else "none"
+            axes.scatter(_key_place(space, trial), 100 * value, facecolors=face, edgecolors=edge, clip_on=False)
+    axes.set_xscale("log" if across.logarithmic else "linear")
+    axes.set_yscale("log" if up.logarithmic else "linear")
+    places, labels = zip(*_key_ticks(space), strict=True)
+    axes.set_xticks(places, labels, parse_math=False)
+    axes.set_yticks(up.ticks(), [f"{tick:g}" for tick in up.ticks()])
+    axes.minorticks_off()
+    axes.set(xlim=(across.low, across.high), ylim=(up.low, up.high))
+    axes.set_xlabel(space.key, parse_math=False)
+    axes.set_ylabel(f"{plan.metric.upper()} %")
+
+
+_PAGE = Template("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>$title</title>
+<style>
+:root { color-scheme: light dark; --ink: #1c1c1c; --paper: #ffffff; --grid: #dddddd; --box: #f4f4f4;
+  --trial: #1f6fb4; --best: #d1570b; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e6e6; --paper: #161616; --grid: #3a3a3a; --box: #222222; --trial: #6cb2f0; --best: #ff9d5c; }
+}
+body { margin: 2rem auto; max-width: 76rem; padding: 0 1rem; font: 16px/1.45 system-ui, sans-serif;
+  color: var(--ink); background: var(--paper); }
+main { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); gap: 1.5rem; }
+figure { margin: 0; }
+figcaption { font-weight: 600; }
+figure svg { width: 100%; height: auto; }
+text { font-size: 12px; fill: var(--ink); }
+path { fill: none; stroke: var(--grid); }
+circle { fill: var(--paper); fill-opacity: 0; stroke: var(--trial); stroke-width: 1.5; }
+circle.finished { fill: var(--trial); fill-opacity: 1; }
+circle.best { fill: var(--best); stroke: var(--best); fill-opacity: 1; }
+.bar { display: grid; grid-template-columns: minmax(8rem, 18rem) 1fr 3rem; gap: 0.8rem; align-items: center; }
+.bar .track { background: var(--box); }
+.bar .track span { display: block; height: 0.9rem; background: var(--trial); }
+.table { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
+th, td { padding: 0.15rem 0.6rem; border-bottom: 1px solid var(--grid); text-align: right; }
+td.note { text-align: left; }
+pre { padding: 0.6rem 1rem; background: var(--box); white-space: pre-wrap; }
+</style>
+</head>
+<body>
+<h1>$title</h1>
+<p>$headline.</p>
+<h2>Best settings</h2>
+<pre>$command</pre>
+<h2>Importance</h2>
+<p>The share of the variance of the $metric that each key explains by itself (fANOVA).</p>
+$importances
+<h2>$metric over each key</h2>
+<p>A dot is a trial: filled if it ran to its end, hollow if it was stopped, in another colour if it is the best.</p>
+<main>
+$figures
+</main>
+<h2>Trials</h2>
+<div class="table"><table><thead><tr>$head<th></th></tr></thead><tbody>
+$rows
+</tbody></table></div>
+</body>
+</html>
+""")

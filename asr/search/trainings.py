@@ -1,0 +1,161 @@
+"""The trials of a search as trainings of a recipe, each in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from asr import recipe as recipes
+from asr import recipe_file, stages
+from asr.config import Recipe
+from asr.errors import ConfigError
+from asr.files import fingerprint, write_json, write_text
+from asr.reporting import Advance, Reporter
+from asr.search import study
+from asr.search.study import Figures, Objective, OnEpoch, Plan, Trial
+from asr.training import log
+from asr.training.checkpoint import other_training
+
+_IDENTITY = "search.json"  # in the folder of a search: the settings that it is bound to
+_CHECKED = ("check.json", "stages/check.json")  # of the corpus: where a trial has the same, it needs no other check
+_ELSEWHERE = {f"training.{name}" for name in ("device", "workers", "threads", "checkpoint_minutes")}
+
+
+def prepare(
+    recipe: Recipe, plan: Plan, folder: Path, data: Path, reporter: Reporter, overwrite: bool = False
+) -> None:
+    """Make a folder that of a search, or see that it is; and look at the corpus, once for all trials.
+
+    Args:
+        recipe: the settings that stay; with the epochs of a trial.
+        plan: what to try.
+        folder: of the search, made if it is not there.
+        data: where corpora are prepared; the trials share it.
+        reporter: told what happens.
+        overwrite: throw away a search with other settings that is in the folder.
+
+    Raises:
+        ConfigError: the folder holds a search with other settings, or something else.
+        DataError: the recordings can't be used.
+        MissingDependencyError: Optuna is not installed.
+    """
+    study.load_optuna()
+    _claim(recipe, plan, folder, overwrite)
+    recipes.run_stages(recipes.workspace(recipe, folder, data, reporter), "check")
+
+
+def search(
+    recipe: Recipe,
+    plan: Plan,
+    folder: Path,
+    data: Path,
+    reporter: Reporter,
+    trials: int | None,
+    seconds: float = math.inf,
+    on_trial: Callable[[Trial], None] = lambda trial: None,
+) -> list[Trial]:
+    """Train with different settings, or go on where that was cut off. No test set is measured.
+
+    Args:
+        recipe, plan, folder, data, reporter: see `prepare`, which comes first.
+        trials, seconds, on_trial: see `study.run`.
+
+    Returns:
+        All trials, in their order; the weights of the best are kept.
+
+    Raises:
+        ConfigError: another search is at work in the folder.
+        InterruptedTrainingError: stopped by a signal.
+    """
+    done = study.ended(plan, folder)
+
+    def end(trial: Trial) -> None:
+        done.append(trial)
+        remove_weights(folder, done, study.best(done, plan.metric))
+        on_trial(trial)
+
+    return study.run(plan, folder, objective(recipe, folder, data, reporter), trials, seconds, end)
+
+
+def objective(recipe: Recipe, folder: Path, data: Path, reporter: Reporter) -> Objective:
+    """What runs a trial: the stages of the recipe up to the training, with the trial's settings."""
+
+    def train(number: int, settings: Mapping[str, Any], on_epoch: OnEpoch) -> None:
+        place = trial_folder(folder, number)
+        with_settings = recipe_file.with_settings(recipe, settings)
+        for entry in log.read(place / "train"):  # of a trial that was cut off
+            on_epoch(entry["epoch"], Figures(entry["dev_cer"], entry["dev_wer"], entry["dev_loss"]))
+        for name in _CHECKED:
+            write_text(place / name, (folder / name).read_text(encoding="utf-8"))
+        written = _Written(place / "output.txt", reporter, f"trial {number}, ")
+        work = recipes.workspace(with_settings, place, data, written)
+        recipes.run_stages(replace(work, on_epoch=on_epoch), "train")
+
+    return train
+
+
+def trial_folder(folder: Path, number: int) -> Path:
+    """Where a trial leaves its log, its settings and, while it is the best, its model."""
+    return folder / "trials" / f"{number:03d}"
+
+
+def remove_weights(folder: Path, trials: Sequence[Trial], best: Trial | None) -> None:
+    """Remove the weights of trials that have ended, but those of the best."""
+    for trial in trials:
+        if trial is not best:
+            for name in ("checkpoints", "final"):
+                shutil.rmtree(trial_folder(folder, trial.number) / "train" / name, ignore_errors=True)
+
+
+def _claim(recipe: Recipe, plan: Plan, folder: Path, overwrite: bool) -> None:
+    """Make a folder that of a search, or see that it is that of this one."""
+    record = folder / _IDENTITY
+    if folder.exists() and any(folder.iterdir()) and not record.is_file():
+        raise ConfigError("this is not the folder of a search", where=folder, hint="another --run-dir")
+    now = _identity(recipe, plan)
+    before = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else now
+    if before != now:
+        if not overwrite:
+            raise other_training(folder, before, now, "search")
+        shutil.rmtree(folder)
+    write_json(record, now)
+
+
+def _identity(recipe: Recipe, plan: Plan) -> dict[str, Any]:
+    """What decides how the trials of a search do."""
+    fixed = recipes.flat(recipe.model_dump(mode="json"))
+    return {
+        **{key: value for key, value in fixed.items() if key not in _ELSEWHERE},
+        "what the corpus depends on": fingerprint(stages.corpus_inputs(recipe)),
+        "--vary": [str(space) for space in plan.spaces],
+        "--sampler": plan.sampler,
+        "--prune": plan.prune,
+        "--prune-after": plan.prune_after,
+        "--metric": plan.metric,
+        "--seed": plan.seed,
+    }
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A reporter that writes messages to a file, and names the trial on the bars."""
+
+    path: Path
+    reporter: Reporter
+    name: str
+
+    def say(self, message: str) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(message + "\n")
+
+    def warn(self, message: str) -> None:
+        self.say(f"warning: {message}")
+
+    def progress(self, name: str, total: int | None = None) -> AbstractContextManager[Advance]:
+        return self.reporter.progress(self.name + name, total)

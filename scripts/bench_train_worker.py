@@ -1,0 +1,78 @@
+"""Train for some epochs, by asr or in a bare loop, and say how fast: `bench_train.py` starts it.
+
+The last line that it prints is the seconds of audio that were learnt from in a second.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asr import recipe, recipe_file, stages
+from asr.model.ctc import ctc_loss
+from asr.reporting import Silent
+from asr.training import acoustic, log
+from asr.training.acoustic import AcousticTask, Job
+
+
+def main() -> None:
+    """Do what the first argument says."""
+    task = json.loads(sys.argv[1])
+    with tempfile.TemporaryDirectory() as folder:
+        job = new_job(task, Path(folder))
+        speed = by_asr(job) if task["tool"] == "asr" else in_a_bare_loop(job)
+    print(json.dumps(speed))
+
+
+def new_job(task: dict[str, Any], folder: Path) -> Job:
+    """A training of one epoch more than are measured."""
+    wanted = recipe_file.read_recipe(
+        Path(task["recipe"]),
+        [f"training.epochs={task['epochs'] + 1}", f"training.threads={task['threads']}"],
+    )
+    work = recipe.workspace(wanted, folder, Path(task["data"]), Silent())
+    stages.prepare(work)
+    stages.tokens(work)
+    return stages.training_job(work)
+
+
+def by_asr(job: Job) -> float:
+    """As `asr train` does it; the log tells the time of each epoch, without that of the dev set."""
+    acoustic.train(job, Silent())
+    entries = log.read(job.folder)[1:]
+    return float(sum(entry["audio_seconds"] for entry in entries) / sum(entry["seconds"] for entry in entries))
+
+
+def in_a_bare_loop(job: Job) -> float:
+    """Features of all batches in memory; forward, loss, backward, clipping and step, and nothing else."""
+    settings = acoustic.loop_settings(job)
+    assert settings.threads is not None
+    torch.set_num_threads(settings.threads)
+    task = AcousticTask(replace(job, settings=job.settings.model_copy(update={"workers": 0})))
+    epochs = [list(task.epoch(number, 0).batches) for number in range(1, settings.epochs + 1)]
+    model = job.acoustic.train()
+    optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    started, seconds = 0.0, 0.0
+    for number, batches in enumerate(epochs):
+        if number == 1:
+            started = time.perf_counter()
+        for batch in batches:
+            log_probs, lengths = model(batch.inputs, batch.lengths)
+            torch.autograd.backward(ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths).mean)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm or float("inf"))
+            optimizer.step()
+            optimizer.zero_grad()
+            if number:
+                seconds += sum(sample.duration for sample in batch.samples)
+    return seconds / (time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,612 @@
+"""Importing: every layout on a miniature of it, every fault told with its line, sets that share no speaker."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from asr.cli import main
+from asr.data.layouts import folder, kaldi, librispeech, ljspeech, table
+from asr.data.layouts.detection import Layout, detect
+from asr.data.layouts.entries import Listing, measure
+from asr.data.layouts.table import Columns
+from asr.data.manifest import Utterance, read_manifest
+from asr.data.splitting import split
+from asr.errors import DataError
+
+RATE = 8000
+
+
+def sound(path: Path, seconds: float = 1.0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = 0.1 * np.random.default_rng(0).standard_normal(round(RATE * seconds))
+    soundfile.write(path, noise, RATE)
+    return path
+
+
+def write(path: Path, *lines: str, ends: str = "\n", encoding: str = "utf-8") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes("".join(line + ends for line in lines).encode(encoding))
+    return path
+
+
+def texts(found: Listing) -> list[str]:
+    assert found.faults == []
+    return [entry.text for entry in found.entries]
+
+
+# -------------------------------------------------------------------------------------------------- Kaldi
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data directory as Kaldi's recipes make it: paths start from two folders above."""
+    sound(tmp_path / "wavs" / "call 1.wav", 4.0)
+    sound(tmp_path / "wavs" / "call2.flac", 2.0)
+    data = tmp_path / "data" / "train"
+    write(data / "wav.scp", "call1 wavs/call 1.wav", "call2\twavs/call2.flac")
+    write(data / "segments", "u1 call1 0.5 1.75", "u2 call1 1.75 4.3", "u3 call2 0.25 -1")
+    write(data / "text", "u1 hello  there", "u2\tgeneral", "u3 Käse’s end")
+    write(data / "utt2spk", "u1 anna", "u2 ben", "u3 anna")
+    write(data / "spk2gender", "anna f", "ben m")
+    return data
+
+
+def test_kaldi_golden(data: Path, tmp_path: Path, run: Run) -> None:
+    assert run("data/train", "--out", "m.jsonl").code == 0
+    assert [json.loads(line) for line in (tmp_path / "m.jsonl").read_text(encoding="utf-8").splitlines()] == [
+        {
+            "audio_filepath": "wavs/call 1.wav", "offset": 0.5, "duration": 1.25, "text": "hello  there",
+            "id": "u1", "speaker": "anna", "sex": "f",
+        },
+        {  # whose end is beyond that of the recording, a little
+            "audio_filepath": "wavs/call 1.wav", "offset": 1.75, "duration": 2.25, "text": "general",
+            "id": "u2", "speaker": "ben", "sex": "m",
+        },
+        {
+            "audio_filepath": "wavs/call2.flac", "offset": 0.25, "duration": 1.75, "text": "Käse’s end",
+            "id": "u3", "speaker": "anna", "sex": "f",
+        },
+    ]  # fmt: skip
+
+
+def test_kaldi_without_segments_and_speakers(data: Path) -> None:
+    (data / "segments").unlink()
+    (data / "utt2spk").unlink()
+    write(data / "text", "call1 one", "call2 two")
+    found, faults = measure(kaldi.read(data))
+    assert faults == []
+    assert [(each.text, each.start, each.duration, dict(each.fields)) for each in found] == [
+        ("one", None, 4.0, {"id": "call1"}),
+        ("two", None, 2.0, {"id": "call2"}),
+    ]
+
+
+def test_kaldi_from_windows(data: Path) -> None:
+    for name in ("wav.scp", "segments", "text", "utt2spk", "spk2gender"):
+        content = (data / name).read_text(encoding="utf-8")
+        (data / name).write_bytes(b"\xef\xbb\xbf" + content.replace("\n", "\r\n").encode())
+    assert texts(kaldi.read(data)) == ["hello  there", "general", "Käse’s end"]
+
+
+def test_kaldi_where_paths_start(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "wavs").rename(tmp_path / "elsewhere")
+    assert len(measure(kaldi.read(data))[1]) == 3
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "elsewhere").rename(tmp_path / "corpus" / "wavs")
+    assert measure(kaldi.read(data, tmp_path / "corpus"))[1] == []
+
+
+def test_every_fault_of_a_data_directory_is_told_with_its_line(data: Path) -> None:
+    write(
+        data / "wav.scp",
+        "call1 sph2pipe -f wav call1.sph |",
+        "call2 wavs/call2.flac",
+        "call3 feats.ark:1234",
+        "call4 wavs/missing.wav",
+        "call2 wavs/call2.flac",
+        "call5",
+    )
+    write(
+        data / "segments",
+        "u1 call1 0 1",
+        "u2 call2 1 0.5",
+        "u3 call2 0 9",
+        "u4 call9 0 1",
+        "u5 call2 0 x",
+        "u6 call4 0 1",
+        "u7 call2 0 1",
+        "u8 call2 0 1",
+        "u9 call2 0 1",
+    )
+    lines = [f"u{number} text" for number in range(1, 7)]
+    write(data / "text", *lines, "u7", "u8 text", "u10 text", "u8 again")
+    write(data / "utt2spk", *(f"u{number} anna" for number in range(1, 8)))
+    (data / "text").write_bytes((data / "text").read_bytes() + "u11 é\n".encode("latin-1"))
+    _, faults = measure(kaldi.read(data))
+    expected = {
+        "wav.scp:1": "a command, which is never run: sph2pipe -f wav call1.sph |; put its output into a file",
+        "wav.scp:3": "a place in a Kaldi archive",
+        "wav.scp:5": "call2 stands in",
+        "wav.scp:6": "call5 has no path",
+        "text:2": "1 s to 0.5 s is no stretch of",
+        "text:3": "which lasts 2.00 s",
+        "text:4": "wav.scp has no recording call9",
+        "text:5": "not RECORDING START END, as in",
+        "text:6": "missing.wav: there is no such file",
+        "text:7": "the transcript of u7 is empty",
+        "text:8": "utt2spk has no utterance u8",
+        "text:9": "segments has no utterance u10",
+        "text:10": "u8 stands in",
+        "text:11": "byte 5 is not UTF-8",
+        "segments:9": "u9 has no transcript",
+    }
+    found = {fault.split(": ")[0].removeprefix(f"{data}/"): fault for fault in faults}
+    assert found.keys() == expected.keys()
+    for where, message in expected.items():
+        assert message in found[where]
+
+
+def test_what_is_no_data_directory(data: Path) -> None:
+    with pytest.raises(DataError, match=r"no wav.scp in it(.|\n)*one of its folders: train"):
+        kaldi.read(data.parent)
+    write(data / "text", "u1 a", encoding="utf-16")
+    with pytest.raises(DataError, match="is UTF-16"):
+        kaldi.read(data)
+
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("Z", "C")), min_size=1, max_size=8)
+SENTENCES = st.text(st.characters(codec="utf-8", exclude_categories=("C",)), min_size=1).map(
+    lambda text: " ".join(text.split())
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(NAMES, SENTENCES.filter(bool), min_size=1, max_size=5), st.sampled_from([" ", "\t"]))
+def test_any_kaldi_text_reads_back(tmp_path: Path, sentences: dict[str, str], space: str) -> None:
+    sound(tmp_path / "a.wav")
+    write(tmp_path / "wav.scp", *(f"{name}{space}a.wav" for name in sentences))
+    write(tmp_path / "text", *(f"{name}{space}{sentence}" for name, sentence in sentences.items()))
+    found = kaldi.read(tmp_path)
+    assert found.faults == []
+    assert {entry.id: entry.text for entry in found.entries} == sentences
+
+
+# -------------------------------------------------------------------------------- LibriSpeech and LJ Speech
+
+
+@pytest.fixture
+def libri(tmp_path: Path) -> Path:
+    root = tmp_path / "LibriSpeech"
+    write(
+        root / "SPEAKERS.TXT",
+        "; comment",
+        "19   | F | train-clean-100  | 25.19 | Kara Shallenberg",
+        "26   | M | x | 1 | y",
+    )
+    for speaker, chapter in (("19", "198"), ("26", "495")):
+        place = root / "train-clean-100" / speaker / chapter
+        stems = [f"{speaker}-{chapter}-{number:04d}" for number in range(2)]
+        for stem in stems:
+            sound(place / f"{stem}.flac")
+        write(place / f"{speaker}-{chapter}.trans.txt", *(f"{stem} NORTHANGER {stem[-1]}" for stem in stems))
+    return root
+
+
+def test_librispeech(libri: Path) -> None:
+    for place in (libri, libri / "train-clean-100"):
+        found, faults = measure(librispeech.read(place))
+        assert faults == []
+        assert [(each.audio.name, each.text, each.speaker, each.fields["sex"]) for each in found] == [
+            ("19-198-0000.flac", "NORTHANGER 0", "19", "f"),
+            ("19-198-0001.flac", "NORTHANGER 1", "19", "f"),
+            ("26-495-0000.flac", "NORTHANGER 0", "26", "m"),
+            ("26-495-0001.flac", "NORTHANGER 1", "26", "m"),
+        ]
+
+
+def test_faults_of_librispeech(libri: Path) -> None:
+    place = libri / "train-clean-100" / "19" / "198"
+    (place / "19-198-0000.flac").unlink()
+    write(place / "19-198.trans.txt", "19-198-0000 A", "19-198-0001", "19-198-0000 B")
+    utterances, faults = measure(librispeech.read(libri))
+    assert len(utterances) == 2
+    assert [fault.removeprefix(f"{place}/").split(": ")[0] for fault in faults] == [
+        "19-198.trans.txt:3",
+        "19-198.trans.txt:2",
+        "19-198.trans.txt:1",
+    ]
+    with pytest.raises(DataError, match="no such folder"):
+        librispeech.read(libri.parent / "nothing")
+    with pytest.raises(DataError, match="no transcripts"):
+        librispeech.read(sound(libri.parent / "none" / "a.wav").parent)
+
+
+def test_ljspeech(tmp_path: Path) -> None:
+    for name in ("LJ001-0001", "LJ001-0002"):
+        sound(tmp_path / "wavs" / f"{name}.wav")
+    lines = [
+        "LJ001-0001|In 1450, “so” it is|In fourteen fifty, “so” it is",
+        'LJ001-0002|only "one',
+        "LJ001-0003|gone|gone",
+        "LJ4",
+    ]
+    write(tmp_path / "metadata.csv", *lines)
+    found = ljspeech.read(tmp_path)
+    assert [(entry.id, entry.text) for entry in found.entries] == [
+        ("LJ001-0001", "In fourteen fifty, “so” it is"),
+        ("LJ001-0002", 'only "one'),
+        ("LJ001-0003", "gone"),
+    ]
+    utterances, faults = measure(found)
+    assert len(utterances) == 2
+    assert [fault.split("metadata.csv:")[1][:4] for fault in faults] == ["4: n", "3: " + str(tmp_path)[0]]
+    assert len(ljspeech.read(tmp_path, partial=True).entries) == 2
+
+
+# ------------------------------------------------------------------------------------------------- tables
+
+
+def make_table(path: Path, rows: Sequence[Sequence[str]], **dialect: object) -> Path:
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer, **dialect).writerows(rows)  # type: ignore[arg-type]
+    path.write_bytes(buffer.getvalue().encode())
+    return path
+
+
+ROWS = [
+    ["path", "sentence", "client_id", "age", "duration"],
+    ["a.wav", 'She said, "no; never"', "anna", "20s", "999"],
+    ["b.wav", "two\nlines | or", "", "", ""],
+]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "|"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_dialects_of_csv(tmp_path: Path, delimiter: str, mark: str) -> None:
+    for name in ("a", "b"):
+        sound(tmp_path / f"{name}.wav")
+    rows = [[mark + ROWS[0][0], *ROWS[0][1:]], *ROWS[1:]]
+    found, faults = measure(table.read(make_table(tmp_path / "t.csv", rows, delimiter=delimiter)))
+    assert faults == []
+    assert [(each.text, each.duration, dict(each.fields)) for each in found] == [
+        ('She said, "no; never"', 1.0, {"id": found[0].fields["id"], "speaker": "anna", "age": "20s"}),
+        ("two\nlines | or", 1.0, {"id": found[1].fields["id"]}),
+    ]
+
+
+def test_common_voice(tmp_path: Path) -> None:
+    """Its texts are quoted only by some of its releases, and may begin with a quotation mark that never closes."""
+    sentences = ['"Hello" she said', '"""Kasimir"" said', 'a "b" c', '"', '"plain"', "d'accord"]
+    lines = [f"ab{number}\tcv_{number}.mp3\t{sentence}\t2\t\teo" for number, sentence in enumerate(sentences)]
+    write(tmp_path / "validated.tsv", "client_id\tpath\tsentence\tup_votes\tage\tlocale", *lines)
+    for number in range(len(sentences)):
+        sound(tmp_path / "clips" / f"cv_{number}.mp3")
+    found = table.read(tmp_path / "validated.tsv")
+    assert texts(found) == ['"Hello" she said', '"""Kasimir"" said', 'a "b" c', '"', '"plain"', "d'accord"]
+    utterances, faults = measure(found)
+    assert faults == []
+    assert utterances[0].fields == {"id": "cv_0", "speaker": "ab0", "up_votes": "2", "locale": "eo"}
+    assert utterances[0].audio == tmp_path / "clips" / "cv_0.mp3"
+
+
+def test_columns_by_name(tmp_path: Path) -> None:
+    sound(tmp_path / "audio" / "x.wav", 3)
+    make_table(
+        tmp_path / "t.csv",
+        [["Datei", "Text", "Wer", "von", "bis"], ["x", "eins", "a", "0", "1.5"], ["x", "zwei", "b", "1.5", ""]],
+    )
+    columns = Columns("Datei", "Text", "Wer", "von", "bis")
+    found, faults = measure(table.read(tmp_path / "t.csv", columns, tmp_path / "audio"))
+    assert faults == []
+    assert [(each.text, each.speaker, each.start, each.duration) for each in found] == [
+        ("eins", "a", 0.0, 1.5),
+        ("zwei", "b", 1.5, 1.5),
+    ]
+
+
+def test_missing_columns_are_told_with_those_that_are_there(tmp_path: Path) -> None:
+    make_table(tmp_path / "t.csv", [["Datei", "text"], ["a", "b"]])
+    with pytest.raises(DataError) as raised:
+        table.read(tmp_path / "t.csv", Columns(speaker="wer"))
+    assert "no column 'wer', none for the audio" in str(raised.value)
+    assert "it reads: Datei, text" in str(raised.value)
+    write(tmp_path / "t.csv", "path,text,path")
+    with pytest.raises(DataError, match="names a column twice"):
+        table.read(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_bytes(b"")
+    with pytest.raises(DataError, match="it reads: nothing"):
+        table.read(tmp_path / "t.csv")
+
+
+def test_every_fault_of_a_table_is_told_with_its_line(tmp_path: Path) -> None:
+    for name in "abcd":
+        sound(tmp_path / f"{name}.wav")
+    lines = ["path,text,start", '"a.wav","two', 'lines",', "b.wav", ",text,", "c.wav,,", "d.wav,x,soon", "e.wav,x,"]
+    write(tmp_path / "t.csv", *lines, "a.wav,again,", 'b.wav,a "b" c,', 'c.wav,"open,', "d.wav,x,", ends="\r\n")
+    with (tmp_path / "t.csv").open("ab") as file:
+        file.write(b"\xff.wav,x,\r\n")
+    _, faults = measure(table.read(tmp_path / "t.csv", Columns(start="start")))
+    found = {fault.split(": ")[0].removeprefix(f"{tmp_path}/"): fault for fault in faults}
+    expected = {
+        "t.csv:4": "1 cells, where the header names 3 columns",
+        "t.csv:5": "there is no path",
+        "t.csv:6": "the transcript of c.wav is empty",
+        "t.csv:7": "start is 'soon', not a number of seconds",
+        "t.csv:8": "e.wav: there is no such file",
+        "t.csv:9": f"a is in {tmp_path}/t.csv:2 already",
+        "t.csv:11": "not CSV (unexpected end of data); quotation marks go round a whole cell",
+        "t.csv:13": "byte 1 is not UTF-8",
+    }
+    assert found.keys() == expected.keys()
+    for where, message in expected.items():
+        assert message in found[where]
+
+
+CELLS = st.text(st.characters(codec="utf-8", exclude_categories=("C",)), max_size=20)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(CELLS.map(str.strip).filter(bool), min_size=1, max_size=5),
+    st.sampled_from([",", ";", "|"]),
+    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+)
+def test_any_csv_reads_back(tmp_path: Path, sentences: list[str], delimiter: str, quoting: int) -> None:
+    rows = [["path", "text"], *([f"{number}.wav", sentence] for number, sentence in enumerate(sentences))]
+    path = make_table(tmp_path / "t.csv", rows, delimiter=delimiter, quoting=quoting)
+    assert texts(table.read(path)) == sentences
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(CELLS.map(str.strip).filter(bool), min_size=1, max_size=5), st.booleans())
+def test_any_tsv_reads_back(tmp_path: Path, sentences: list[str], quoted: bool) -> None:
+    rows = [["path", "text"], *([f"{number}.wav", sentence] for number, sentence in enumerate(sentences))]
+    if quoted:
+        path = make_table(tmp_path / "t.tsv", rows, delimiter="\t", lineterminator="\n")
+    else:  # text/tab-separated-values, as IANA has it; but for texts that look as if they were quoted
+        assume(not any('""' in sentence for sentence in sentences))
+        path = write(tmp_path / "t.tsv", *("\t".join(row) for row in rows))
+    assert texts(table.read(path)) == sentences
+
+
+# ------------------------------------------------------------------------------------- folders, detection
+
+
+def test_folder(tmp_path: Path) -> None:
+    root = tmp_path / "recordings"
+    for name, text in {"anna/1": "one\r\ntwo\r\n", "anna/2": "three", "ben/1": "\ufefffour"}.items():
+        sound(root / f"{name}.flac")
+        (root / f"{name}.txt").write_bytes(text.encode())
+    write(root / "README.txt", "about")
+    found, faults = measure(folder.read(root))
+    assert faults == []
+    assert [(each.fields["id"], each.text, each.speaker) for each in found] == [
+        ("anna/1", "one two", None),
+        ("anna/2", "three", None),
+        ("ben/1", "four", None),
+    ]
+    assert [entry.fields.get("speaker") for entry in folder.read(root, True).entries] == ["anna", "anna", "ben"]
+
+
+def test_faults_of_a_folder(tmp_path: Path) -> None:
+    for name in ("a.wav", "b.wav", "c.wav", "d.wav", "d.flac"):
+        sound(tmp_path / name)
+    (tmp_path / "e.wav").write_bytes(b"RIFF")
+    write(tmp_path / "b.txt", "", "  ")
+    (tmp_path / "c.txt").write_bytes("hé".encode("latin-1"))
+    for name in "def":
+        write(tmp_path / f"{name}.txt", "text")
+    _, faults = measure(folder.read(tmp_path))
+    messages = [fault.removeprefix(f"{tmp_path}/") for fault in faults]
+    assert messages[:4] == [
+        "a.wav: there is no a.txt beside it",
+        f"{'b.txt'}: is empty",
+        "c.txt:1: byte 2 is not UTF-8; save the file as UTF-8",
+        "f.txt: there is no recording beside it",
+    ]
+    assert messages[4].startswith(f"d.wav: d is in {tmp_path}/d.flac already")
+    assert messages[5].startswith("e.wav: ")
+    assert len(messages) == 6
+    with pytest.raises(DataError, match="no recordings"):
+        (tmp_path / "empty").mkdir()
+        folder.read(tmp_path / "empty")
+
+
+def test_detection(data: Path, libri: Path, tmp_path: Path) -> None:
+    sound(tmp_path / "lj" / "wavs" / "a.wav")
+    write(tmp_path / "lj" / "metadata.csv", "a|text")
+    sound(tmp_path / "mine" / "a.wav")
+    assert detect(data) == Layout.KALDI
+    assert detect(libri) == Layout.LIBRISPEECH
+    assert detect(tmp_path / "lj") == Layout.LJSPEECH
+    assert detect(tmp_path / "mine") == Layout.FOLDER
+    assert detect(write(tmp_path / "t.TSV", "path\ttext")) == Layout.TABLE
+    with pytest.raises(DataError, match=rf"the one meant: {data}"):
+        detect(data.parent)
+    with pytest.raises(DataError, match="a table"):
+        detect(write(tmp_path / "a.xlsx", ""))
+
+
+# ---------------------------------------------------------------------------------------------- splitting
+
+
+def spoken(speakers: Sequence[str | None], seconds: Sequence[float]) -> list[Utterance]:
+    return [
+        Utterance(Path(f"{number}.wav"), duration, "", {} if speaker is None else {"speaker": speaker})
+        for number, (speaker, duration) in enumerate(zip(speakers, seconds, strict=True))
+    ]
+
+
+@given(st.data(), st.integers(0, 100))
+def test_sets_share_no_speaker_and_lose_nothing(data: st.DataObject, seed: int) -> None:
+    names = data.draw(st.lists(st.sampled_from(["a", "b", "c", "d", "e", None]), min_size=3, max_size=20))
+    assume(len(set(names) - {None}) + names.count(None) > 2)
+    utterances = spoken(names, data.draw(st.lists(st.floats(0.1, 20), min_size=len(names), max_size=len(names))))
+    sets = split(utterances, {"dev": 0.2, "test": 0.2}, seed)
+    assert list(sets) == ["train", "dev", "test"]
+    assert all(sets.values())
+    assert sorted(str(each.audio) for part in sets.values() for each in part) == sorted(
+        str(each.audio) for each in utterances
+    )
+    if len(set(names)) > 1:
+        voices = [{each.speaker for each in part} - {None} for part in sets.values()]
+        assert sum(map(len, voices)) == len(set(names) - {None})
+    assert split(utterances, {"dev": 0.2, "test": 0.2}, seed) == sets
+
+
+def test_shares_are_met_where_speakers_are_many() -> None:
+    rng = np.random.default_rng(0)
+    utterances = spoken([str(speaker) for speaker in rng.integers(0, 200, 4000)], rng.uniform(1, 10, 4000).tolist())
+    sets = split(utterances, {"dev": 0.1, "test": 0.05}, 1)
+    seconds = {name: sum(each.duration for each in part) for name, part in sets.items()}
+    whole = sum(seconds.values())
+    assert seconds["dev"] / whole == pytest.approx(0.1, abs=0.005)
+    assert seconds["test"] / whole == pytest.approx(0.05, abs=0.005)
+    assert split(utterances, {"dev": 0.1}, 2)["dev"] != split(utterances, {"dev": 0.1}, 1)["dev"]
+    order = {each.audio: number for number, each in enumerate(utterances)}
+    for part in sets.values():
+        assert [order[each.audio] for each in part] == sorted(order[each.audio] for each in part)
+
+
+def test_one_speaker_is_divided_and_a_recording_never() -> None:
+    sets = split(spoken(["a"] * 20, [1.0] * 20), {"dev": 0.1, "test": 0.1}, 1)
+    assert [len(part) for part in sets.values()] == [16, 2, 2]
+    stretches = [Utterance(Path(f"{number % 4}.wav"), 1, "", {}, float(number)) for number in range(20)]
+    for part in split(stretches, {"dev": 0.25}, 1).values():
+        files = {each.audio for each in part}
+        assert len(part) == 5 * len(files)
+
+
+def test_too_few_speakers() -> None:
+    with pytest.raises(DataError, match="2 speakers can't be dealt out to 3 sets"):
+        split(spoken(["a", "b", "b"], [1, 1, 1]), {"dev": 0.1, "test": 0.1}, 1)
+
+
+# -------------------------------------------------------------------------------------- the command itself
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Result:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main(["data", "import", *map(str, arguments)])
+        printed = capsys.readouterr()
+        return Result(int(caught.value.code or 0), printed.out, printed.err)
+
+    return call
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    for speaker in "abcdefghij":
+        for number in range(2):
+            sound(tmp_path / "recordings" / speaker / f"{number}.wav", 0.5)
+            write(tmp_path / "recordings" / speaker / f"{number}.txt", f"{speaker} {number}")
+    return tmp_path / "recordings"
+
+
+def test_a_manifest_and_its_summary(recordings: Path, run: Run) -> None:
+    result = run("recordings", "--out", "mine/all.jsonl", "--speaker-folders")
+    assert result == Result(0, f"{Path('mine/all.jsonl')}: 20 utterances, 0.00 hours, 10 speakers\n", "")
+    (first, *_) = Path("mine/all.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(first)["audio_filepath"] == str(recordings / "a" / "0.wav")
+    assert run("recordings", "--out", "mine/rel.jsonl", "--relative").code == 0
+    (first, *_) = Path("mine/rel.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(first)["audio_filepath"] == "../recordings/a/0.wav"
+    assert read_manifest(Path("mine/rel.jsonl"))[0].audio.resolve() == (recordings / "a" / "0.wav").resolve()
+
+
+def test_sets_and_a_recipe_for_them(recordings: Path, run: Run, tmp_path: Path) -> None:
+    result = run("recordings", "--out", "mine", "--dev", 0.2, "--test", 0.2, "--speaker-folders")
+    assert result.out.splitlines()[:3] == [
+        f"{Path('mine') / name}: {count} utterances, 0.00 hours, {count // 2} speakers"
+        for name, count in (("train.jsonl", 12), ("dev.jsonl", 4), ("test.jsonl", 4))
+    ]
+    assert f"    tests: {{test: {tmp_path / 'mine' / 'test.jsonl'}}}" in result.out
+
+
+def test_nothing_is_overwritten_unasked(recordings: Path, run: Run) -> None:
+    assert run("recordings", "--out", "m.jsonl").code == 0
+    before = Path("m.jsonl").read_bytes()
+    refused = run("recordings", "--out", "m.jsonl", "--speaker-folders")
+    assert (refused.code, "m.jsonl: already there" in refused.err) == (2, True)
+    assert Path("m.jsonl").read_bytes() == before
+    assert run("recordings", "--out", "m.jsonl", "--speaker-folders", "--overwrite").code == 0
+    assert Path("m.jsonl").read_bytes() != before
+
+
+def test_faults_leave_no_manifest_unless_they_may_be_skipped(recordings: Path, run: Run) -> None:
+    (recordings / "a" / "0.txt").unlink()
+    (recordings / "b" / "0.wav").write_bytes(b"")
+    result = run("recordings", "--out", "m.jsonl")
+    assert result.code == 1
+    assert "2 entries can't be used" in result.err
+    assert "there is no 0.txt beside it" in result.err
+    assert "is empty (0 bytes)" in result.err
+    assert not Path("m.jsonl").exists()
+    result = run("recordings", "--out", "m.jsonl", "--skip-faulty")
+    assert (result.code, "18 utterances" in result.out, "2 entries" in result.err) == (0, True, True)
+
+
+def test_a_list_without_utterances(run: Run) -> None:
+    write(Path("t.csv"), "path,text")
+    result = run("t.csv", "--out", "m.jsonl")
+    assert (result.code, result.err) == (1, "error: t.csv: lists no utterances\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "m.csv"], "a name that ends in .jsonl"),
+        (["--out", "m.jsonl", "--dev", "0.1"], "a folder"),
+        (["--out", "m", "--dev", "0.6", "--test", "0.4"], "nothing is left to train on"),
+        (["--out", "m.jsonl", "--text-column", "text"], "means nothing for the format folder"),
+        (["--out", "m.jsonl", "--audio-root", "."], "means nothing for the format folder"),
+        (["--out", "m.jsonl", "--format", "table"], "can't be read: Is a directory"),
+        (["--out", "m.jsonl", "--format", "kaldi"], "there is no wav.scp in it"),
+        (["--out", "m.jsonl", "--format", "kaldi", "--speaker-folders"], "means nothing for the format kaldi"),
+    ],
+)
+def test_wrong_arguments(recordings: Path, run: Run, arguments: list[str], message: str) -> None:
+    result = run("recordings", *arguments)
+    assert (result.code in (1, 2), message in result.err) == (True, True), result.err
+    assert not Path("m.jsonl").exists()
+
+
+def test_real_corpora(corpora: Path, run: Run) -> None:
+    for source, hours, speakers, count in (
+        ("speechocean762/train", 2.9, "125 speakers", 2500),
+        ("speechocean762/test", 2.7, "125 speakers", 2500),
+        ("librispeech_3spk", 1.2, "3 speakers", 367),
+        ("ljspeech_part1", 0.7, "no speakers", 385),
+    ):
+        result = run(corpora / source, "--out", "m.jsonl", "--overwrite", "--skip-faulty")
+        assert result.code == 0
+        assert f"{count} utterances" in result.out
+        assert speakers in result.out
+        assert float(result.out.split(", ")[1].split()[0]) == pytest.approx(hours, abs=0.06)
+        assert (result.err == "") == (count != 385)  # of LJ Speech the whole list is there, and a part of the sound

@@ -1,0 +1,139 @@
+"""A recipe with a language model: it is estimated, the search is tuned, both are measured and part of the model."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from tones import SETTINGS
+
+import asr
+from asr import recipe as recipes
+from asr.assess import recognise_manifest
+from asr.data.manifest import Utterance, read_manifest, write_manifest
+from asr.doctor import SAMPLE_RATE, TONES, synthesise
+from asr.errors import AsrError, DataError
+from asr.evaluation import wer
+from asr.recipe_file import read_recipe
+from asr.reporting import Silent
+from asr.text import ngram
+
+UNTRAINED = "training.epochs=2"
+"""Too few to hear every word, but enough that the order of words, which is always the same, tells the others."""
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Recordings in which each tone has only one that may follow it; returns the recipe."""
+    folder = tmp_path_factory.mktemp("rounds")
+    rng = np.random.default_rng(5)
+    for name, count in (("train", 60), ("dev", 16), ("test", 16)):
+        utterances = []
+        for index in range(count):
+            first, length = rng.integers(len(TONES)), rng.integers(3, 7)
+            text = " ".join(islice(cycle(TONES), int(first), int(first + length)))
+            path = folder / f"{name}-{index}.wav"
+            waveform = synthesise(text, rng)
+            soundfile.write(path, waveform, SAMPLE_RATE)
+            utterances.append(Utterance(path, len(waveform) / SAMPLE_RATE, text))
+        write_manifest(folder / f"{name}.jsonl", utterances)
+    (folder / "recipe.yaml").write_text(
+        "name: rounds\n"
+        "prepare: {corpus: manifests, train: train.jsonl, dev: dev.jsonl, tests: {test: test.jsonl}}\n",
+        encoding="utf-8",
+    )
+    return folder / "recipe.yaml"
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.lines.append(message)
+
+    def stages_done(self) -> list[str]:
+        """Those that were done now, not before."""
+        return [line.split("] ")[1] for line in self.lines if line.startswith("[") and "done before" not in line]
+
+
+def run(recipe: Path, folder: Path, *settings: str) -> tuple[dict[str, Any], Heard]:
+    heard = Heard()
+    wanted = read_recipe(recipe, [*SETTINGS, UNTRAINED, *settings])
+    return recipes.run(wanted, folder, folder.parent / "data", heard), heard
+
+
+@pytest.fixture(scope="module")
+def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    return folder, run(corpus, folder, "language_model={order: 2, trials: 12}")[0]
+
+
+def test_the_model_is_one_of_the_training_transcripts(corpus: Path, finished: tuple[Path, dict[str, Any]]) -> None:
+    model = ngram.load(finished[0] / "lm.ngram")
+    texts = [utterance.text.split() for utterance in read_manifest(corpus.parent / "train.jsonl")]
+    bigrams = Counter(pair for text in texts for pair in zip(["<s>", *text], [*text, "</s>"], strict=True))
+    assert set(TONES) | {"<s>", "</s>", "<unk>"} == set(model.words)
+    entries = ngram.to_entries(model)
+    assert entries.counts[1] == len(bigrams)
+
+
+def test_the_search_does_better_and_is_part_of_the_model(
+    corpus: Path, finished: tuple[Path, dict[str, Any]]
+) -> None:
+    folder, results = finished
+    greedy, search = results["tests"]
+    assert (greedy["name"], search["name"]) == ("test", "test, beam search")
+    assert search["wer"] < greedy["wer"]
+    utterances = read_manifest(corpus.parent / "test.jsonl")
+    answers = recognise_manifest(asr.load(folder / "model"), utterances)
+    assert wer.score(answers, bootstrap=1).wer == search["wer"]
+    tuning = json.loads((folder / "model" / "decoder.json").read_text(encoding="utf-8"))["tuning"]
+    assert tuning["utterances"] == 16
+    assert tuning["wer"] < tuning["wer_greedy"]
+    card = (folder / "model" / "README.md").read_text(encoding="utf-8")
+    assert "| test, beam search |" in card
+    assert (folder / "evaluate" / "test, beam search.txt").is_file()
+
+
+def test_other_texts_change_the_language_model_and_not_the_training(
+    corpus: Path, finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    more = tmp_path / "more.txt"
+    more.write_text("Hum, hum!\n", encoding="utf-8")
+    folder = finished[0]
+    settings = f"language_model={{order: 2, trials: 12, texts: [{more}]}}"
+    _, heard = run(corpus, folder, settings)
+    assert heard.stages_done() == ["language model", "tune", "evaluate", "package"]
+    assert "hum" in ngram.load(folder / "lm.ngram").words  # normalised, as transcripts are
+    _, heard = run(corpus, folder, settings)
+    assert heard.stages_done() == []
+    results, heard = run(corpus, folder)
+    assert heard.stages_done() == ["evaluate", "package"]
+    assert [test["name"] for test in results["tests"]] == ["test"]
+    assert not (folder / "model" / "decoder.json").exists()
+
+
+def test_a_search_that_is_no_better_is_left_out(corpus: Path, tmp_path: Path) -> None:
+    well = ("training.epochs=10", "language_model={order: 1, trials: 4}")
+    results, _ = run(corpus, tmp_path / "run", *well)
+    assert [test["name"] for test in results["tests"]] == ["test"]
+    assert results["tests"][0]["wer"] == 0
+    assert not (tmp_path / "run" / "model" / "decoder.json").exists()
+
+
+def test_texts_that_are_missing_are_named_before_anything_is_done(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"files that are not there: .*none\.txt"):
+        run(corpus, tmp_path / "run", "language_model={texts: [none.txt]}")
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_that_make_no_sense_are_refused(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(AsrError, match="order"):
+        run(corpus, tmp_path / "run", "language_model={order: 0}")
