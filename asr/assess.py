@@ -9,7 +9,7 @@ from pathlib import Path
 from asr.data.manifest import Utterance
 from asr.evaluation import wer
 from asr.recognizer import BATCH_SIZE, Recognizer
-from asr.sound_files import Stretch
+from asr.sound_files import Member, Stretch
 
 
 def recognise_manifest(
@@ -52,8 +52,10 @@ def recognise_manifest(
     return [answers[index] for index in range(len(utterances))]
 
 
-def _shown(source: Path | Stretch) -> str:
+def _shown(source: Path | Stretch | Member) -> str:
     """A path as one would type it here."""
     if isinstance(source, Stretch):
         return str(replace(source, path=Path(_shown(source.path))))
+    if isinstance(source, Member):
+        return str(replace(source, archive=Path(_shown(source.archive))))
     return str(source.relative_to(Path.cwd()) if source.is_relative_to(Path.cwd()) else source)

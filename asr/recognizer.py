@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias, TypeVar, Unpack, overload
+from typing import Any, TypeAlias, TypeVar, Unpack, overload
 
 import numpy as np
 import torch
@@ -21,11 +21,11 @@ from asr.decoder_settings import Choice, choose
 from asr.decoding.types import BatchDecoder, Hypothesis, Options
 from asr.errors import AsrError, AudioError
 from asr.longform import Window, Windowing, stretches
-from asr.sound_files import FloatArray, Stretch
+from asr.sound_files import AudioSource, FloatArray, Member, Stretch
 from asr.transcript import Alternative, TimedWord, Transcript, join_alternatives, mean_confidence
 
-Source: TypeAlias = str | Path | BinaryIO | Stretch | NDArray[np.floating[Any]]
-"""A sound file, an open one, a stretch of one, or a waveform at the model's sample rate."""
+Source: TypeAlias = AudioSource | NDArray[np.floating[Any]]
+"""A sound file, an open one, a part of one, or a waveform at the model's sample rate."""
 Sources: TypeAlias = list[Any] | tuple[Any, ...]
 """Several `Source`s: `Sequence[Source]` would take a lone str for a sequence of paths."""
 
@@ -397,4 +397,4 @@ def _alternatives(hypotheses: Sequence[Hypothesis], count: int) -> tuple[Alterna
 def _name(source: Source) -> str:
     if isinstance(source, np.ndarray):
         return ""
-    return str(source) if isinstance(source, str | Path | Stretch) else "-"
+    return str(source) if isinstance(source, str | Path | Stretch | Member) else "-"

@@ -8,8 +8,12 @@ file's size belies is an error.
 from __future__ import annotations
 
 import io
+import os
 import re
 import shlex
+import tarfile
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +30,43 @@ FloatArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
+class Member:
+    """A sound file within a tar: its name there, and the `size` bytes from `offset` on."""
+
+    archive: Path
+    name: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return str(self.archive / self.name)
+
+    def read(self) -> bytes:
+        """Its bytes.
+
+        Raises:
+            AudioError: the tar is missing, holds something else in this place, or ends too early.
+        """
+        block = read_at(self.archive, self.offset - tarfile.BLOCKSIZE, tarfile.BLOCKSIZE + self.size)
+        header, content = block[: tarfile.BLOCKSIZE], block[tarfile.BLOCKSIZE :]
+        if len(header) == tarfile.BLOCKSIZE and not self._is_announced_by(header):
+            what = f"does not hold {self.name} ({self.size} bytes) at byte {self.offset}, where its index has it"
+            raise AudioError(what, where=self.archive, hint="copy the shard or its index again: they don't match")
+        if len(content) < self.size:
+            what = f"has been cut off: of {self.name}, {self.size - len(content)} bytes are missing"
+            raise AudioError(what, where=self.archive, hint=_AGAIN)
+        return content
+
+    def _is_announced_by(self, header: bytes) -> bool:
+        try:
+            info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+        except tarfile.HeaderError:
+            return False
+        short = self.name.isascii() and len(self.name) <= tarfile.LENGTH_NAME  # others stand in a header before
+        return info.size == self.size and (info.name == self.name or not short)
+
+
+@dataclass(frozen=True)
 class Stretch:
     """A part of a sound file, from `start` seconds on for `duration` seconds."""
 
@@ -37,7 +78,7 @@ class Stretch:
         return f"{self.path} ({self.start:.2f} to {self.start + self.duration:.2f} s)"
 
 
-AudioSource = str | Path | BinaryIO | Stretch
+AudioSource = str | Path | BinaryIO | Stretch | Member
 
 MAX_CHANNELS = 64
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000
@@ -91,6 +132,8 @@ def open_recording(source: AudioSource) -> Iterator[OpenRecording]:
 
 def _binary(source: AudioSource, stack: ExitStack) -> tuple[str, BinaryIO]:
     """The source's name for messages, and a seekable file."""
+    if isinstance(source, Member):
+        return str(source), io.BytesIO(source.read())
     if isinstance(source, Stretch):
         return str(source), stack.enter_context(_open_file(source.path))
     if isinstance(source, str | Path):
@@ -98,6 +141,38 @@ def _binary(source: AudioSource, stack: ExitStack) -> tuple[str, BinaryIO]:
     else:
         name, file = str(getattr(source, "name", "<stdin>")), source
     return name, file if file.seekable() else io.BytesIO(file.read())
+
+
+_MOST_ARCHIVES = 64
+_archives: OrderedDict[Path, int] = OrderedDict()
+_archives_lock = threading.Lock()
+
+
+def read_at(archive: Path, offset: int, size: int) -> bytes:
+    """Bytes of an archive, fewer where it ends; it stays open, so that the system reads ahead of one after another.
+
+    Raises:
+        AudioError: it can't be opened.
+    """
+    with _archives_lock:
+        if archive not in _archives:
+            _archives[archive] = _open_archive(archive)
+            if len(_archives) > _MOST_ARCHIVES:
+                os.close(_archives.popitem(last=False)[1])
+        _archives.move_to_end(archive)
+        if hasattr(os, "pread"):  # forked processes share the place that `read` goes on from
+            return os.pread(_archives[archive], size, offset)
+        os.lseek(_archives[archive], offset, os.SEEK_SET)
+        return os.read(_archives[archive], size)
+
+
+def _open_archive(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError as error:
+        raise AudioError("there is no such file", where=path, hint="copy all the shards of the corpus") from error
+    except OSError as error:
+        raise AudioError(f"can't be opened: {error.strerror}", where=path) from error
 
 
 def _open_file(path: Path) -> BinaryIO:

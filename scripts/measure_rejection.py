@@ -23,7 +23,7 @@ from asr.data.corpora.commands import draw_requests, synthesise
 from asr.data.manifest import read_manifest
 from asr.decoding import automaton
 from asr.recognizer import Recognizer
-from asr.sound_files import Stretch
+from asr.sound_files import Member, Stretch
 from asr.text import grammar
 from asr.transcript import Transcript
 
@@ -77,7 +77,7 @@ def _recordings(folder: Path) -> list[Path]:
 
 
 def _hear(
-    recognizer: Recognizer, paths: Sequence[Path | Stretch], compiled: automaton.Automaton
+    recognizer: Recognizer, paths: Sequence[Path | Stretch | Member], compiled: automaton.Automaton
 ) -> list[Transcript]:
     return list(recognizer.stream(paths, grammar=compiled))
 

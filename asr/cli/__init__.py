@@ -13,6 +13,7 @@ import typer
 from asr.cli import (
     data,
     data_import,
+    data_shard,
     doctor,
     embed,
     evaluate,
@@ -52,8 +53,10 @@ tune.app.command("search", epilog=tune_search.EPILOG, short_help="Find settings 
 data.app.command("import", epilog=data_import.EPILOG, short_help="Make manifests of recordings.")(
     data_import.import_
 )
-app.add_typer(data.app, name="data")
+data.app.command("shard", epilog=data_shard.EPILOG, short_help="Pack a corpus into tar files.")(data_shard.shard)
+data.app.command("index", epilog=data_shard.INDEX_EPILOG, short_help="List what is in tar files.")(data_shard.index)
 app.add_typer(recipes.app, name="recipes")
+app.add_typer(data.app, name="data")
 app.add_typer(tune.app, name="tune")
 app.add_typer(vocab.app, name="vocab")
 app.add_typer(lm.app, name="lm")

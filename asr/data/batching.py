@@ -10,9 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from asr.data.manifest import Utterance
+from asr.data.shards import pools
 
 LENGTH_STEP = 0.32
 """Seconds; see `fill_batches`."""
+POOL_BATCHES = 50
+"""How many batches' worth of audio from shards is sorted by length at a time."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,9 @@ def plan_epoch(
 ) -> list[list[Sample]]:
     """Plan an epoch in which every utterance is heard at least once.
 
-    Samples of similar length share a batch, so that little is padding; batches come in random order.
+    Samples of similar length share a batch, so that little is padding; batches come in random order. Utterances in
+    shards are planned pool by pool (see `shards.pools`), so that each shard is read once, from beginning to end;
+    they are sorted, shuffled and joined within each pool.
 
     Args:
         utterances: the training set.
@@ -70,6 +75,22 @@ def plan_epoch(
     """
     rng = np.random.default_rng((seed, epoch))
     samples = [Sample((utterance,), seed=(seed, epoch, index)) for index, utterance in enumerate(utterances)]
+    return [
+        batch
+        for pool in pools(utterances, POOL_BATCHES * batch_seconds, rng)
+        for batch in _plan_pool(
+            [samples[index] for index in pool], batch_seconds, rng, concatenation, shortest_first
+        )
+    ]
+
+
+def _plan_pool(
+    samples: list[Sample],
+    batch_seconds: float,
+    rng: np.random.Generator,
+    concatenation: Concatenation | None,
+    shortest_first: bool,
+) -> list[list[Sample]]:
     if concatenation is not None:
         samples = _join(samples, concatenation, rng)
     # A little noise on the length keeps the same utterances from meeting in every epoch.

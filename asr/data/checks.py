@@ -54,7 +54,8 @@ def check_sets(
         A summary of each set, and warnings (recordings shared between sets, empty transcripts).
 
     Raises:
-        DataError: recordings that can't be read or are not as long as their manifest says, all together.
+        DataError: shards that are missing; recordings that can't be read or are not as long as their manifest says,
+            all together.
     """
     check_recordings(sets, progress)
     summaries = {name: _summary(utterances, normalizer) for name, utterances in sets.items()}
@@ -66,6 +67,7 @@ def check_recordings(
 ) -> None:
     """Check that all recordings of some sets can be read; arguments and errors as of `check_sets`."""
     everything = [(name, utterance) for name, utterances in sets.items() for utterance in utterances]
+    _refuse_missing_shards(utterance for _, utterance in everything)
     faults = []
     with ThreadPoolExecutor() as pool:
         for done, fault in enumerate(pool.map(lambda item: _fault(item[1]), everything), start=1):
@@ -76,6 +78,16 @@ def check_recordings(
         raise DataError(
             f"{len(faults)} of {len(everything)} recordings can't be used\n{listing(faults)}",
             hint="mend or remove these lines of the manifests, then run the command again",
+        )
+
+
+def _refuse_missing_shards(utterances: Iterable[Utterance]) -> None:
+    shards = {utterance.member.archive for utterance in utterances if utterance.member is not None}
+    missing = sorted(path for path in shards if not path.is_file())
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(shards)} shards are not there\n{listing(missing)}",
+            hint="copy them beside the index that names them",
         )
 
 

@@ -4,6 +4,10 @@
 
 `audio_filepath` is relative to the manifest's own folder, or absolute. A key `offset` says that the utterance is a
 stretch of a longer recording: from so many seconds on, for `duration` seconds. Further keys are kept as they are.
+
+Recordings may also lie in tar files, see `shards.py`. `audio_filepath` is then a name within the file `shard`:
+
+    {"shard": "train-000000.tar", "audio_filepath": "000001_a.wav", "shard_offset": 512, "shard_bytes": 73964, …}
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +23,11 @@ from typing import Any
 
 from asr.errors import DataError
 from asr.files import write_text
-from asr.sound_files import Stretch
+from asr.sound_files import Member, Stretch
 
 MOST_ERRORS_SHOWN = 20
+MEMBER_KEYS = ("shard", "shard_offset", "shard_bytes")
+"""Of a line whose recording is in a shard."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,7 @@ class Utterance:
         text: its transcript, as written in the manifest.
         fields: all further keys of its line, such as the speaker.
         start: where it begins in a longer recording, in seconds; None when it is all of the recording.
+        member: the recording in a shard, if it is in one; `audio` then is the shard's path and its name in it.
     """
 
     audio: Path
@@ -40,10 +48,13 @@ class Utterance:
     text: str
     fields: Mapping[str, Any] = field(default_factory=dict)
     start: float | None = None
+    member: Member | None = None
 
     @property
-    def source(self) -> Path | Stretch:
-        """What to read: the recording, or the stretch of it."""
+    def source(self) -> Path | Stretch | Member:
+        """What to read: the recording, the stretch of it, or the place in a shard that holds it."""
+        if self.member is not None:
+            return self.member
         return self.audio if self.start is None else Stretch(self.audio, self.start, self.duration)
 
     @property
@@ -112,7 +123,24 @@ def _parse(line: str, folder: Path, transcribed: bool) -> Utterance:
     if not isinstance(text, str):
         raise ValueError(f"text is {text!r}, not a string")
     start = _seconds("offset", entry.pop("offset")) if "offset" in entry else None
-    return Utterance(folder.resolve() / audio, _seconds("duration", duration), text, entry, start)
+    member = _take_member(entry, folder.resolve(), audio)
+    if member is not None and start is not None:
+        raise ValueError("a shard holds whole recordings, so it can't have an offset")
+    path = folder.resolve() / audio if member is None else member.archive / member.name
+    return Utterance(path, _seconds("duration", duration), text, entry, start, member)
+
+
+def _take_member(entry: dict[str, Any], folder: Path, name: str) -> Member | None:
+    """Take what says where in a shard a recording is from its line, if it is in one."""
+    if not all(key in entry for key in MEMBER_KEYS):
+        return None
+    shard, offset, size = (entry.pop(key) for key in MEMBER_KEYS)
+    if not isinstance(shard, str) or not shard:
+        raise ValueError(f"shard is {shard!r}, not a path")
+    for key, value, least in (("shard_offset", offset, tarfile.BLOCKSIZE), ("shard_bytes", size, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{key} is {value!r}, not a number of bytes")
+    return Member(folder / shard, name, offset, size)
 
 
 def _seconds(key: str, value: Any) -> float:
@@ -134,15 +162,23 @@ def write_manifest(path: Path, utterances: Iterable[Utterance], relative: bool =
     folder = path.parent.resolve()
     lines = []
     for utterance in utterances:
-        audio = utterance.audio.resolve()
-        below = relative or audio.is_relative_to(folder)
-        name = Path(os.path.relpath(audio, folder)) if below else audio
         entry = {
-            "audio_filepath": name.as_posix(),
-            **({} if utterance.start is None else {"offset": round(utterance.start, 4)}),
+            **_place(utterance, folder, relative),
             "duration": round(utterance.duration, 4),
             "text": utterance.text,
             **utterance.fields,
         }
         lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
     write_text(path, "".join(lines))
+
+
+def _place(utterance: Utterance, folder: Path, relative: bool) -> dict[str, Any]:
+    """The keys that say where a recording is, in a manifest that lies in a folder."""
+    member = utterance.member
+    path = (utterance.audio if member is None else member.archive).resolve()
+    below = relative or path.is_relative_to(folder)
+    name = (Path(os.path.relpath(path, folder)) if below else path).as_posix()
+    if member is not None:
+        place = {"shard_offset": member.offset, "shard_bytes": member.size}
+        return {"shard": name, "audio_filepath": member.name, **place}
+    return {"audio_filepath": name, **({} if utterance.start is None else {"offset": round(utterance.start, 4)})}
