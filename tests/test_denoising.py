@@ -165,21 +165,19 @@ def model(frontend: Frontend | None = None, layers: int | None = None) -> Denois
 
 
 @pytest.mark.parametrize("kind", ["conv1d", "conv2d", "vgg", "resnet", "inception"])
-@pytest.mark.parametrize("strides", [(1,), (3,), (2, 2), (2, 3), (4, 1)])
+@pytest.mark.parametrize("strides", [(1,), (3,), (2, 2)])
 def test_each_step_restores_the_frames_that_went_into_it(kind: str, strides: tuple[int, ...]) -> None:
-    frontend = Frontend(kind=kind, channels=(8,) * len(strides), strides=strides)
+    frontend = Frontend(kind=kind, channels=(4,) * len(strides), strides=strides)
     denoiser, subsampling = model(frontend).eval(), int(np.prod(strides))
     steps: list[Tensor] = []
     denoiser.encoder.register_forward_hook(lambda *arguments: steps.append(arguments[2]))
     weight, bias = denoiser.head.weight.view(subsampling, 6, -1), denoiser.head.bias.view(subsampling, 6)
-    for length in range(1, 2 * subsampling + 3):
-        restored = denoiser(torch.randn(1, length, 6), torch.tensor([length]))
-        assert restored.shape == (1, length, 6)
-        for frame in range(length):
-            step = steps[-1][0, frame // subsampling]
-            expected = weight[frame % subsampling] @ step + bias[frame % subsampling]
-            torch.testing.assert_close(restored[0, frame], expected)
-        assert steps[-1].shape[1] == -(-length // subsampling)
+    for length in range(1, 2 * subsampling + 2):
+        restored = denoiser(torch.randn(1, length, 6), torch.tensor([length]))[0]
+        places = [divmod(frame, subsampling) for frame in range(length)]
+        expected = [weight[place] @ steps[-1][0, step] + bias[place] for step, place in places]
+        torch.testing.assert_close(restored, torch.stack(expected))
+        assert steps[-1].shape[1] == places[-1][0] + 1
 
 
 def test_errors_are_what_a_loop_over_all_values_finds() -> None:
