@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from asr.cli import main
@@ -369,14 +369,19 @@ def test_any_csv_reads_back(tmp_path: Path, sentences: list[str], delimiter: str
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(CELLS.map(str.strip).filter(bool), min_size=1, max_size=5), st.booleans())
-def test_any_tsv_reads_back(tmp_path: Path, sentences: list[str], quoted: bool) -> None:
+@given(
+    st.lists(CELLS.map(str.strip).filter(bool), min_size=1, max_size=5),
+    st.booleans(),
+    st.sampled_from(["\n", "\r\n"]),
+)
+@example(['"so" it is'], True, "\r\n")
+def test_any_tsv_reads_back(tmp_path: Path, sentences: list[str], quoted: bool, ends: str) -> None:
     rows = [["path", "text"], *([f"{number}.wav", sentence] for number, sentence in enumerate(sentences))]
     if quoted:
-        path = make_table(tmp_path / "t.tsv", rows, delimiter="\t", lineterminator="\n")
+        path = make_table(tmp_path / "t.tsv", rows, delimiter="\t", lineterminator=ends)
     else:  # text/tab-separated-values, as IANA has it; but for texts that look as if they were quoted
         assume(not any('""' in sentence for sentence in sentences))
-        path = write(tmp_path / "t.tsv", *("\t".join(row) for row in rows))
+        path = write(tmp_path / "t.tsv", *("\t".join(row) for row in rows), ends=ends)
     assert texts(table.read(path)) == sentences
 
 
