@@ -41,7 +41,7 @@ from asr.recipe_file import read_recipe, to_yaml
 from asr.text import tokenizer as tokenizers
 from asr.text.tokenizer import Tokenizer
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised whenever an older asr could not read, or would misread, what this one writes."""
 
 ASR_VERSION = version("asr")

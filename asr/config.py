@@ -591,6 +591,8 @@ class Recipe(Section):
     def _can_be_pretrained(self) -> Recipe:
         if self.pretrain is None:
             return self
+        if self.training.init_from is not None:
+            raise ValueError("pretrain and training.init_from both say what to begin with: choose one")
         layers, there = self.pretrain.layers, self.model.encoder.layers
         if layers is not None and layers > there:
             raise ValueError(f"pretrain.layers is {layers}, but model.encoder.layers only {there}")

@@ -447,6 +447,7 @@ def wrong(tmp_path: Path) -> Iterator[Path]:
     [
         ("pretrain.audio={wrong}/nowhere", 1, "neither a folder nor a manifest is there"),
         ("pretrain.audio={wrong}/empty", 1, "no recordings here"),
+        ("training.init_from=model", 2, "pretrain and training.init_from both say what to begin with"),
         ("pretrain.layers=2", 2, "pretrain.layers is 2, but model.encoder.layers only 1"),
         ("features.normalization=none", 2, "pretrain needs features.normalization utterance or global"),
         ("pretrain.mask_share=1", 2, "pretrain.mask_share: should be less than 1"),
