@@ -40,6 +40,7 @@ PLAIN = (
     "augment={speed: [0.95, 1.0], gain_db: [-3, 3]}",
     "training={epochs: 2, batch_seconds: 4, learning_rate: 0.003, average: 2, workers: 0, threads: 1, device: cpu}",
 )
+UNFREEZING = "training.unfreeze={frontend: 2}"
 RANDOM = "model.encoder.dropout=0.3"
 CUT = 5
 """Steps, in the first epoch, after which a training is stopped."""
@@ -114,6 +115,10 @@ def measure(folder: Path, world: World) -> dict[str, Any]:
     wanted = job(folder, "begun-by-one", world=world)
     train(wanted, reporter=reporter)
     found["ended"], found["said"] = wanted.acoustic.state_dict(), reporter.said
+
+    wanted = job(folder, "unfrozen", UNFREEZING, world=world)
+    train(wanted)
+    found["unfrozen"] = wanted.acoustic.state_dict()
 
     wanted = job(folder, "random", RANDOM, world=world)
     train(wanted)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from shared_training import CUT, gradients, job, train
+from shared_training import CUT, UNFREEZING, gradients, job, train
 from tones import SETTINGS, write_recipe
 
 import asr
@@ -69,6 +69,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
         one: dict[str, Any] = {"gradients": [gradients(job(folder, "none"), batch) for batch in range(len(plan))]}
         one["outcome"] = train(whole)
         one["whole"] = whole.acoustic.state_dict()
+        unfrozen = job(folder, "unfrozen-by-one", UNFREEZING)
+        train(unfrozen)
+        one["unfrozen"] = unfrozen.acoustic.state_dict()
         _, errors = both.communicate()
     assert (folder / "found-1.pt").exists(), errors
     two, second = (torch.load(folder / f"found-{rank}.pt", weights_only=False) for rank in (0, 1))
@@ -94,6 +97,10 @@ def test_weights_and_statistics_are_those_of_one_process(found: Found) -> None:
     assert_equal(found.two["whole"], found.one["whole"])
     assert any("running_var" in name for name in found.one["whole"])
     assert all(torch.equal(tensor, found.second["whole"][name]) for name, tensor in found.two["whole"].items())
+
+
+def test_parts_that_learn_later_do_so_in_all_processes(found: Found) -> None:
+    assert_equal(found.two["unfrozen"], found.one["unfrozen"])
 
 
 def test_each_utterance_is_measured_once(found: Found) -> None:
