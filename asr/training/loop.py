@@ -99,8 +99,8 @@ def train(
     The model is left with the average of its best epochs' weights, or the best's if these do better on dev.
 
     A training that was cut off goes on from its checkpoint as if nothing had happened: on a CPU with the same
-    number of threads its weights are bit for bit those of a training that ran through. It may go on in fewer or more
-    processes than before; then only what dropout draws is different.
+    number of threads its weights are bit for bit those of a training that ran through. It may go on in fewer or
+    more processes than before; then only what dropout draws is different.
 
     Args:
         task: the model and its data; its weights are changed in place.
