@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from asr import audio, config
+from asr import audio, augment, config
 from asr.augment import SpecAugment, WaveformAugmenter
 from asr.data.batching import Concatenation
 from asr.decoder_settings import DecoderSettings
 from asr.decoding.greedy import GreedyDecoder
 from asr.decoding.rescoring import RescoringDecoder, Weights
 from asr.decoding.types import BatchDecoder
-from asr.errors import ConfigError, DataError
+from asr.errors import AsrError, ConfigError, DataError
 from asr.features import (
     Deltas,
     FeatureExtractor,
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from asr.decoding.beam import Decoder
     from asr.decoding.rescoring import Scorer
     from asr.text.ngram import NgramModel
+
+MOST_FAULTS = 10
+"""Of a folder's recordings that are told."""
 
 
 def normalizer(section: config.Text) -> Normalizer:
@@ -82,28 +85,85 @@ def augmenter(section: config.Augment, sample_rate: int) -> WaveformAugmenter:
     """The augmentation of waveforms.
 
     Raises:
-        DataError: the folder of noise holds no audio.
+        DataError: a folder of noise or of impulse responses holds no recordings, or some that can't be read.
     """
-    noise, reverb = section.noise, section.reverb
     return WaveformAugmenter(
-        sample_rate,
-        speed=section.speed,
-        gain_db=section.gain_db.pair if section.gain_db else None,
-        noise_probability=noise.probability if noise else 0.0,
-        snr_db=noise.snr_db.pair if noise else (0.0, 0.0),
-        noise_files=_noise_files(noise) if noise else (),
-        reverb_probability=reverb.probability if reverb else 0.0,
-        rt60_seconds=reverb.rt60_seconds.pair if reverb else (0.0, 0.0),
+        tuple(
+            augment.Step(name, part.probability, make(part, sample_rate))
+            for name, make in AUGMENTATIONS.items()
+            if (part := getattr(section, name)) is not None
+        )
     )
 
 
-def _noise_files(section: config.Noise) -> tuple[Path, ...]:
-    if section.folder is None:
-        return ()
-    found = sorted(path for path in section.folder.rglob("*") if path.suffix.lower() in audio.SUFFIXES)
+def _speed(section: config.Speed, sample_rate: int) -> augment.Change:
+    return augment.Speed(sample_rate, section.factors or (1.0,))
+
+
+def _pitch(section: config.Pitch, sample_rate: int) -> augment.Change:
+    return augment.Pitch(sample_rate, section.semitones.pair)
+
+
+def _tempo(section: config.Tempo, sample_rate: int) -> augment.Change:
+    return augment.Tempo(sample_rate, section.factor.pair)
+
+
+def _reverb(section: config.Reverb, sample_rate: int) -> augment.Change:
+    if section.folder is not None:
+        return augment.RecordedRooms(sample_rate, tuple(path for path, _ in _recordings(section.folder)))
+    if section.kind == "image":
+        return augment.SimulatedRooms(sample_rate, section.rt60_seconds.pair, section.rooms)
+    return augment.DecayingNoise(sample_rate, section.rt60_seconds.pair)
+
+
+def _noise(section: config.Noise, sample_rate: int) -> augment.Change:
+    snr = augment.Snr(sample_rate, section.snr_db.pair, section.snr_of == "speech")
+    if section.folder is not None:
+        return augment.RecordedNoise(sample_rate, snr, _recordings(section.folder), section.at_once)
+    return augment.GeneratedNoise(snr, section.colour.pair)
+
+
+def _gain(section: config.Gain, _: int) -> augment.Change:
+    return augment.Gain(section.pair)
+
+
+def _telephone(section: config.Telephone, sample_rate: int) -> augment.Change:
+    return augment.Telephone(sample_rate, section.codecs, section.band_hz.pair)
+
+
+def _codec(section: config.Codec, sample_rate: int) -> augment.Change:
+    return augment.Codec(sample_rate, section.codecs, section.kbps.pair)
+
+
+AUGMENTATIONS: dict[str, Callable[[Any, int], augment.Change]] = {
+    "speed": _speed,
+    "pitch": _pitch,
+    "tempo": _tempo,
+    "reverb": _reverb,
+    "noise": _noise,
+    "gain_db": _gain,
+    "telephone": _telephone,
+    "codec": _codec,
+}
+"""What is done to a waveform, under the recipe's names and in this order."""
+
+
+def _recordings(folder: Path) -> tuple[tuple[Path, float], ...]:
+    """The recordings in a folder, and the seconds that each lasts, if all of them can be read."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in audio.SUFFIXES)
     if not found:
-        raise DataError("no recordings of noise here", where=section.folder)
-    return tuple(found)
+        what = "no recordings in this folder" if folder.is_dir() else "there is no such folder"
+        raise DataError(what, where=folder, expected="sound files, in it or in folders in it")
+    recordings, faults = [], []
+    for path in found:
+        try:
+            recordings.append((path, audio.probe(path).duration))
+        except AsrError as error:
+            faults.append(str(error))
+    if faults:
+        listed = "\n".join(faults[:MOST_FAULTS])
+        raise DataError(f"{len(faults)} of {len(found)} recordings can't be used\n{listed}", where=folder)
+    return tuple(recordings)
 
 
 def spec_augment(section: config.Augment) -> SpecAugment | None:

@@ -10,7 +10,21 @@ from typing import Annotated
 
 import typer
 
-from asr.cli import doctor, embed, evaluate, lm, recipes, report, train, transcribe, tune, tune_lr, vocab
+from asr.cli import (
+    data,
+    data_augment,
+    doctor,
+    embed,
+    evaluate,
+    lm,
+    recipes,
+    report,
+    train,
+    transcribe,
+    tune,
+    tune_lr,
+    vocab,
+)
 from asr.errors import AsrError
 
 EPILOG = """
@@ -33,6 +47,10 @@ app.command("evaluate", epilog=evaluate.EPILOG, short_help="Measure a model's er
 app.command("report", epilog=report.EPILOG, short_help="Say what the curves of a training show.")(report.report)
 app.command("doctor", short_help="Show what is installed, and test that it works.")(doctor.doctor)
 tune.app.command("lr", epilog=tune_lr.EPILOG, short_help="Find a learning rate for a recipe.")(tune_lr.lr)
+data.app.command("augment", epilog=data_augment.EPILOG, short_help="Write what training hears of a recording.")(
+    data_augment.augment
+)
+app.add_typer(data.app, name="data")
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(tune.app, name="tune")
 app.add_typer(vocab.app, name="vocab")

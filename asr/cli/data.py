@@ -1,0 +1,7 @@
+"""`asr data`: recordings and their manifests."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Make manifests of recordings.")
