@@ -181,46 +181,6 @@ class RecordedRooms:
 
 
 @dataclass(frozen=True)
-class GeneratedNoise:
-    """Gaussian noise of a colour."""
-
-    snr: Snr
-    exponent: Interval
-    """Of its spectrum's fall: 0 white, 1 pink, 2 brown."""
-
-    def __call__(self, waveform: FloatArray, rng: Generator) -> Changed:
-        exponent = rng.uniform(*self.exponent)
-        noisy, snr_db = self.snr.add(waveform, coloured_noise(len(waveform), exponent, rng), rng)
-        return Changed(noisy, {"snr_db": snr_db, "exponent": exponent})
-
-
-@dataclass(frozen=True)
-class RecordedNoise:
-    """Stretches of recordings, some of which may sound at once, all equally loud."""
-
-    sample_rate: int
-    snr: Snr
-    files: tuple[tuple[Path, float], ...]
-    """And how many seconds each lasts."""
-    at_once: tuple[int, int] = (1, 1)
-
-    def __call__(self, waveform: FloatArray, rng: Generator) -> Changed:
-        chosen = rng.integers(len(self.files), size=rng.integers(*self.at_once, endpoint=True))
-        noise = np.zeros(len(waveform), np.float32)
-        for path, seconds in map(self.files.__getitem__, chosen):
-            noise += with_power(self._stretch(path, seconds, len(waveform), rng), 1.0)
-        noisy, snr_db = self.snr.add(waveform, noise, rng)
-        names = ", ".join(self.files[index][0].name for index in chosen)
-        return Changed(noisy, {"snr_db": snr_db, "file": names})
-
-    def _stretch(self, path: Path, seconds: float, samples: int, rng: Generator) -> FloatArray:
-        """Part of a recording, of which no more is read."""
-        wanted = min(samples / self.sample_rate, seconds)
-        start = rng.random() * (seconds - wanted)
-        return fit_length(audio.load_part(path, self.sample_rate, start, wanted), samples, rng)
-
-
-@dataclass(frozen=True)
 class Snr:
     """How much louder than noise speech is.
 
@@ -234,11 +194,50 @@ class Snr:
     decibels: Interval
     without_pauses: bool = False
 
-    def add(self, waveform: FloatArray, noise: FloatArray, rng: Generator) -> tuple[FloatArray, float]:
-        """Speech with noise, and the ratio that was drawn."""
-        snr_db = rng.uniform(*self.decibels)
+    def mixed(self, waveform: FloatArray, noise: FloatArray, snr_db: float) -> FloatArray:
+        """Speech with noise."""
         signal = speech_power(waveform, self.sample_rate) if self.without_pauses else power(waveform)
-        return add_noise(waveform, noise, snr_db, signal), snr_db
+        return add_noise(waveform, noise, snr_db, signal)
+
+
+@dataclass(frozen=True)
+class GeneratedNoise:
+    """Gaussian noise of a colour."""
+
+    snr: Snr
+    exponent: Interval
+    """Of its spectrum's fall: 0 white, 1 pink, 2 brown."""
+
+    def __call__(self, waveform: FloatArray, rng: Generator) -> Changed:
+        snr_db, exponent = rng.uniform(*self.snr.decibels), rng.uniform(*self.exponent)
+        noise = coloured_noise(len(waveform), exponent, rng)
+        return Changed(self.snr.mixed(waveform, noise, snr_db), {"snr_db": snr_db, "exponent": exponent})
+
+
+@dataclass(frozen=True)
+class RecordedNoise:
+    """Stretches of recordings, some of which may sound at once, all equally loud."""
+
+    sample_rate: int
+    snr: Snr
+    files: tuple[tuple[Path, float], ...]
+    """And how many seconds each lasts."""
+    at_once: tuple[int, int] = (1, 1)
+
+    def __call__(self, waveform: FloatArray, rng: Generator) -> Changed:
+        snr_db, count = rng.uniform(*self.snr.decibels), rng.integers(*self.at_once, endpoint=True)
+        chosen = [self.files[index] for index in rng.integers(len(self.files), size=count)]
+        noise = np.zeros(len(waveform), np.float32)
+        for path, seconds in chosen:
+            noise += with_power(self._stretch(path, seconds, len(waveform), rng), 1.0)
+        names = ", ".join(path.name for path, _ in chosen)
+        return Changed(self.snr.mixed(waveform, noise, snr_db), {"snr_db": snr_db, "file": names})
+
+    def _stretch(self, path: Path, seconds: float, samples: int, rng: Generator) -> FloatArray:
+        """Part of a recording, of which no more is read."""
+        wanted = min(samples / self.sample_rate, seconds)
+        start = rng.random() * (seconds - wanted)
+        return fit_length(audio.load_part(path, self.sample_rate, start, wanted), samples, rng)
 
 
 @dataclass(frozen=True)

@@ -52,24 +52,6 @@ class Room:
         """From source to microphone."""
         return float(np.linalg.norm(np.subtract(self.source, self.microphone)))
 
-    @property
-    def reflection(self) -> float:
-        """What a wall gives back of the sound pressure, for the reverberation time (ISO 3382's T20) that is wanted.
-
-        Sound in a box does not mix its directions, as Eyring's formula supposes; by that, rooms decay a fifth too
-        slowly. So the decay is taken from its mean over directions, in each of which it is exponential (Lehmann &
-        Johansson 2008). As there, reflections are below 0: echoes of the same sign would add up to a rumble that
-        real rooms do not have.
-        """
-        rise, turn = np.meshgrid(EVENLY, EVENLY * np.pi / 2)  # of directions, even over an eighth of a sphere
-        flat = np.sqrt(1 - rise**2)
-        directions = np.stack((flat * np.cos(turn), flat * np.sin(turn), rise)).reshape(3, -1)
-        bounces = SOUND_SPEED * (1 / np.array(self.size)) @ directions  # a second
-        absorbed = np.linspace(0, 50 / bounces.mean(), 400)[:, None]  # nepers of power a bounce, × seconds
-        decay = np.mean(np.exp(-bounces * absorbed) / bounces, axis=1)
-        begin, end = np.interp((5.0, 25.0), -10 * np.log10(decay / decay[0]), absorbed[:, 0])
-        return float(-np.exp(-1.5 * (end - begin) / self.rt60_seconds))
-
 
 def draw_room(rt60_seconds: float, rng: Generator) -> Room:
     """A room of a home, an office or a classroom, with somebody in it who speaks."""
@@ -87,6 +69,24 @@ def _place(metres: NDArray[np.float64]) -> Place:
     return x, y, z
 
 
+def wall_reflection(room: Room) -> float:
+    """What a wall gives back of the sound pressure, for the reverberation time (ISO 3382's T20) that is wanted.
+
+    Sound in a box does not mix its directions, as Eyring's formula supposes; by that, rooms decay a fifth too
+    slowly. So the decay is taken from its mean over directions, in each of which it is exponential (Lehmann &
+    Johansson 2008). As there, reflections are below 0: echoes of the same sign would add up to a rumble that
+    real rooms do not have.
+    """
+    rise, turn = np.meshgrid(EVENLY, EVENLY * np.pi / 2)  # of directions, even over an eighth of a sphere
+    flat = np.sqrt(1 - rise**2)
+    directions = np.stack((flat * np.cos(turn), flat * np.sin(turn), rise)).reshape(3, -1)
+    bounces = SOUND_SPEED * (1 / np.array(room.size)) @ directions  # a second
+    absorbed = np.linspace(0, 50 / bounces.mean(), 400)[:, None]  # nepers of power a bounce, × seconds
+    decay = np.mean(np.exp(-bounces * absorbed) / bounces, axis=1)
+    begin, end = np.interp((5.0, 25.0), -10 * np.log10(decay / decay[0]), absorbed[:, 0])
+    return float(-np.exp(-1.5 * (end - begin) / room.rt60_seconds))
+
+
 def image_response(room: Room, sample_rate: int) -> ImpulseResponse:
     """A room's response by the image method (Allen & Berkley 1979), until it has fallen by 60 dB.
 
@@ -99,7 +99,7 @@ def image_response(room: Room, sample_rate: int) -> ImpulseResponse:
         _images(*axis, horizon) for axis in zip(room.size, room.source, room.microphone, strict=True)
     )
     across, bounces_across = np.add.outer(y**2, z**2), np.add.outer(bounces_y, bounces_z)
-    strengths = room.distance * room.reflection ** np.arange(bounces_x.max() + bounces_across.max() + 1)
+    strengths = room.distance * wall_reflection(room) ** np.arange(bounces_x.max() + bounces_across.max() + 1)
     echoes = np.zeros(samples * PHASES)
     for along, bounces in zip(x**2, bounces_x, strict=True):  # a slice of the images at a time, for memory's sake
         within = across < horizon**2 - along
