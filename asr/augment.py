@@ -19,10 +19,11 @@ from numpy.random import Generator
 from torch import Tensor
 
 from asr import audio
-from asr.effects import rooms, tempo, transmission
+from asr.effects import rooms, transmission
 from asr.effects.level import FloatArray, apply_gain, power, speech_power, with_power, within_full_scale
 from asr.effects.noise import add_noise, coloured_noise, fit_length
 from asr.effects.rooms import DIRECT_TO_REVERBERANT_DB, ImpulseResponse, Room
+from asr.effects.speed import change_speed
 from asr.errors import AudioError
 
 Drawn = dict[str, float | str]
@@ -104,7 +105,7 @@ class Speed:
 
     def __call__(self, waveform: FloatArray, rng: Generator) -> Changed:
         factor = float(rng.choice(self.factors))
-        changed = waveform if factor == 1.0 else tempo.change_speed(waveform, self.sample_rate, factor)
+        changed = waveform if factor == 1.0 else change_speed(waveform, self.sample_rate, factor)
         return Changed(changed, {"factor": factor})
 
 
@@ -116,6 +117,8 @@ class Pitch:
     semitones: Interval
 
     def __call__(self, waveform: FloatArray, rng: Generator) -> Changed:
+        from asr.effects import tempo  # numba, which takes a second that nothing else here need wait
+
         semitones = rng.uniform(*self.semitones)
         return Changed(tempo.change_pitch(waveform, self.sample_rate, semitones), {"semitones": semitones})
 
@@ -128,6 +131,8 @@ class Tempo:
     factor: Interval
 
     def __call__(self, waveform: FloatArray, rng: Generator) -> Changed:
+        from asr.effects import tempo  # as above
+
         factor = rng.uniform(*self.factor)
         return Changed(tempo.change_tempo(waveform, self.sample_rate, factor), {"factor": factor})
 

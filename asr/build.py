@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from asr.decoding.rescoring import Scorer
     from asr.text.ngram import NgramModel
 
+AUGMENTATIONS = ("speed", "pitch", "tempo", "reverb", "noise", "gain_db", "telephone", "codec")
+"""What may be done to a waveform, under the recipe's names and in this order."""
+
 MOST_FAULTS = 10
 """Of a folder's recordings that are told."""
 
@@ -87,65 +90,45 @@ def augmenter(section: config.Augment, sample_rate: int) -> WaveformAugmenter:
     Raises:
         DataError: a folder of noise or of impulse responses holds no recordings, or some that can't be read.
     """
+    parts = {name: getattr(section, name) for name in AUGMENTATIONS}
     return WaveformAugmenter(
         tuple(
-            augment.Step(name, part.probability, make(part, sample_rate))
-            for name, make in AUGMENTATIONS.items()
-            if (part := getattr(section, name)) is not None
+            augment.Step(name, part.probability, _change(part, sample_rate))
+            for name, part in parts.items()
+            if part is not None
         )
     )
 
 
-def _speed(section: config.Speed, sample_rate: int) -> augment.Change:
-    return augment.Speed(sample_rate, section.factors or (1.0,))
+def _change(section: Any, rate: int) -> augment.Change:
+    match section:
+        case config.Speed():
+            return augment.Speed(rate, section.factors or (1.0,))  # early recipes have [] where it is off
+        case config.Pitch():
+            return augment.Pitch(rate, section.semitones.pair)
+        case config.Tempo():
+            return augment.Tempo(rate, section.factor.pair)
+        case config.Reverb(folder=Path() as folder):
+            return augment.RecordedRooms(rate, tuple(path for path, _ in _recordings(folder)))
+        case config.Reverb(kind="image"):
+            return augment.SimulatedRooms(rate, section.rt60_seconds.pair, section.rooms)
+        case config.Reverb():
+            return augment.DecayingNoise(rate, section.rt60_seconds.pair)
+        case config.Noise(folder=Path() as folder):
+            return augment.RecordedNoise(rate, _snr(section, rate), _recordings(folder), section.at_once)
+        case config.Noise():
+            return augment.GeneratedNoise(_snr(section, rate), section.colour.pair)
+        case config.Gain():
+            return augment.Gain(section.pair)
+        case config.Telephone():
+            return augment.Telephone(rate, section.codecs, section.band_hz.pair)
+        case config.Codec():
+            return augment.Codec(rate, section.codecs, section.kbps.pair)
+    raise AssertionError(section)
 
 
-def _pitch(section: config.Pitch, sample_rate: int) -> augment.Change:
-    return augment.Pitch(sample_rate, section.semitones.pair)
-
-
-def _tempo(section: config.Tempo, sample_rate: int) -> augment.Change:
-    return augment.Tempo(sample_rate, section.factor.pair)
-
-
-def _reverb(section: config.Reverb, sample_rate: int) -> augment.Change:
-    if section.folder is not None:
-        return augment.RecordedRooms(sample_rate, tuple(path for path, _ in _recordings(section.folder)))
-    if section.kind == "image":
-        return augment.SimulatedRooms(sample_rate, section.rt60_seconds.pair, section.rooms)
-    return augment.DecayingNoise(sample_rate, section.rt60_seconds.pair)
-
-
-def _noise(section: config.Noise, sample_rate: int) -> augment.Change:
-    snr = augment.Snr(sample_rate, section.snr_db.pair, section.snr_of == "speech")
-    if section.folder is not None:
-        return augment.RecordedNoise(sample_rate, snr, _recordings(section.folder), section.at_once)
-    return augment.GeneratedNoise(snr, section.colour.pair)
-
-
-def _gain(section: config.Gain, _: int) -> augment.Change:
-    return augment.Gain(section.pair)
-
-
-def _telephone(section: config.Telephone, sample_rate: int) -> augment.Change:
-    return augment.Telephone(sample_rate, section.codecs, section.band_hz.pair)
-
-
-def _codec(section: config.Codec, sample_rate: int) -> augment.Change:
-    return augment.Codec(sample_rate, section.codecs, section.kbps.pair)
-
-
-AUGMENTATIONS: dict[str, Callable[[Any, int], augment.Change]] = {
-    "speed": _speed,
-    "pitch": _pitch,
-    "tempo": _tempo,
-    "reverb": _reverb,
-    "noise": _noise,
-    "gain_db": _gain,
-    "telephone": _telephone,
-    "codec": _codec,
-}
-"""What is done to a waveform, under the recipe's names and in this order."""
+def _snr(section: config.Noise, rate: int) -> augment.Snr:
+    return augment.Snr(rate, section.snr_db.pair, section.snr_of == "speech")
 
 
 def _recordings(folder: Path) -> tuple[tuple[Path, float], ...]:

@@ -213,6 +213,10 @@ def test_draws_are_spread_over_their_ranges() -> None:
         },
     )
     drawn = [chain.trace(tone(300.0, 80), rng)[1] for _ in range(300)]
+    semitones, factors = (
+        [float(steps[place].drawn[keys[name]]) for steps in drawn] for place, name in enumerate(keys)
+    )
+    assert abs(np.corrcoef(semitones, factors)[0, 1]) < 0.2  # each step has chance of its own
     for place, (key, low, high) in enumerate(ranges.values()):
         values = np.array([float(steps[place].drawn[key]) for steps in drawn])
         assert low <= values.min() < low + 0.1 * (high - low)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.effects.tempo import change_pitch, change_speed, change_tempo
+from asr.effects.speed import change_speed
+from asr.effects.tempo import change_pitch, change_tempo
 
 RATE = 16000
 

@@ -1,28 +1,18 @@
-"""Speed, tempo and pitch."""
+"""Tempo and pitch, each without the other."""
 
 from __future__ import annotations
 
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 
 from asr.compiled import arithmetic, compiled, kernel
 from asr.effects.level import FloatArray
+from asr.effects.speed import change_speed
 
 HOP_SECONDS = 0.0125  # half of a frame: two periods of a low voice in all
 REACH_SECONDS = 0.008  # either way, so that a period of 63 Hz is within it
 COARSE_HERTZ = 4000  # how densely similarity is looked at first
 LEAST_ENERGY = 1e-12  # what is softer is silence
-
-
-def change_speed(waveform: FloatArray, sample_rate: int, factor: float) -> FloatArray:
-    """Play faster (factor > 1) or slower; tempo and pitch change together (Ko et al. 2015).
-
-    Returns:
-        (samples / factor, rounded,) float32.
-    """
-    changed: FloatArray = soxr.resample(waveform, sample_rate * factor, sample_rate, quality="MQ")
-    return changed
 
 
 def change_tempo(waveform: FloatArray, sample_rate: int, factor: float) -> FloatArray:
