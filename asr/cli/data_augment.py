@@ -28,7 +28,7 @@ Examples:
 
 
 def augment(
-    file: Annotated[Path, typer.Argument(help="A recording, of any format.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A recording, of any format.")],
     recipe: Annotated[str, typer.Option(metavar="PATH_OR_NAME", help="Whose section `augment` is used.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write WAV files.", file_okay=False)],
     settings: Settings = None,
@@ -101,4 +101,4 @@ def _masked(masks: Masks, extractor: FeatureExtractor) -> Iterator[str]:
             yield f"masked {start * shift:.2f}–{(start + width) * shift:.2f} s"
     for start, width in sorted(masks.freq):
         if width:
-            yield f"masked bins {start}–{start + width - 1}"
+            yield f"masked {width} bins from {start}"
