@@ -1,144 +1,304 @@
-"""Training data made more varied: speed, gain, noise, small rooms, and masked features.
+"""Training data made more varied: what is done to each utterance, drawn anew in every epoch, and masked features.
 
-Every function is pure; those with chance in them draw from the generator that they are given, and nothing else,
-so that a seed reproduces an epoch. Waveforms are (samples,) float32 of full scale ±1.
+What the steps do is in `effects/`; here is what chance decides. Each step draws from a generator of its own, made
+of its name and of one number that the utterance's generator gives: switching a step on or off changes nothing in
+what the others draw, nor in what is drawn afterwards.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
-import soxr
 from numpy.random import Generator
-from numpy.typing import NDArray
 from torch import Tensor
 
 from asr import audio
+from asr.effects import rooms, transmission
+from asr.effects.level import FloatArray, apply_gain, power, speech_power, with_power, within_full_scale
+from asr.effects.noise import add_noise, coloured_noise, fit_length
+from asr.effects.rooms import DIRECT_TO_REVERBERANT_DB, ImpulseResponse, Room
+from asr.effects.speed import change_speed
+from asr.errors import AudioError
 
-FloatArray = NDArray[np.float32]
+Drawn = dict[str, float | str]
+Interval = tuple[float, float]
+"""From which is drawn evenly."""
 
-NOISE_EXPONENTS = (0.0, 2.0)  # from white to brown: the colours of noise made when there is no recording
-DIRECT_TO_REVERBERANT_DB = (0.0, 10.0)  # from across a small room to beside the microphone
+
+class Changed(NamedTuple):
+    """A waveform, and what was drawn to change it so."""
+
+    waveform: FloatArray
+    drawn: Drawn
 
 
-def change_speed(waveform: FloatArray, sample_rate: int, factor: float) -> FloatArray:
-    """Play faster (factor > 1) or slower; tempo and pitch change together (Ko et al. 2015).
+Change = Callable[[FloatArray, Generator], Changed]
+"""(samples,) and a generator → (samples,), of another length where the speed or the tempo changes."""
 
-    Returns:
-        (samples / factor, rounded,) float32.
+
+@dataclass(frozen=True)
+class Step:
+    """A change that happens with a probability.
+
+    Attributes:
+        name: under which the recipe has it.
+        probability: from 0 to 1.
+        change: what it does.
     """
-    changed: FloatArray = soxr.resample(waveform, sample_rate * factor, sample_rate, quality="MQ")
-    return changed
+
+    name: str
+    probability: float
+    change: Change
 
 
-def apply_gain(waveform: FloatArray, gain_db: float) -> FloatArray:
-    """Make louder or softer by `gain_db` decibels. Nothing is clipped: the result may pass ±1."""
-    return waveform * np.float32(10.0 ** (gain_db / 20.0))
+class Applied(NamedTuple):
+    """What a step did to an utterance."""
 
-
-def add_noise(waveform: FloatArray, noise: FloatArray, snr_db: float) -> FloatArray:
-    """Add noise, scaled to a signal-to-noise ratio over the whole utterance.
-
-    Args:
-        waveform: (samples,) speech.
-        noise: (samples,) of any loudness.
-        snr_db: ratio of the mean powers, in decibels.
-
-    Returns:
-        (samples,) float32, which may pass ±1. Silent speech has no such ratio: nothing is added.
-    """
-    signal_power, noise_power = _power(waveform), _power(noise)
-    if signal_power == 0.0 or noise_power == 0.0:
-        return waveform.copy()
-    return waveform + noise * np.float32(np.sqrt(signal_power / noise_power * 10.0 ** (-snr_db / 10.0)))
-
-
-def coloured_noise(samples: int, exponent: float, rng: Generator) -> FloatArray:
-    """Gaussian noise whose power spectrum falls as 1 / frequency**exponent: 0 white, 1 pink, 2 brown.
-
-    Returns:
-        (samples,) float32 of about unit power and without a constant part.
-    """
-    size = _fft_length(max(samples, 2))
-    bins = size // 2 + 1
-    spectrum = rng.standard_normal(2 * bins, dtype=np.float32).view(np.complex64)
-    spectrum[0] = 0.0
-    spectrum[1:] *= np.arange(1, bins, dtype=np.float32) ** (-exponent / 2)
-    noise = np.fft.irfft(spectrum, size).astype(np.float32, copy=False)
-    return noise[:samples] / np.float32(np.sqrt(_power(noise)))
-
-
-def fit_length(noise: FloatArray, samples: int, rng: Generator) -> FloatArray:
-    """A random stretch of a recording of noise; one that is too short is repeated, from a random point on."""
-    if len(noise) >= samples:
-        start = rng.integers(len(noise) - samples + 1)
-        return noise[start : start + samples]
-    return np.resize(np.roll(noise, -rng.integers(len(noise))), samples)
-
-
-def small_room(waveform: FloatArray, sample_rate: int, rt60_seconds: float, rng: Generator) -> FloatArray:
-    """Reverberate as a small room does: direct sound, then noise that decays exponentially (Polack's model).
-
-    The direct sound keeps its place, so word times stay true, and the utterance keeps its length and power.
-
-    Args:
-        waveform: (samples,) dry speech.
-        sample_rate: in hertz.
-        rt60_seconds: reverberation time, in which the sound falls by 60 dB.
-        rng: draws the reflections, and how loud they are beside the direct sound.
-
-    Returns:
-        (samples,) float32, which may pass ±1.
-    """
-    times = np.arange(max(2, round(rt60_seconds * sample_rate)), dtype=np.float32) / np.float32(sample_rate)
-    response = rng.standard_normal(len(times), dtype=np.float32) * 10.0 ** (-3.0 / np.float32(rt60_seconds) * times)
-    response[0] = 0.0
-    ratio_db = rng.uniform(*DIRECT_TO_REVERBERANT_DB)
-    response *= np.float32(10.0 ** (-ratio_db / 20.0) / np.linalg.norm(response))
-    response[0] = 1.0
-    wet = _convolve(waveform, response)[: len(waveform)]
-    wet_power = _power(wet)
-    return wet if wet_power == 0.0 else wet * np.float32(np.sqrt(_power(waveform) / wet_power))
+    step: str
+    drawn: Drawn
 
 
 @dataclass(frozen=True)
 class WaveformAugmenter:
-    """What happens to a training utterance's waveform: speed, then room, then noise, then gain.
+    """What happens to a training utterance's waveform: steps, one after another."""
 
-    Ranges are drawn from uniformly. A result beyond ±1 is scaled down as a whole, never clipped.
+    steps: tuple[Step, ...] = ()
+
+    def __call__(self, waveform: FloatArray, rng: Generator) -> FloatArray:
+        """Augment one utterance: (samples,) → (samples,), within ±1 and of another length where the speed changes.
+
+        A result beyond ±1 is scaled down as a whole, never clipped. `rng` gives one number, whatever the steps.
+        """
+        return self.trace(waveform, rng)[0]
+
+    def trace(self, waveform: FloatArray, rng: Generator) -> tuple[FloatArray, list[Applied]]:
+        """As a call, with what was done."""
+        applied = []
+        entropy = int(rng.integers(2**63))
+        for step in self.steps:
+            own = np.random.default_rng((entropy, crc32(step.name.encode())))
+            if own.random() < step.probability:
+                waveform, drawn = step.change(waveform, own)
+                applied.append(Applied(step.name, drawn))
+        return within_full_scale(waveform), applied
+
+    def only(self, name: str) -> WaveformAugmenter:
+        """One step alone, which then always happens; it draws what it would draw among the others."""
+        return WaveformAugmenter(tuple(replace(step, probability=1.0) for step in self.steps if step.name == name))
+
+
+# ---------------------------------------------------------------------------------------------- the steps
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Tempo and pitch together, by one of some factors, each as likely as the others."""
+
+    sample_rate: int
+    factors: tuple[float, ...]
+
+    def __call__(self, waveform: FloatArray, rng: Generator) -> Changed:
+        factor = float(rng.choice(self.factors))
+        changed = waveform if factor == 1.0 else change_speed(waveform, self.sample_rate, factor)
+        return Changed(changed, {"factor": factor})
+
+
+@dataclass(frozen=True)
+class Pitch:
+    """Pitch and formants, not the tempo."""
+
+    sample_rate: int
+    semitones: Interval
+
+    def __call__(self, waveform: FloatArray, rng: Generator) -> Changed:
+        from asr.effects import tempo  # numba, which takes a second that nothing else here need wait
+
+        semitones = rng.uniform(*self.semitones)
+        return Changed(tempo.change_pitch(waveform, self.sample_rate, semitones), {"semitones": semitones})
+
+
+@dataclass(frozen=True)
+class Tempo:
+    """The tempo, not the pitch."""
+
+    sample_rate: int
+    factor: Interval
+
+    def __call__(self, waveform: FloatArray, rng: Generator) -> Changed:
+        from asr.effects import tempo  # as above
+
+        factor = rng.uniform(*self.factor)
+        return Changed(tempo.change_tempo(waveform, self.sample_rate, factor), {"factor": factor})
+
+
+@dataclass(frozen=True)
+class DecayingNoise:
+    """A small room of no shape: direct sound and noise that decays."""
+
+    sample_rate: int
+    rt60_seconds: Interval
+
+    def __call__(self, waveform: FloatArray, rng: Generator) -> Changed:
+        rt60, direct = rng.uniform(*self.rt60_seconds), rng.uniform(*DIRECT_TO_REVERBERANT_DB)
+        response = rooms.decaying_noise(self.sample_rate, rt60, direct, rng)
+        return Changed(rooms.reverberate(waveform, response), {"rt60_seconds": rt60, "direct_db": direct})
+
+
+@dataclass(frozen=True)
+class SimulatedRooms:
+    """Boxes with a speaker and a microphone in them.
+
+    Each process works the response of a room out when it first meets it. The rooms are the same in every run.
     """
 
     sample_rate: int
-    speed: tuple[float, ...] = ()
-    """Factors, each as likely as the others."""
-    gain_db: tuple[float, float] | None = None
-    noise_probability: float = 0.0
-    snr_db: tuple[float, float] = (5.0, 30.0)
-    noise_files: tuple[Path, ...] = ()
-    """Recordings of noise, of minutes at most: whole ones are held in memory. Without them noise is generated."""
-    reverb_probability: float = 0.0
-    rt60_seconds: tuple[float, float] = (0.1, 0.4)
+    rt60_seconds: Interval
+    count: int
 
-    def __call__(self, waveform: FloatArray, rng: Generator) -> FloatArray:
-        """Augment one utterance: (samples,) → (samples,), of another length where the speed changes."""
-        if self.speed and (factor := float(rng.choice(self.speed))) != 1.0:
-            waveform = change_speed(waveform, self.sample_rate, factor)
-        if rng.random() < self.reverb_probability:
-            waveform = small_room(waveform, self.sample_rate, rng.uniform(*self.rt60_seconds), rng)
-        if rng.random() < self.noise_probability:
-            waveform = add_noise(waveform, self._noise(len(waveform), rng), rng.uniform(*self.snr_db))
-        if self.gain_db is not None:
-            waveform = apply_gain(waveform, rng.uniform(*self.gain_db))
-        return _within_full_scale(waveform)
+    def __call__(self, waveform: FloatArray, rng: Generator) -> Changed:
+        number = int(rng.integers(self.count))
+        room, response = _simulated(number, self.rt60_seconds, self.sample_rate)
+        drawn: Drawn = {
+            "room": number,
+            "metres": " × ".join(f"{side:.1f}" for side in room.size),
+            "distance": room.distance,
+            "rt60_seconds": room.rt60_seconds,
+        }
+        return Changed(rooms.reverberate(waveform, response), drawn)
 
-    def _noise(self, samples: int, rng: Generator) -> FloatArray:
-        if not self.noise_files:
-            return coloured_noise(samples, rng.uniform(*NOISE_EXPONENTS), rng)
-        path = self.noise_files[rng.integers(len(self.noise_files))]
-        return fit_length(_recorded_noise(path, self.sample_rate), samples, rng)
+
+@dataclass(frozen=True)
+class RecordedRooms:
+    """Impulse responses from files."""
+
+    sample_rate: int
+    files: tuple[Path, ...]
+
+    def __call__(self, waveform: FloatArray, rng: Generator) -> Changed:
+        path = self.files[rng.integers(len(self.files))]
+        return Changed(rooms.reverberate(waveform, _recorded(path, self.sample_rate)), {"file": path.name})
+
+
+@dataclass(frozen=True)
+class Snr:
+    """How much louder than noise speech is.
+
+    Attributes:
+        sample_rate: in hertz.
+        decibels: the ratio of their mean powers.
+        without_pauses: whether the power of speech is that of its loud parts, or of the whole utterance.
+    """
+
+    sample_rate: int
+    decibels: Interval
+    without_pauses: bool = False
+
+    def mixed(self, waveform: FloatArray, noise: FloatArray, snr_db: float) -> FloatArray:
+        """Speech with noise."""
+        signal = speech_power(waveform, self.sample_rate) if self.without_pauses else power(waveform)
+        return add_noise(waveform, noise, snr_db, signal)
+
+
+@dataclass(frozen=True)
+class GeneratedNoise:
+    """Gaussian noise of a colour."""
+
+    snr: Snr
+    exponent: Interval
+    """Of its spectrum's fall: 0 white, 1 pink, 2 brown."""
+
+    def __call__(self, waveform: FloatArray, rng: Generator) -> Changed:
+        snr_db, exponent = rng.uniform(*self.snr.decibels), rng.uniform(*self.exponent)
+        noise = coloured_noise(len(waveform), exponent, rng)
+        return Changed(self.snr.mixed(waveform, noise, snr_db), {"snr_db": snr_db, "exponent": exponent})
+
+
+@dataclass(frozen=True)
+class RecordedNoise:
+    """Stretches of recordings, some of which may sound at once, all equally loud."""
+
+    sample_rate: int
+    snr: Snr
+    files: tuple[tuple[Path, float], ...]
+    """And how many seconds each lasts."""
+    at_once: tuple[int, int] = (1, 1)
+
+    def __call__(self, waveform: FloatArray, rng: Generator) -> Changed:
+        snr_db, count = rng.uniform(*self.snr.decibels), rng.integers(*self.at_once, endpoint=True)
+        chosen = [self.files[index] for index in rng.integers(len(self.files), size=count)]
+        noise = np.zeros(len(waveform), np.float32)
+        for path, seconds in chosen:
+            noise += with_power(self._stretch(path, seconds, len(waveform), rng), 1.0)
+        names = ", ".join(path.name for path, _ in chosen)
+        return Changed(self.snr.mixed(waveform, noise, snr_db), {"snr_db": snr_db, "file": names})
+
+    def _stretch(self, path: Path, seconds: float, samples: int, rng: Generator) -> FloatArray:
+        """Part of a recording, of which no more is read."""
+        wanted = min(samples / self.sample_rate, seconds)
+        start = rng.random() * (seconds - wanted)
+        return fit_length(audio.load_part(path, self.sample_rate, start, wanted), samples, rng)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Loudness."""
+
+    decibels: Interval
+
+    def __call__(self, waveform: FloatArray, rng: Generator) -> Changed:
+        gain_db = rng.uniform(*self.decibels)
+        return Changed(apply_gain(waveform, gain_db), {"db": gain_db})
+
+
+@dataclass(frozen=True)
+class Telephone:
+    """A telephone line with one of some codecs."""
+
+    sample_rate: int
+    codecs: tuple[str, ...]
+    band_hz: Interval
+
+    def __call__(self, waveform: FloatArray, rng: Generator) -> Changed:
+        codec = self.codecs[rng.integers(len(self.codecs))]
+        return Changed(transmission.telephone(waveform, self.sample_rate, codec, self.band_hz), {"codec": codec})
+
+
+@dataclass(frozen=True)
+class Codec:
+    """One of some codecs, at some bit rate."""
+
+    sample_rate: int
+    codecs: tuple[str, ...]
+    kbps: Interval
+
+    def __call__(self, waveform: FloatArray, rng: Generator) -> Changed:
+        codec, kbps = self.codecs[rng.integers(len(self.codecs))], rng.uniform(*self.kbps)
+        heard = transmission.through_codec(waveform, self.sample_rate, codec, kbps)
+        return Changed(heard, {"codec": codec, "kbps": kbps})
+
+
+@lru_cache(maxsize=1000)
+def _simulated(number: int, rt60_seconds: Interval, sample_rate: int) -> tuple[Room, ImpulseResponse]:
+    rng = np.random.default_rng(number)
+    room = rooms.draw_room(rng.uniform(*rt60_seconds), rng)
+    return room, rooms.image_response(room, sample_rate)
+
+
+@lru_cache(maxsize=200)
+def _recorded(path: Path, sample_rate: int) -> ImpulseResponse:
+    recording = audio.load(path, sample_rate)
+    if not recording.any():
+        raise AudioError("holds nothing but silence", where=path, expected="the impulse response of a room")
+    return rooms.recorded_response(recording, sample_rate)
+
+
+# -------------------------------------------------------------------------------------------- SpecAugment
 
 
 @dataclass(frozen=True)
@@ -210,28 +370,3 @@ class SpanMasking:
 def _stretch(size: int, widest: int, rng: Generator) -> tuple[int, int]:
     width = int(rng.integers(widest + 1))
     return int(rng.integers(size - width + 1)), width
-
-
-def _convolve(waveform: FloatArray, response: FloatArray) -> FloatArray:
-    size = _fft_length(len(waveform) + len(response) - 1)
-    product = np.fft.rfft(waveform, size) * np.fft.rfft(response, size)
-    return np.fft.irfft(product, size).astype(np.float32, copy=False)
-
-
-def _fft_length(samples: int) -> int:
-    """The next power of two: a length with a large prime factor is ten times slower."""
-    return 1 << (samples - 1).bit_length()
-
-
-def _power(waveform: FloatArray) -> float:
-    return float(np.dot(waveform, waveform)) / max(len(waveform), 1)
-
-
-def _within_full_scale(waveform: FloatArray) -> FloatArray:
-    peak = np.abs(waveform).max(initial=0.0)
-    return waveform if peak <= 1.0 else waveform / peak
-
-
-@lru_cache(maxsize=32)
-def _recorded_noise(path: Path, sample_rate: int) -> FloatArray:
-    return audio.load(path, sample_rate)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from asr import audio, config
+from asr import audio, augment, config
 from asr.augment import SpanMasking, SpecAugment, WaveformAugmenter
 from asr.data.batching import Concatenation
 from asr.decoder_settings import DecoderSettings
 from asr.decoding.greedy import GreedyDecoder
 from asr.decoding.rescoring import RescoringDecoder, Weights
 from asr.decoding.types import BatchDecoder
-from asr.errors import ConfigError, DataError
+from asr.errors import AsrError, ConfigError, DataError
 from asr.features import (
     Deltas,
     FeatureExtractor,
@@ -39,6 +39,12 @@ if TYPE_CHECKING:
     from asr.decoding.beam import Decoder
     from asr.decoding.rescoring import Scorer
     from asr.text.ngram import NgramModel
+
+AUGMENTATIONS = ("speed", "pitch", "tempo", "reverb", "noise", "gain_db", "telephone", "codec")
+"""What may be done to a waveform, under the recipe's names and in this order."""
+
+MOST_FAULTS = 10
+"""Of a folder's recordings that are told."""
 
 
 def normalizer(section: config.Text) -> Normalizer:
@@ -89,28 +95,65 @@ def augmenter(section: config.Augment, sample_rate: int) -> WaveformAugmenter:
     """The augmentation of waveforms.
 
     Raises:
-        DataError: the folder of noise holds no audio.
+        DataError: a folder of noise or of impulse responses holds no recordings, or some that can't be read.
     """
-    noise, reverb = section.noise, section.reverb
+    parts = {name: getattr(section, name) for name in AUGMENTATIONS}
     return WaveformAugmenter(
-        sample_rate,
-        speed=section.speed,
-        gain_db=section.gain_db.pair if section.gain_db else None,
-        noise_probability=noise.probability if noise else 0.0,
-        snr_db=noise.snr_db.pair if noise else (0.0, 0.0),
-        noise_files=_noise_files(noise) if noise else (),
-        reverb_probability=reverb.probability if reverb else 0.0,
-        rt60_seconds=reverb.rt60_seconds.pair if reverb else (0.0, 0.0),
+        tuple(
+            augment.Step(name, part.probability, _change(part, sample_rate))
+            for name, part in parts.items()
+            if part is not None
+        )
     )
 
 
-def _noise_files(section: config.Noise) -> tuple[Path, ...]:
-    if section.folder is None:
-        return ()
-    found = sorted(path for path in section.folder.rglob("*") if path.suffix.lower() in audio.SUFFIXES)
+def _change(section: Any, rate: int) -> augment.Change:
+    match section:
+        case config.Speed():
+            return augment.Speed(rate, section.factors or (1.0,))  # early recipes have [] where it is off
+        case config.Pitch():
+            return augment.Pitch(rate, section.semitones.pair)
+        case config.Tempo():
+            return augment.Tempo(rate, section.factor.pair)
+        case config.Reverb(folder=Path() as folder):
+            return augment.RecordedRooms(rate, tuple(path for path, _ in _recordings(folder)))
+        case config.Reverb(kind="image"):
+            return augment.SimulatedRooms(rate, section.rt60_seconds.pair, section.rooms)
+        case config.Reverb():
+            return augment.DecayingNoise(rate, section.rt60_seconds.pair)
+        case config.Noise(folder=Path() as folder):
+            return augment.RecordedNoise(rate, _snr(section, rate), _recordings(folder), section.at_once)
+        case config.Noise():
+            return augment.GeneratedNoise(_snr(section, rate), section.colour.pair)
+        case config.Gain():
+            return augment.Gain(section.pair)
+        case config.Telephone():
+            return augment.Telephone(rate, section.codecs, section.band_hz.pair)
+        case config.Codec():
+            return augment.Codec(rate, section.codecs, section.kbps.pair)
+    raise AssertionError(section)
+
+
+def _snr(section: config.Noise, rate: int) -> augment.Snr:
+    return augment.Snr(rate, section.snr_db.pair, section.snr_of == "speech")
+
+
+def _recordings(folder: Path) -> tuple[tuple[Path, float], ...]:
+    """The recordings in a folder, and the seconds that each lasts, if all of them can be read."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in audio.SUFFIXES)
     if not found:
-        raise DataError("no recordings of noise here", where=section.folder)
-    return tuple(found)
+        what = "no recordings in this folder" if folder.is_dir() else "there is no such folder"
+        raise DataError(what, where=folder, expected="sound files, in it or in folders in it")
+    recordings, faults = [], []
+    for path in found:
+        try:
+            recordings.append((path, audio.probe(path).duration))
+        except AsrError as error:
+            faults.append(str(error))
+    if faults:
+        listed = "\n".join(faults[:MOST_FAULTS])
+        raise DataError(f"{len(faults)} of {len(found)} recordings can't be used\n{listed}", where=folder)
+    return tuple(recordings)
 
 
 def spec_augment(section: config.Augment) -> SpecAugment | None:

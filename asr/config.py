@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -66,6 +67,17 @@ class Range(Section):
     def pair(self) -> tuple[float, float]:
         """The two ends, low first."""
         return self.low, self.high
+
+
+def _within(least: float, most: float) -> AfterValidator:
+    """Of a range: that its ends are between two bounds."""
+
+    def check(value: Range) -> Range:
+        if not least <= value.low <= value.high <= most:
+            raise ValueError(f"[{value.low:g}, {value.high:g}] is not within {least:g} and {most:g}")
+        return value
+
+    return AfterValidator(check)
 
 
 # ---------------------------------------------------------------------------------------------- prepare
@@ -287,20 +299,98 @@ class SpecAugment(Section):
     """First epoch in which it is used; epochs count from 1."""
 
 
+class Speed(Section):
+    """Tempo and pitch together. A list of factors will do."""
+
+    probability: Probability = 1.0
+    factors: tuple[Annotated[float, Field(ge=0.25, le=4)], ...] = (0.9, 1.0, 1.1)
+    """Each as likely as the others."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_factors(cls, value: Any) -> Any:
+        return {"factors": value} if isinstance(value, list | tuple) else value
+
+
+class Pitch(Section):
+    """Pitch and formants together; the tempo stays."""
+
+    probability: Probability = 0.5
+    semitones: Annotated[Range, _within(-12, 12)] = Range(low=-2, high=2)
+
+
+class Tempo(Section):
+    """The tempo; the pitch stays."""
+
+    probability: Probability = 0.5
+    factor: Annotated[Range, _within(0.5, 2)] = Range(low=0.9, high=1.1)
+
+
+class Reverb(Section):
+    """A room. Words keep their times, and the utterance its loudness."""
+
+    probability: Probability = 0.3
+    rt60_seconds: Annotated[Range, _within(0.02, 2)] = Range(low=0.1, high=0.4)
+    """Of simulated rooms: seconds in which the sound falls by 60 dB."""
+    kind: Literal["decay", "image"] = "decay"
+    """Of simulated rooms: noise that decays, drawn anew each time; or boxes, by the image method."""
+    rooms: Annotated[int, Field(ge=1, le=1000)] = 200
+    """How many boxes; each takes a process some 10 ms to work out, once, and eight times that at twice the rt60."""
+    folder: RecipePath | None = None
+    """Recordings of impulse responses, in place of simulated rooms."""
+
+
 class Noise(Section):
     """Noise at a random signal-to-noise ratio."""
 
     probability: Probability = 0.5
     snr_db: Range = Range(low=5, high=30)
+    snr_of: Literal["utterance", "speech"] = "utterance"
+    """The power of the whole utterance, as is usual; or without its pauses (softer than the loudest by 30 dB)."""
+    colour: Annotated[Range, _within(-2, 3)] = Range(low=0, high=2)
+    """Of generated noise, how its spectrum falls: 0 white, 1 pink, 2 brown."""
     folder: RecipePath | None = None
-    """Recordings of noise; without it, noise of a random colour is generated."""
+    """Recordings of noise, in place of generated noise."""
+    at_once: tuple[Annotated[int, Field(ge=1, le=20)], Annotated[int, Field(ge=1, le=20)]] = (1, 1)
+    """How many recordings sound together, at least and at most: [3, 7] of a folder of speech make babble."""
+
+    @field_validator("at_once")
+    @classmethod
+    def _ordered(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if value[0] > value[1]:
+            raise ValueError(f"at least {value[0]} is more than at most {value[1]}")
+        return value
 
 
-class Reverb(Section):
-    """A small room: exponentially decaying noise as its impulse response."""
+class Gain(Range):
+    """Decibels by which it becomes louder."""
 
-    probability: Probability = 0.3
-    rt60_seconds: Range = Range(low=0.1, high=0.4)
+    low: float = -6.0
+    high: float = 6.0
+    probability: Probability = 1.0
+
+
+class Telephone(Section):
+    """A telephone line: a narrow band, 8 kHz, and a codec."""
+
+    probability: Probability = 0.2
+    band_hz: Annotated[Range, _within(0, 4000)] = Range(low=300, high=3400)
+    codecs: Annotated[tuple[Literal["mu-law", "a-law", "adpcm", "gsm"], ...], Field(min_length=1)] = (
+        "mu-law",
+        "a-law",
+        "gsm",
+    )
+    """Each as likely as the others."""
+
+
+class Codec(Section):
+    """A lossy codec, as of messengers and of compressed files."""
+
+    probability: Probability = 0.1
+    codecs: Annotated[tuple[Literal["opus", "mp3"], ...], Field(min_length=1)] = ("opus", "mp3")
+    """Each as likely as the others; opus takes by far the longest of all that can be done here."""
+    kbps: Annotated[Range, _within(6, 320)] = Range(low=8, high=32)
+    """Kilobits a second; the codec takes the nearest that it has."""
 
 
 class Concatenate(Section):
@@ -311,13 +401,18 @@ class Concatenate(Section):
 
 
 class Augment(Section):
-    """What is done to training audio, drawn anew in every epoch. A key left out (null) is off."""
+    """What is done to training audio, drawn anew in every epoch, in this order. A key left out (null) is off."""
 
-    speed: tuple[Positive, ...] = ()
+    speed: Speed | None = None
     """Speed factors to choose from, such as [0.9, 1.0, 1.1]; tempo and pitch change together."""
-    gain_db: Range | None = None
-    noise: Noise | None = None
+    pitch: Pitch | None = None
+    tempo: Tempo | None = None
     reverb: Reverb | None = None
+    noise: Noise | None = None
+    gain_db: Gain | None = None
+    """Such as [-6, 6]."""
+    telephone: Telephone | None = None
+    codec: Codec | None = None
     spec_augment: SpecAugment | None = None
     concatenate: Concatenate | None = None
 

@@ -25,10 +25,15 @@ def inputs(recipe: Recipe) -> Any:
     """What the pretrained weights depend on beside the corpus."""
     section, augment = recipe.pretrain, recipe.augment
     assert section is not None
-    voice = (augment.speed, augment.gain_db)
+    voice = _voice(augment)
     settings = section.model_dump(mode="json", exclude={"audio"})
     audio = None if section.audio is None else _what_is_in(section.audio)
     return (settings, audio, voice, recipe.features, recipe.model, recipe.training.precision, recipe.seed)
+
+
+def _voice(augment: Augment) -> Augment:
+    """What changes a recording itself, not what comes on its way."""
+    return Augment(speed=augment.speed, pitch=augment.pitch, tempo=augment.tempo, gain_db=augment.gain_db)
 
 
 def _what_is_in(source: Path) -> Any:
@@ -110,7 +115,7 @@ def _reader(recipe: Recipe, section: Pretrain, extractor: FeatureExtractor) -> C
         extractor=extractor,
         masking=build.masking(section),
         noise=build.augmenter(Augment(noise=section.noise), rate),
-        voice=build.augmenter(recipe.augment.model_copy(update={"noise": None, "reverb": None}), rate),
+        voice=build.augmenter(_voice(recipe.augment), rate),
     )
 
 

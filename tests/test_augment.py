@@ -1,29 +1,25 @@
-"""Augmentation: levels, spectra, decays and masks, measured on what comes out."""
+"""Augmentation: levels, noise, masks, and the chain of steps, measured on what comes out."""
 
 from __future__ import annotations
 
 import pickle
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.signal
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr import audio
-from asr.augment import (
-    Masks,
-    SpecAugment,
-    WaveformAugmenter,
-    add_noise,
-    apply_gain,
-    change_speed,
-    coloured_noise,
-    fit_length,
-    small_room,
-)
+from asr import audio, build
+from asr.augment import Masks, SpecAugment, WaveformAugmenter
+from asr.config import Augment
+from asr.effects.level import apply_gain, speech_power
+from asr.effects.noise import add_noise, coloured_noise, fit_length
+from asr.effects.rooms import draw_room, image_response, reverberate
+from asr.errors import AudioError, DataError
 
 RATE = 16000
 SEEDS = st.integers(0, 2**32 - 1)
@@ -31,6 +27,10 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 def generator(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
+
+
+def augmenter(rate: int = RATE, **sections: object) -> WaveformAugmenter:
+    return build.augmenter(Augment.model_validate(sections), rate)
 
 
 def tone(hertz: float, samples: int = RATE) -> np.ndarray:
@@ -41,16 +41,7 @@ def decibels(waveform: np.ndarray) -> float:
     return float(10 * np.log10(np.mean(np.square(waveform, dtype=np.float64))))
 
 
-# ------------------------------------------------------------------------------------- speed, gain and noise
-
-
-@pytest.mark.parametrize("factor", [0.5, 0.9, 1.0371, 1.1, 1.5])
-def test_speed_moves_pitch_and_length_together(factor: float) -> None:
-    faster = change_speed(tone(400.0), RATE, factor)
-    assert faster.dtype == np.float32
-    assert len(faster) == pytest.approx(RATE / factor, abs=0.5)
-    middle = slice(1000, len(faster) - 1000)
-    np.testing.assert_allclose(faster[middle], tone(400.0 * factor, len(faster))[middle], atol=2e-3)
+# ------------------------------------------------------------------------------------- ------- gain and noise
 
 
 @given(gain_db=st.floats(-40, 40))
@@ -111,100 +102,237 @@ def test_every_part_of_recorded_noise_is_used() -> None:
     assert len({int(fit_length(np.arange(5, dtype=np.float32), 7, rng)[0]) for _ in range(200)}) == 5
 
 
-# -------------------------------------------------------------------------------------------------- small rooms
-
-
-@pytest.mark.parametrize("rt60_seconds", [0.1, 0.2, 0.4])
-def test_a_room_decays_in_its_reverberation_time(rt60_seconds: float) -> None:
-    """The slope of Schroeder's backward integral between −5 and −25 dB (ISO 3382), of the room's own impulse."""
-    impulse = np.zeros(2 * RATE, np.float32)
-    impulse[0] = 1.0
-    tail = small_room(impulse, RATE, rt60_seconds, generator()).astype(np.float64)[1:]
-    decay = np.cumsum(tail[::-1] ** 2)[::-1]
-    decay_db = 10 * np.log10(decay[decay > 0] / decay[0])
-    stretch = np.flatnonzero((decay_db < -5) & (decay_db > -25))
-    slope, _ = np.polyfit(stretch / RATE, decay_db[stretch], 1)
-    assert -60 / slope == pytest.approx(rt60_seconds, rel=0.1)
-
-
-@given(seed=SEEDS, start=st.integers(0, 3000), rt60_seconds=st.floats(0.02, 0.6))
-def test_the_direct_sound_keeps_its_place(seed: int, start: int, rt60_seconds: float) -> None:
-    impulse = np.zeros(4000, np.float32)
-    impulse[start] = 1.0
-    wet = small_room(impulse, RATE, rt60_seconds, generator(seed))
-    assert wet.shape == impulse.shape
-    assert np.abs(wet).argmax() == start
-    assert np.abs(wet[:start]).max(initial=0.0) < 1e-5
-
-
-@given(seed=SEEDS, rt60_seconds=st.floats(0.02, 0.6))
-def test_a_room_keeps_the_power(seed: int, rt60_seconds: float) -> None:
-    speech = (0.1 * generator(seed).standard_normal(5000)).astype(np.float32)
-    wet = small_room(speech, RATE, rt60_seconds, generator(seed))
-    assert wet.dtype == np.float32
-    assert decibels(wet) == pytest.approx(decibels(speech), abs=0.01)
-    assert not np.allclose(wet, speech, atol=1e-3)
-
-
-def test_rooms_differ() -> None:
-    rng = generator()
-    assert not np.allclose(
-        small_room(tone(200.0), RATE, 0.3, rng), small_room(tone(200.0), RATE, 0.3, rng), atol=1e-3
-    )
+@given(pause=st.floats(0, 3), level=st.floats(1e-3, 1))
+def test_the_power_of_speech_leaves_pauses_out(pause: float, level: float) -> None:
+    speech = level * generator().standard_normal(RATE).astype(np.float32)
+    hiss = 1e-3 * level * generator(1).standard_normal(round(pause * RATE)).astype(np.float32)
+    found = speech_power(np.concatenate((hiss, speech, hiss)), RATE)
+    assert 10 * np.log10(found) == pytest.approx(decibels(speech), abs=0.3)
+    assert speech_power(speech[:100], RATE) == pytest.approx(np.mean(np.square(speech[:100])))
+    assert speech_power(np.zeros(RATE, np.float32), RATE) == 0.0
 
 
 # ------------------------------------------------------------------------------------------- the whole chain
 
-EVERYTHING = WaveformAugmenter(
-    RATE, speed=(0.9, 1.0, 1.1), gain_db=(-6.0, 20.0), noise_probability=0.7, reverb_probability=0.7
+STEPS = {
+    "speed": {"factors": [0.9, 1.0, 1.1], "probability": 0.6},
+    "pitch": {},
+    "tempo": {"factor": [0.8, 1.2]},
+    "reverb": {"kind": "image", "probability": 0.6, "rooms": 3, "rt60_seconds": [0.05, 0.1]},
+    "noise": {},
+    "gain_db": {"low": -6, "high": 20, "probability": 0.8},
+    "telephone": {},
+    "codec": {"probability": 0.3},
+}
+
+
+@settings(max_examples=60)
+@given(
+    seed=SEEDS,
+    samples=st.sampled_from([0, 1, 7, 160, 399, 4000]),
+    level=st.sampled_from([0.0, 1e-4, 0.3, 1.0]),
+    rate=st.sampled_from([8000, 16000, 48000]),
 )
-
-
-@given(seed=SEEDS, samples=st.sampled_from([0, 1, 7, 399, 4000]), level=st.sampled_from([0.0, 1e-4, 0.3, 1.0]))
-def test_augmentation_is_reproducible_and_within_full_scale(seed: int, samples: int, level: float) -> None:
+def test_augmentation_is_reproducible_and_within_full_scale(
+    seed: int, samples: int, level: float, rate: int
+) -> None:
+    everything = augmenter(rate, **STEPS)
     speech = (level * np.clip(generator(1).standard_normal(samples), -1, 1)).astype(np.float32)
     kept = speech.copy()
-    augmented = EVERYTHING(speech, generator(seed))
-    np.testing.assert_array_equal(augmented, EVERYTHING(speech, generator(seed)))
+    augmented, applied = everything.trace(speech, generator(seed))
+    np.testing.assert_array_equal(augmented, everything(speech, generator(seed)))
     np.testing.assert_array_equal(speech, kept)
     assert augmented.dtype == np.float32
     assert np.isfinite(augmented).all()
     assert np.abs(augmented).max(initial=0.0) <= 1.0
-    assert any(abs(len(augmented) - samples / factor) <= 0.5 for factor in EVERYTHING.speed)
+    drawn = {step.step: step.drawn for step in applied}
+    factors = [float(drawn[name]["factor"]) for name in ("speed", "tempo") if name in drawn]
+    assert len(augmented) == pytest.approx(samples / np.prod(factors), abs=1.2)
+
+
+def test_steps_say_what_they_do_and_come_in_the_order_of_the_recipe() -> None:
+    rng, seen = generator(), []
+    everything = augmenter(8000, **{name: section | {"probability": 0.7} for name, section in STEPS.items()})
+    for _ in range(40):
+        names = [step.step for step in everything.trace(tone(300.0, 400), rng)[1]]
+        assert names == [name for name in STEPS if name in names]
+        seen += names
+    assert set(seen) == set(STEPS)
+    assert len(seen) == pytest.approx(40 * len(STEPS) * 0.7, abs=40)
+
+
+@given(seed=SEEDS, left_out=st.sampled_from(sorted(set(STEPS) - {"codec"})))
+@settings(max_examples=15)
+def test_a_step_more_or_less_changes_nothing_that_others_draw(seed: int, left_out: str) -> None:
+    fewer = {name: section for name, section in STEPS.items() if name != left_out}
+    rngs = generator(seed), generator(seed)
+    speech = tone(300.0, 800)
+    whole, part = (
+        augmenter(8000, **steps).trace(speech, rng)[1] for steps, rng in zip((STEPS, fewer), rngs, strict=True)
+    )
+    assert [step for step in whole if step.step != left_out] == part
+    assert rngs[0].random() == rngs[1].random()  # nor what comes after
+
+
+def test_one_step_alone_always_happens_and_draws_the_same() -> None:
+    everything = augmenter(8000, **STEPS)
+    for seed in range(20):
+        [alone] = everything.only("noise").trace(tone(300.0, 800), generator(seed))[1]
+        assert alone.step == "noise"
+        among = [step for step in everything.trace(tone(300.0, 800), generator(seed))[1] if step.step == "noise"]
+        assert among in ([], [alone])
 
 
 def test_loud_results_are_scaled_not_clipped() -> None:
-    louder = WaveformAugmenter(RATE, gain_db=(20.0, 20.0))(tone(300.0), generator())
+    louder = augmenter(gain_db=[20, 20])(tone(300.0), generator())
     np.testing.assert_allclose(louder, tone(300.0) / np.abs(tone(300.0)).max(), atol=1e-6)
 
 
 def test_each_step_is_drawn_as_often_as_told() -> None:
     speech = tone(300.0, 800)
     rng = generator()
-    nothing = WaveformAugmenter(RATE)
-    np.testing.assert_array_equal(nothing(speech, rng), speech)
-    sometimes = WaveformAugmenter(RATE, noise_probability=0.3)
-    changed = sum(not np.array_equal(sometimes(speech, rng), speech) for _ in range(1000))
-    assert changed == pytest.approx(300, abs=60)
-    lengths = [len(WaveformAugmenter(RATE, speed=(0.8, 1.25))(speech, rng)) for _ in range(400)]
+    np.testing.assert_array_equal(augmenter()(speech, rng), speech)
+    for section in ({"noise": {"probability": 0.3}}, {"gain_db": {"probability": 0.3}}):
+        sometimes = augmenter(**section)
+        changed = sum(not np.array_equal(sometimes(speech, rng), speech) for _ in range(1000))
+        assert changed == pytest.approx(300, abs=60)
+    lengths = [len(augmenter(speed=[0.8, 1.25])(speech, rng)) for _ in range(400)]
     assert lengths.count(1000) == pytest.approx(200, abs=50)
     assert lengths.count(640) == 400 - lengths.count(1000)
 
 
-def test_noise_ratio_and_recordings_reach_the_result(tmp_path: Path) -> None:
-    audio.save(tmp_path / "hum.wav", tone(1000.0, 2 * RATE), RATE)
-    augment = WaveformAugmenter(
-        RATE, noise_probability=1.0, snr_db=(12.0, 12.0), noise_files=(tmp_path / "hum.wav",)
+def test_draws_are_spread_over_their_ranges() -> None:
+    rng = generator()
+    ranges = {"pitch": ("semitones", -3, 1), "tempo": ("factor", 0.9, 1.2), "gain_db": ("db", -9, 3)}
+    keys = {"pitch": "semitones", "tempo": "factor"}
+    chain = augmenter(
+        8000,
+        **{
+            name: {"probability": 1, **({keys[name]: [low, high]} if name in keys else {"low": low, "high": high})}
+            for name, (_, low, high) in ranges.items()
+        },
     )
-    speech = 0.3 * tone(300.0)
-    added = augment(speech, generator()) - speech
-    assert decibels(speech) - decibels(added) == pytest.approx(12.0, abs=0.1)
-    assert np.abs(np.fft.rfft(added)).argmax() == 1000
+    drawn = [chain.trace(tone(300.0, 80), rng)[1] for _ in range(300)]
+    semitones, factors = (
+        [float(steps[place].drawn[keys[name]]) for steps in drawn] for place, name in enumerate(keys)
+    )
+    assert abs(np.corrcoef(semitones, factors)[0, 1]) < 0.2  # each step has chance of its own
+    for place, (key, low, high) in enumerate(ranges.values()):
+        values = np.array([float(steps[place].drawn[key]) for steps in drawn])
+        assert low <= values.min() < low + 0.1 * (high - low)
+        assert high - 0.1 * (high - low) < values.max() <= high
+        assert np.mean(values) == pytest.approx((low + high) / 2, abs=0.06 * (high - low))
 
 
 def test_augmenters_travel_to_worker_processes() -> None:
-    travelled = pickle.loads(pickle.dumps(EVERYTHING))
-    np.testing.assert_array_equal(travelled(tone(300.0), generator(5)), EVERYTHING(tone(300.0), generator(5)))
+    everything = augmenter(**STEPS)
+    travelled = pickle.loads(pickle.dumps(everything))
+    np.testing.assert_array_equal(travelled(tone(300.0), generator(5)), everything(tone(300.0), generator(5)))
+
+
+# --------------------------------------------------------------------------------- recordings of noise and rooms
+
+
+def test_noise_ratio_and_recordings_reach_the_result(tmp_path: Path) -> None:
+    audio.save(tmp_path / "hum.wav", tone(1000.0, 2 * RATE), RATE)
+    augment = augmenter(noise={"probability": 1, "snr_db": [12, 12], "folder": tmp_path})
+    speech = 0.3 * tone(300.0)
+    noisy, [applied] = augment.trace(speech, generator())
+    assert decibels(speech) - decibels(noisy - speech) == pytest.approx(12.0, abs=0.1)
+    assert np.abs(np.fft.rfft(noisy - speech)).argmax() == 1000
+    assert applied.drawn == {"snr_db": 12.0, "file": "hum.wav"}
+
+
+def test_the_ratio_may_be_that_of_speech_without_pauses() -> None:
+    speech = np.concatenate((0.3 * tone(300.0), np.zeros(3 * RATE, np.float32)))
+    for measured, expected in (("utterance", 12.0), ("speech", 12.0 - 10 * np.log10(4))):
+        noise = (
+            augmenter(noise={"probability": 1, "snr_db": [12, 12], "snr_of": measured})(speech, generator())
+            - speech
+        )
+        assert decibels(speech) - decibels(noise) == pytest.approx(expected, abs=0.1)
+
+
+def test_every_part_of_a_long_recording_is_heard(tmp_path: Path) -> None:
+    """A chirp whose frequency tells the time: what is heard is a part of it, whose place differs."""
+    seconds = 20
+    times = np.arange(seconds * RATE) / RATE
+    audio.save(tmp_path / "chirp.flac", scipy.signal.chirp(times, 200, seconds, 6200).astype(np.float32), RATE)
+    augment = augmenter(noise={"probability": 1, "snr_db": [0, 0], "folder": tmp_path})
+    speech = 0.1 * generator().standard_normal(RATE // 2).astype(np.float32)
+    starts = []
+    for seed in range(60):
+        part = augment(speech, generator(seed)) - speech
+        power = np.square(np.abs(np.fft.rfft(part)))
+        centre = np.sum(power * np.fft.rfftfreq(len(part), 1 / RATE)) / np.sum(power)
+        starts.append((centre - 200) / 300 - 0.25)
+    assert min(starts) > -0.1
+    assert max(starts) < 19.6
+    assert max(later - earlier for earlier, later in pairwise(sorted([0.0, *starts, 19.5]))) < 3
+
+
+def test_recordings_at_other_rates_and_shorter_ones_will_do(tmp_path: Path) -> None:
+    short = (0.3 * np.sin(2 * np.pi * 1000 * np.arange(4800) / 48000)).astype(np.float32)  # a tenth of a second
+    audio.save(tmp_path / "beep.wav", short, 48000)
+    augment = augmenter(noise={"probability": 1, "snr_db": [6, 6], "folder": tmp_path})
+    speech = 0.1 * generator().standard_normal(RATE).astype(np.float32)
+    added = augment(speech, generator()) - speech
+    assert decibels(speech) - decibels(added) == pytest.approx(6.0, abs=0.1)
+    assert np.abs(np.fft.rfft(added)).argmax() == pytest.approx(1000, abs=10)
+
+
+def test_babble_is_many_recordings_at_once(tmp_path: Path) -> None:
+    for index, hertz in enumerate((500, 900, 1300, 1700)):
+        audio.save(tmp_path / f"{hertz}.wav", (0.1 + 0.2 * index) * tone(hertz), RATE)
+    augment = augmenter(noise={"probability": 1, "snr_db": [0, 0], "folder": tmp_path, "at_once": [3, 3]})
+    speech = 0.1 * generator(1).standard_normal(RATE).astype(np.float32)
+    counts = set()
+    for seed in range(20):
+        noisy, [applied] = augment.trace(speech, generator(seed))
+        names = str(applied.drawn["file"]).split(", ")
+        assert len(names) == 3
+        heard = np.abs(np.fft.rfft(noisy - speech))
+        present = {hertz for hertz in (500, 900, 1300, 1700) if heard[hertz] > 0.05 * heard.max()}
+        assert present == {int(Path(name).stem) for name in names}
+        if len(present) == 3:  # all are equally loud, however they were recorded
+            assert min(heard[hertz] for hertz in present) > 0.95 * heard.max()
+        counts.add(len(present))
+    assert 3 in counts
+
+
+def test_recorded_rooms(tmp_path: Path) -> None:
+    response = image_response(draw_room(0.2, generator()), RATE)
+    scaled = 0.5 * response.samples
+    audio.save(tmp_path / "room.wav", np.concatenate((np.zeros(500, np.float32), scaled)), RATE)
+    augment = augmenter(reverb={"probability": 1, "folder": tmp_path})
+    speech = 0.1 * generator().standard_normal(RATE).astype(np.float32)
+    heard, [applied] = augment.trace(speech, generator())
+    expected = reverberate(speech, response)
+    assert decibels(heard - expected) < decibels(expected) - 40  # 16 bits
+    assert applied.drawn == {"file": "room.wav"}
+
+
+def test_folders_are_looked_through_before_training(tmp_path: Path) -> None:
+    for section in ("noise", "reverb"):
+        with pytest.raises(DataError, match="there is no such folder"):
+            augmenter(**{section: {"folder": tmp_path / "nowhere"}})
+        with pytest.raises(DataError, match="no recordings in this folder"):
+            augmenter(**{section: {"folder": tmp_path}})
+    (tmp_path / "bad.wav").write_bytes(b"RIFF\0\0\0\0 and no more")
+    (tmp_path / "worse.flac").write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("not audio")
+    audio.save(tmp_path / "good.wav", tone(300.0), RATE)
+    with pytest.raises(DataError) as raised:
+        augmenter(noise={"folder": tmp_path})
+    assert "2 of 3 recordings can't be used" in str(raised.value)
+    assert "bad.wav" in str(raised.value)
+    assert "worse.flac: is empty" in str(raised.value)
+
+
+def test_a_silent_impulse_response_is_named(tmp_path: Path) -> None:
+    audio.save(tmp_path / "nothing.wav", np.zeros(1000, np.float32), RATE)
+    with pytest.raises(AudioError, match=r"nothing\.wav: holds nothing but silence"):
+        augmenter(reverb={"probability": 1, "folder": tmp_path})(tone(300.0), generator())
 
 
 # ------------------------------------------------------------------------------------------------- SpecAugment

@@ -12,6 +12,7 @@ import typer
 
 from asr.cli import (
     data,
+    data_augment,
     data_import,
     data_shard,
     doctor,
@@ -55,6 +56,9 @@ data.app.command("import", epilog=data_import.EPILOG, short_help="Make manifests
 )
 data.app.command("shard", epilog=data_shard.EPILOG, short_help="Pack a corpus into tar files.")(data_shard.shard)
 data.app.command("index", epilog=data_shard.INDEX_EPILOG, short_help="List what is in tar files.")(data_shard.index)
+data.app.command("augment", epilog=data_augment.EPILOG, short_help="Write what training hears of a recording.")(
+    data_augment.augment
+)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(data.app, name="data")
 app.add_typer(tune.app, name="tune")

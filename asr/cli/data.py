@@ -4,4 +4,4 @@ from __future__ import annotations
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Make manifests of recordings.")
+app = typer.Typer(no_args_is_help=True, help="Manifests, shards, and what augmentation does.")

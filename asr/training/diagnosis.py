@@ -251,7 +251,7 @@ def _slow_loader(entries: Entries) -> Iterator[Finding]:
             "note",
             f"training waited for data during {waited:.0f} of {seconds:.0f} seconds ({waited / seconds:.0%})",
             "more training.workers; recordings as wav or flac at the rate of features.sample_rate, on a faster "
-            "disk; less augment, of which speed and reverb take longest",
+            "disk; less augment, of which codec takes longest",
         )
 
 

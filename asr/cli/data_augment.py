@@ -1,0 +1,104 @@
+"""`asr data augment`: what training makes of a recording."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from asr.cli.inputs import refuse_existing
+from asr.cli.recipe_options import Settings
+from asr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from asr.augment import Applied, Masks
+    from asr.config import Recipe
+    from asr.features import FeatureExtractor
+
+EPILOG = """
+Examples:
+
+  asr data augment memo.wav --recipe quickstart --out heard
+
+  asr data augment memo.wav --recipe my/recipe.yaml --out rooms --only reverb augment.reverb.kind=image
+"""
+
+
+def augment(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A recording, of any format.")],
+    recipe: Annotated[str, typer.Option(metavar="PATH_OR_NAME", help="Whose section `augment` is used.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write WAV files.", file_okay=False)],
+    settings: Settings = None,
+    count: Annotated[int, typer.Option(min=1, help="How many to write.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 1,
+    only: Annotated[
+        str | None, typer.Option(metavar="STEP", help="Do this alone and each time, such as reverb or codec.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+) -> None:
+    """Write what training hears of a recording, and say what was done to it.
+
+    Masks of SpecAugment can't be heard: they are only told. Utterances are not joined here.
+    """
+    paths = [out / f"{file.stem}-{number}.wav" for number in range(1, count + 1)]
+    if not overwrite:
+        refuse_existing(paths)
+    resolved = _read_recipe(recipe, settings or (), only)
+    import numpy as np
+
+    from asr import audio, build
+
+    rate = resolved.features.sample_rate
+    waveform = audio.load(file, rate)
+    augmenter = build.augmenter(resolved.augment, rate)
+    masking = build.spec_augment(resolved.augment)
+    if only is not None:
+        augmenter, masking = augmenter.only(only), None
+    extractor = build.features(resolved.features)
+    for number, path in enumerate(paths, start=1):
+        rng = np.random.default_rng((seed, number))
+        heard, applied = augmenter.trace(waveform, rng)
+        audio.save(path, heard, rate)
+        told = [_told(step) for step in applied]
+        if masking is not None:
+            masks = masking.plan(extractor.num_frames(len(heard)), extractor.dim, rng)
+            told.extend(_masked(masks, extractor))
+        typer.echo(f"{path}  {len(heard) / rate:.2f} s  {', '.join(told) or 'unchanged'}")
+
+
+def _read_recipe(recipe: str, settings: Sequence[str], only: str | None) -> Recipe:
+    """The recipe, in which the only step is switched on if it is not."""
+    from asr import catalogue, recipe_file
+
+    path = catalogue.resolve(recipe)
+    resolved = recipe_file.read_recipe(path, settings)
+    if only is None:
+        return resolved
+    from asr.build import AUGMENTATIONS
+
+    if only not in AUGMENTATIONS:
+        raise ConfigError("no such step", where=f"--only {only}", expected=", ".join(AUGMENTATIONS))
+    if getattr(resolved.augment, only) is not None:
+        return resolved
+    return recipe_file.read_recipe(path, [*settings, f"augment.{only}={{}}"])
+
+
+def _told(applied: Applied) -> str:
+    """A step, and what it drew."""
+    values = (f"{value:.3g}" if isinstance(value, float) else str(value) for value in applied.drawn.values())
+    drawn = ", ".join(map(" ".join, zip(applied.drawn, values, strict=True)))
+    return f"{applied.step} ({drawn})"
+
+
+def _masked(masks: Masks, extractor: FeatureExtractor) -> Iterator[str]:
+    """The masks of features, in seconds and in bins."""
+    shift = extractor.frame_shift
+    for start, width in sorted(masks.time):
+        if width:
+            yield f"masked {start * shift:.2f}–{(start + width) * shift:.2f} s"
+    for start, width in sorted(masks.freq):
+        if width:
+            yield f"masked {width} bins from {start}"
