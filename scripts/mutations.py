@@ -82,8 +82,8 @@ MUTATIONS = (
     ),
     Mutation(
         "forget the generator's state on resuming",
-        "asr/training/optimization.py",
-        'torch.set_rng_state(state["random"])',
+        "asr/training/randomness.py",
+        'torch.set_rng_state(own["cpu"])',
         "pass",
         "tests/test_training.py",
     ),
