@@ -65,7 +65,6 @@ HEAVY: dict[str, object] = {
     "noise": {"folder": "noise", "probability": 0.5, "at_once": [1, 3]},
     "gain_db": [-6, 6],
     "telephone": {"probability": 0.1},
-    "codec": {"probability": 0.1, "codecs": ["mp3"]},
     "spec_augment": {},
 }
 PEERS = ["pitch", "tempo", "reverb, recorded", "noise, generated", "codec, mp3"]
@@ -167,8 +166,9 @@ def loading(part: Recipe, work: Path, utterances: Sequence[Utterance]) -> dict[s
     versions = {
         "without augmentation": Augment(),
         "as the recipe has it": part.augment,
-        "with everything but opus": sections(HEAVY, work),
-        "with everything": sections(HEAVY | {"codec": {"probability": 0.1}}, work),
+        "with everything but codecs": sections(HEAVY, work),
+        "with everything, mp3 too": sections(HEAVY | {"codec": {"probability": 0.1, "codecs": ["mp3"]}}, work),
+        "with everything, mp3 and opus too": sections(HEAVY | {"codec": {"probability": 0.1}}, work),
     }
     return {f"loading: {name}": reading(bare, plan, section) for name, section in versions.items()}
 

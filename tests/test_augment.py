@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr import audio, build
-from asr.augment import Masks, SpecAugment, WaveformAugmenter
+from asr.augment import DecayingNoise, Masks, SpecAugment, WaveformAugmenter
 from asr.config import Augment
 from asr.effects.level import apply_gain, speech_power
 from asr.effects.noise import add_noise, coloured_noise, fit_length
@@ -228,6 +228,22 @@ def test_augmenters_travel_to_worker_processes() -> None:
     everything = augmenter(**STEPS)
     travelled = pickle.loads(pickle.dumps(everything))
     np.testing.assert_array_equal(travelled(tone(300.0), generator(5)), everything(tone(300.0), generator(5)))
+
+
+def test_recipes_from_before_mean_the_same() -> None:
+    early = {"speed": [0.9], "gain_db": {"low": 3, "high": 3}, "noise": {"snr_db": [10, 30]}, "reverb": {}}
+    steps = augmenter(8000, **early).steps
+    assert [(step.name, step.probability) for step in steps] == [
+        ("speed", 1.0),
+        ("reverb", 0.3),
+        ("noise", 0.5),
+        ("gain_db", 1.0),
+    ]
+    assert type(steps[1].change) is DecayingNoise
+    assert augmenter(8000, gain_db=[3, 3]).steps == steps[3:]
+    speech = tone(300.0, 900)
+    assert len(augmenter(8000, speed=[0.9])(speech, generator())) == 1000
+    np.testing.assert_array_equal(augmenter(8000, speed=[])(speech, generator()), speech)  # as saved models have it
 
 
 # --------------------------------------------------------------------------------- recordings of noise and rooms
