@@ -24,7 +24,7 @@ from asr import audio, build, pretraining, stages, trials
 from asr import recipe as recipes
 from asr.augment import SpanMasking, WaveformAugmenter
 from asr.cli import main
-from asr.config import Encoder, Frontend, Model
+from asr.config import Augment, Encoder, Frontend, Model, Noise
 from asr.data import untranscribed
 from asr.data.batching import Sample
 from asr.data.corruption import CorruptingReader
@@ -95,9 +95,7 @@ def test_spans_cover_their_share_of_short_and_long_utterances(frames: int) -> No
 @pytest.fixture(scope="module")
 def reader(path: Path) -> CorruptingReader:
     recipe = read_recipe(path, SETTINGS)
-    return CorruptingReader(
-        8000, build.features(recipe.features), SpanMasking(0.3, 6, 0.5), WaveformAugmenter(8000)
-    )
+    return CorruptingReader(8000, build.features(recipe.features), SpanMasking(0.3, 6, 0.5), WaveformAugmenter())
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +111,7 @@ def test_only_what_is_masked_is_changed(reader: CorruptingReader, samples: list[
         frames = int(batch.lengths[row])
         torch.testing.assert_close(batch.clean[row, :frames], reader.extractor.each([waveform])[0])
         rng = np.random.default_rng(sample.seed)
-        WaveformAugmenter(8000)(waveform.numpy(), rng)  # which draws, too
+        WaveformAugmenter()(waveform.numpy(), rng)  # which draws, too
         masks = reader.masking.plan(frames, 16, rng)
         masked = np.zeros((frames, 16), bool)
         for start, width in masks.time:
@@ -128,7 +126,7 @@ def test_only_what_is_masked_is_changed(reader: CorruptingReader, samples: list[
 
 def test_noise_is_in_the_input_alone(reader: CorruptingReader, samples: list[Sample]) -> None:
     quiet, noisy = (
-        replace(reader, noise=WaveformAugmenter(8000, noise_probability=share)).read_batch(samples)
+        replace(reader, noise=build.augmenter(Augment(noise=Noise(probability=share)), 8000)).read_batch(samples)
         for share in (0.0, 1.0)
     )
     assert torch.equal(noisy.clean, quiet.clean)
@@ -139,13 +137,13 @@ def test_noise_is_in_the_input_alone(reader: CorruptingReader, samples: list[Sam
 
 
 def test_a_change_of_voice_is_in_both(reader: CorruptingReader, samples: list[Sample]) -> None:
-    faster = replace(reader, voice=WaveformAugmenter(8000, speed=(1.25,))).read_batch(samples)
+    faster = replace(reader, voice=build.augmenter(Augment(speed=[1.25]), 8000)).read_batch(samples)
     assert (faster.lengths < reader.read_batch(samples).lengths).all()
     assert torch.equal(faster.features, faster.clean.masked_fill(faster.masked, 0.0))
 
 
 def test_a_recording_is_corrupted_alike_in_any_batch(reader: CorruptingReader, samples: list[Sample]) -> None:
-    noisy = replace(reader, noise=WaveformAugmenter(8000, noise_probability=0.5))
+    noisy = replace(reader, noise=build.augmenter(Augment(noise=Noise(probability=0.5)), 8000))
     whole, alone = noisy.read_batch(samples), noisy.read_batch(samples[3:4])
     frames = int(alone.lengths[0])
     for name in ("features", "clean", "masked"):
@@ -242,7 +240,7 @@ def test_it_does_better_than_the_mean(path: Path, tmp_path: Path) -> None:
             parameter.zero_()
     mean = task.validate()
     assert mean.loss == pytest.approx(1, abs=0.1)
-    other_voices = replace(job.reader, voice=WaveformAugmenter(8000, speed=(0.8,)))
+    other_voices = replace(job.reader, voice=build.augmenter(Augment(speed=[0.8]), 8000))
     assert denoising.DenoisingTask(replace(job, reader=other_voices)).validate() == mean
     restored = denoising.train(job, Silent()).dev
     assert restored.loss < 0.8 * mean.loss
