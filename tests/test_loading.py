@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +83,22 @@ def test_a_recording_that_went_missing_is_named(reader: Reader, tmp_path: Path, 
     with pytest.raises(AudioError, match=r"^\S*gone.wav: there is no such file") as raised:
         list(Loader(reader, workers)([[Sample((gone,))]]))
     assert "Traceback" not in str(raised.value)
+
+
+def test_workers_that_an_error_leaves_behind_end_with_the_program(reader: Reader, plan: list[list[Sample]]) -> None:
+    program = """
+import pickle, sys
+from asr.data.loading import Loader
+reader, plan = pickle.load(sys.stdin.buffer)
+batches = Loader(reader, workers=1)(plan)
+next(batches)
+me = [batches]; me.append(me)  # so that it is there until the end
+raise SystemExit(3)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], input=pickle.dumps((reader, plan)), capture_output=True, timeout=60
+    )
+    assert (result.returncode, result.stderr) == (3, b"")
 
 
 def test_features_of_the_batch_equal_those_of_each_utterance(reader: Reader, plan: list[list[Sample]]) -> None:

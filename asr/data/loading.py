@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -267,3 +269,16 @@ def _leave_signals_to_the_parent(_: int) -> None:
     """They reach all processes of a terminal or a cluster's job, and the parent still wants its batch."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """End those of a loader that an error has left behind.
+
+    Python would do it with SIGTERM, and wait for ever, since they ignore that.
+    """
+    workers = [process for process in multiprocessing.active_children() if process.daemon]
+    if workers and hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes the end of a worker for an error
+    for worker in workers:
+        worker.kill()
