@@ -96,35 +96,6 @@ def load(source: AudioSource, sample_rate: int) -> FloatArray:
         return np.concatenate(list(_resampled(_mono(decoder), decoder.sample_rate, sample_rate)))
 
 
-def load_part(path: Path, sample_rate: int, start: float, seconds: float) -> FloatArray:
-    """Read a part of a sound file, and no more of it, unless it takes PyAV to read.
-
-    Args:
-        path: of the file.
-        sample_rate: of the result, in hertz.
-        start, seconds: where the part begins, and how long it is; it ends with the file at the latest.
-
-    Returns:
-        (samples,) float32, full scale ±1: the mean of the channels.
-
-    Raises:
-        AudioError: as `load`.
-        MissingDependencyError: as `load`.
-    """
-    try:
-        with soundfile.SoundFile(path) as sound:
-            rate = sound.samplerate
-            sound.seek(min(round(start * rate), sound.frames))
-            part = sound.read(max(round(seconds * rate), 1), "float32", always_2d=True).mean(axis=1)
-    except (soundfile.LibsndfileError, TypeError):
-        part = np.empty(0, np.float32)
-    if len(part) and np.isfinite(part).all():
-        return np.concatenate(list(_resampled([part], rate, sample_rate)))
-    whole = load(path, sample_rate)  # or the error that says why not
-    first = round(start * sample_rate)
-    return whole[first : first + max(round(seconds * sample_rate), 1)]
-
-
 def stream(source: AudioSource, sample_rate: int, block_seconds: float) -> Iterator[FloatArray]:
     """Read a sound file of any length in consecutive blocks, in memory that does not grow with the file.
 

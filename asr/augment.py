@@ -25,6 +25,7 @@ from asr.effects.noise import add_noise, coloured_noise, fit_length
 from asr.effects.rooms import DIRECT_TO_REVERBERANT_DB, ImpulseResponse, Room
 from asr.effects.speed import change_speed
 from asr.errors import AudioError
+from asr.sound_files import Stretch
 
 Drawn = dict[str, float | str]
 Interval = tuple[float, float]
@@ -242,7 +243,8 @@ class RecordedNoise:
         """Part of a recording, of which no more is read."""
         wanted = min(samples / self.sample_rate, seconds)
         start = rng.random() * (seconds - wanted)
-        return fit_length(audio.load_part(path, self.sample_rate, start, wanted), samples, rng)
+        part = Stretch(path, start, wanted)
+        return fit_length(audio.load(part, self.sample_rate), samples, rng)
 
 
 @dataclass(frozen=True)
