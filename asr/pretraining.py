@@ -99,10 +99,7 @@ def _untranscribed(work: Workspace, source: Path) -> list[Utterance]:
         work.reporter.say(f"  {len(found) - len(fresh)} of the recordings in {source} are in the corpus already")
     with work.reporter.progress("check", len(fresh)) as advance:
         check_recordings({"pretrain.audio": fresh}, lambda done: advance(done, ""))
-    with work.reporter.progress("cut", len(fresh)) as advance:
-        pieces = untranscribed.in_pieces(
-            fresh, work.pretraining / "pieces", work.recipe.features.sample_rate, lambda done: advance(done, "")
-        )
+    pieces = list(untranscribed.in_pieces(fresh))
     if pieces:
         write_manifest(manifest, pieces)
     return pieces

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from asr import audio
@@ -50,32 +52,13 @@ def without(utterances: Iterable[Utterance], others: Iterable[Utterance]) -> lis
     return [utterance for utterance in utterances if utterance.audio.resolve() not in seen]
 
 
-def in_pieces(
-    utterances: Sequence[Utterance],
-    folder: Path,
-    sample_rate: int,
-    progress: Callable[[int], None] = lambda done: None,
-) -> list[Utterance]:
-    """Recordings of which none is longer than `PIECE_SECONDS`: those that are, are copied in pieces.
-
-    Args:
-        utterances: to cut where they are long.
-        folder: for the pieces, as FLAC files.
-        sample_rate: of the pieces, in hertz.
-        progress: called with the number of recordings done so far.
-
-    Raises:
-        AudioError: a recording can't be read.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    pieces = []
-    for index, utterance in enumerate(utterances):
-        if utterance.duration <= PIECE_SECONDS:
-            pieces.append(utterance)
-        else:
-            for number, block in enumerate(audio.stream(utterance.source, sample_rate, PIECE_SECONDS)):
-                path = folder / f"{index:06d}-{number:05d}.flac"
-                audio.save(path, block, sample_rate)
-                pieces.append(Utterance(path, len(block) / sample_rate, "", utterance.fields))
-        progress(index + 1)
-    return pieces
+def in_pieces(utterances: Iterable[Utterance]) -> Iterator[Utterance]:
+    """Recordings, and in place of those longer than `PIECE_SECONDS` stretches of them, all of one length."""
+    for utterance in utterances:
+        count = math.ceil(utterance.duration / PIECE_SECONDS)
+        if count <= 1:
+            yield utterance
+            continue
+        duration = utterance.duration / count
+        for index in range(count):
+            yield replace(utterance, start=(utterance.start or 0.0) + index * duration, duration=duration)
