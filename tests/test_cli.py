@@ -10,17 +10,16 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Run, command
 
 import asr
 from asr import artefact, audio, catalogue, doctor, tuning
-from asr.cli import decoding, main
+from asr.cli import decoding
 from asr.cli.decoding import HOTWORD_BONUS, read_hotwords
 from asr.cli.inputs import find_recordings
 from asr.data.manifest import Utterance, write_manifest
@@ -70,29 +69,11 @@ COMMANDS: tuple[list[str], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Call `asr` in this process."""
     monkeypatch.setenv("COLUMNS", "80")
-
-    def call(*arguments: object) -> Result:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return Result(int(caught.value.code or 0), printed.out, printed.err)
-
-    return call
+    return command(capsys)
 
 
 @pytest.fixture(scope="session")

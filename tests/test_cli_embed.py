@@ -7,27 +7,17 @@ import io
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from command_line import Run, command
 
-from asr.cli import decoding, main
+from asr.cli import decoding
 from asr.text import vector_files, word2vec
 
 FILES = Path(__file__).parent / "vectors"
 VECTORS = FILES / "gensim.bin"
 TEXT = Path(__file__).parent / "ngrams" / "text.txt"
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,14 +30,7 @@ def compiled() -> None:
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> Result:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main(["embed", *map(str, arguments)])
-        return Result(int(caught.value.code or 0), *capsys.readouterr())
-
-    return call
+    return command(capsys, "embed")
 
 
 @pytest.mark.parametrize("name", ["v.txt", "v.bin", "v.vec.gz"])

@@ -7,11 +7,10 @@ import io
 import json
 import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from command_line import Run, command
 
 from asr.cli import main
 
@@ -21,28 +20,12 @@ SMALL = EXPECTED / "small.arpa"
 RECOGNISER = Path(__file__).parent / "models" / "format-1"
 
 
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
 @pytest.fixture
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("ASR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> Result:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main(["lm", *map(str, arguments)])
-        return Result(int(caught.value.code or 0), *capsys.readouterr())
-
-    return call
+    return command(capsys, "lm")
 
 
 @pytest.mark.parametrize("name", ["lm.arpa", "lm.arpa.gz", "lm.ngram"])

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-from asr.cli import main
+from command_line import Result, Run, command
 
 MODEL = Path(__file__).parent / "models" / "format-1"  # whose words are high, low and middle
 HOUSE = """
@@ -19,30 +16,12 @@ HOUSE = """
 """
 
 
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Call `asr vocab` in this process, in a folder with a grammar."""
     monkeypatch.chdir(tmp_path)
     Path("house.txt").write_text(HOUSE, encoding="utf-8")
-
-    def call(*arguments: object) -> Result:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main(["vocab", *map(str, arguments)])
-        printed = capsys.readouterr()
-        return Result(int(caught.value.code or 0), printed.out, printed.err)
-
-    return call
+    return command(capsys, "vocab")
 
 
 @pytest.fixture

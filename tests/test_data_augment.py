@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from command_line import command
 
 from asr import audio, build
-from asr.cli import main
 from asr.data.batching import Sample
 from asr.data.loading import Reader
 from asr.data.manifest import Utterance
@@ -43,10 +43,7 @@ def recording(tmp_path: Path) -> Path:
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        main(["data", "augment", *map(str, arguments)])
-    printed = capsys.readouterr()
-    return int(ended.value.code or 0), printed.out, printed.err
+    return command(capsys, "data", "augment")(*arguments)
 
 
 def test_it_writes_what_a_reader_reads(

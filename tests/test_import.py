@@ -5,17 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from command_line import Result, Run, command
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from asr.cli import main
 from asr.data.layouts import folder, kaldi, librispeech, ljspeech, table
 from asr.data.layouts.detection import Layout, detect
 from asr.data.layouts.entries import Listing, measure
@@ -501,28 +500,10 @@ def test_too_few_speakers() -> None:
 # -------------------------------------------------------------------------------------- the command itself
 
 
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> Result:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main(["data", "import", *map(str, arguments)])
-        printed = capsys.readouterr()
-        return Result(int(caught.value.code or 0), printed.out, printed.err)
-
-    return call
+    return command(capsys, "data", "import")
 
 
 @pytest.fixture

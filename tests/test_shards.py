@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from command_line import command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tones import SETTINGS, write_recipe, write_set
 
 from asr import audio, sound_files
-from asr.cli import main
 from asr.data import shards
 from asr.data.batching import POOL_BATCHES, Concatenation, Sample, plan_epoch
 from asr.data.manifest import Utterance, read_manifest, write_manifest
@@ -369,10 +369,7 @@ def test_a_tar_that_was_cut_off_is_never_taken_for_whole(
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as caught:
-        main([str(argument) for argument in arguments])
-    printed = capsys.readouterr()
-    return int(caught.value.code or 0), printed.out, printed.err
+    return command(capsys)(*arguments)
 
 
 def test_a_sharded_corpus_trains_as_any(
