@@ -172,7 +172,8 @@ def _follow(work: Workspace) -> dict[str, Any]:
 
 def workspace(recipe: Recipe, folder: Path, data: Path, reporter: Reporter, world: World = ALONE) -> Workspace:
     """Where the products of a run are; the arguments are those of `run`."""
-    corpus = f"{recipe.prepare.corpus}-{_fingerprints(recipe)['prepare'][:8]}"
+    prepare = STAGES[0]
+    corpus = f"{recipe.prepare.corpus}-{_fingerprint(prepare, recipe, {})[:8]}"
     return Workspace(recipe, folder, data / corpus, reporter, world=world)
 
 
@@ -181,12 +182,17 @@ def stages_of(recipe: Recipe) -> list[Stage]:
     return [stage for stage in STAGES if stage.wanted(recipe)]
 
 
-def _fingerprints(recipe: Recipe, weights: str | None = None) -> dict[str, str]:
+def _fingerprints(recipe: Recipe, weights: str | None) -> dict[str, str]:
     found = {} if weights is None else {ORIGIN: weights}
     for stage in stages_of(recipe):
-        needs = [found[name] for name in stage.needs if name in found]
-        found[stage.name] = fingerprint([stage.name, needs, _plain(stage.inputs(recipe))])
+        found[stage.name] = _fingerprint(stage, recipe, found)
     return found
+
+
+def _fingerprint(stage: Stage, recipe: Recipe, found: dict[str, str]) -> str:
+    """Of a stage, given those of the stages before it."""
+    needs = [found[name] for name in stage.needs if name in found]
+    return fingerprint([stage.name, needs, _plain(stage.inputs(recipe))])
 
 
 def _plain(value: Any) -> Any:
