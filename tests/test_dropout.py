@@ -7,7 +7,7 @@ from copy import deepcopy
 import pytest
 import torch
 
-from asr.model.dropout import DROPOUTS, LockedDropout
+from asr.model.dropout import DROPOUTS, LockedDropout, dropout
 from asr.model.encoder import EncoderLayer, LayerSettings, RecurrentLayer
 from asr.model.frontend import ConvSettings, MaskedConv
 
@@ -32,6 +32,37 @@ def test_ordinary_dropout_changes_from_frame_to_frame() -> None:
     torch.manual_seed(1)
     y = DROPOUTS["ordinary"](0.5).train()(torch.ones(4, 8, 20))
     assert not torch.equal(y, y[:, :, :1].expand_as(y))
+
+
+@pytest.mark.parametrize("p", [0.001, 0.1, 0.5, 0.97])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_values_are_dropped_one_by_one_at_the_rate_that_was_asked_for(p: float, transposed: bool) -> None:
+    torch.manual_seed(1)
+    x = torch.full((37, 101, 271), 3.0)
+    x = (x.transpose(1, 2) if transposed else x).requires_grad_()
+    y = dropout(x, p)
+    kept = y != 0
+    torch.testing.assert_close(y[kept].unique(), torch.tensor([3 / (1 - p)]), rtol=1e-3, atol=0)
+    error = ((1 - p) * p) ** 0.5
+    assert abs(kept.double().mean() - (1 - p)) < 5 * error / x.numel() ** 0.5 + 2**-17
+    for axis in range(3):  # as often everywhere, and whatever happens to the neighbours
+        shares = kept.double().mean([other for other in range(3) if other != axis])
+        assert (shares - (1 - p)).abs().max() < 6 * error / (x.numel() / x.shape[axis]) ** 0.5
+        ahead, behind = kept.narrow(axis, 1, x.shape[axis] - 1), kept.narrow(axis, 0, x.shape[axis] - 1)
+        assert abs((ahead == behind).double().mean() - (p**2 + (1 - p) ** 2)) < 0.003
+    y.sum().backward()
+    torch.testing.assert_close(x.grad * 3, y.detach())
+
+
+@pytest.mark.parametrize("p", [0.0, 1e-7, 1.0])
+def test_nothing_and_everything_can_be_dropped(p: float) -> None:
+    x = torch.ones(3, 5, requires_grad=True)
+    y = dropout(x, p)
+    y.sum().backward()
+    torch.testing.assert_close(y.detach(), torch.full((3, 5), float(p < 1)))
+    torch.testing.assert_close(x.grad, y.detach())
+    assert dropout(x[:0], 0.5).shape == (0, 5)
+    assert dropout(x.bfloat16(), 0.5).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("kind", DROPOUTS)
@@ -102,7 +133,7 @@ def test_a_forward_pass_is_that_of_a_network_with_the_dropped_weights(layer: Rec
     other = deepcopy(layer).eval()
     with torch.no_grad():
         for rnn in (other.forward_rnn, other.backward_rnn):
-            rnn.weight_hh_l0.copy_(torch.nn.functional.dropout(rnn.weight_hh_l0, 0.5))
+            rnn.weight_hh_l0.copy_(dropout(rnn.weight_hh_l0, 0.5))
     torch.testing.assert_close(found, other(X, LENGTHS))
 
 

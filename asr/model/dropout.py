@@ -5,7 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+def dropout(x: Tensor, p: float) -> Tensor:
+    """Zero each value with probability `p`, rounded to a multiple of 2⁻¹⁶ on CPU, and scale up the others.
+
+    `torch.nn.functional.dropout` draws a double for each value there and takes four times as long; 16 bits will do.
+    """
+    threshold = round(p * 2**16)
+    if x.device.type != "cpu" or not 0 < threshold < 2**16:
+        return F.dropout(x, p)
+    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    as_in_x = torch.empty_like(
+        x, device="meta"
+    ).stride()  # a mask that lies in memory as x does is multiplied faster
+    bits = words.view(torch.int16).as_strided(x.shape, as_in_x)
+    kept = (bits >= threshold - 2**15).to(x.dtype)
+    return x * kept.mul_(1 / (1 - threshold / 2**16))
+
+
+class Dropout(nn.Dropout):
+    """Each value by itself: Srivastava et al. 2014."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a tensor to one of its shape."""
+        return dropout(x, self.p) if self.training else x
 
 
 class LockedDropout(nn.Module):
@@ -29,7 +55,7 @@ class LockedDropout(nn.Module):
 
 
 DROPOUTS: dict[str, Callable[[float], nn.Module]] = {
-    "ordinary": nn.Dropout,  # each value by itself: Srivastava et al. 2014
+    "ordinary": Dropout,
     "locked": LockedDropout,
     "alpha": nn.AlphaDropout,  # keeps SELU's zero mean and unit variance: Klambauer et al. 2017
 }

@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from asr.lengths import reverse_within_length, valid_mask
-from asr.model.dropout import DROPOUTS
+from asr.model.dropout import DROPOUTS, dropout
 from asr.model.initialization import initialise_recurrent
 from asr.model.normalization import NORMALIZATIONS
 
@@ -83,7 +82,7 @@ class RecurrentLayer(nn.Module):
     def _run(self, rnn: nn.LSTM | nn.GRU, x: Tensor) -> Tensor:
         output: Tensor
         if self.training and self.weight_dropout:
-            dropped = F.dropout(rnn.get_parameter("weight_hh_l0"), self.weight_dropout)
+            dropped = dropout(rnn.get_parameter("weight_hh_l0"), self.weight_dropout)
             # Such a call leaves the layer's own weights alone, and lays out these as cuDNN wants them.
             output = functional_call(rnn, {"weight_hh_l0": dropped}, (x,))[0]
         else:
