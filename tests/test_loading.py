@@ -5,7 +5,9 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-from dataclasses import replace
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +77,30 @@ def test_a_loader_reads_one_plan_after_another(reader: Reader, plan: list[list[S
     loader = Loader(reader, workers=1)
     for part in (plan[:2], plan[2:], plan):
         assert [batch.samples for batch in loader(part)] == [tuple(samples) for samples in part]
+
+
+def test_a_loader_reads_before_it_is_asked(reader: Reader, plan: list[list[Sample]], tmp_path: Path) -> None:
+    loader = Loader(Witness(reader, tmp_path), workers=1)
+    batches = loader(plan)
+    deadline = time.monotonic() + 60
+    while not any(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert any(tmp_path.iterdir())
+    next(batches)
+    assert [batch.samples for batch in loader(plan[1:])] == [tuple(samples) for samples in plan[1:]]
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A reader that leaves a file in a folder for each batch that it has read."""
+
+    reader: Reader
+    folder: Path
+
+    def read_batch(self, samples: Sequence[Sample]) -> Batch:
+        batch = self.reader.read_batch(samples)
+        (self.folder / samples[0].utterances[0].source.name).touch()
+        return batch
 
 
 @pytest.mark.parametrize("workers", [0, 1])

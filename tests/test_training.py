@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from asr.data.manifest import read_manifest
 from asr.errors import ConfigError
 from asr.recipe_file import read_recipe
 from asr.reporting import Advance, Silent
+from asr.training.acoustic import AcousticTask
 from asr.training.loop import InterruptedTrainingError
 from asr.training.optimization import Optimization, parameter_groups
 from asr.training.schedule import FINAL_FACTOR, learning_rate_factor
@@ -125,6 +127,42 @@ def test_epochs_and_batches_that_were_done_are_not_done_again(path: Path, tmp_pa
     run(path, tmp_path / "run", reporter=second)
     assert first.steps == 5
     assert second.steps == total.steps - 5
+
+
+def test_an_epoch_is_read_ahead_while_dev_is_measured(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    _noted(monkeypatch, calls, "epoch", lambda number, done, growth: f"epoch {number}")
+    _noted(monkeypatch, calls, "validate", lambda: "dev")
+    run(path, tmp_path / "run", "training.epochs=3", "training.average=1")
+    assert calls == ["epoch 1", "epoch 2", "dev", "epoch 3", "dev", "dev", "dev"]
+
+
+def test_an_epoch_that_was_read_ahead_is_planned_anew_where_its_batches_grow(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[str] = []
+    _noted(monkeypatch, planned, "epoch", lambda number, done, growth: f"{number}: {growth:g}")
+    plateau = ("schedule=plateau", "plateau_patience=0", "step_factor=0.5", "batch_growth=2", "learning_rate=1e-12")
+    settings = [f"training.{setting}" for setting in plateau]
+    run(path, tmp_path / "run", *settings, "training.epochs=5", "training.warmup=0", "training.average=1")
+    assert [plan for plan in planned if plan.endswith(": 2")]
+    again = [later for plan, later in itertools.pairwise(planned) if plan.split(":")[0] == later.split(":")[0]]
+    assert again == [plan for plan in planned if plan.endswith(": 2")][:1]
+    steps = [entry["step"] for entry in log(tmp_path / "run")]
+    assert steps[-1] - steps[-2] == steps[0] / 2
+
+
+def _noted(monkeypatch: pytest.MonkeyPatch, calls: list[str], name: str, note: Callable[..., str]) -> None:
+    """Let a method of the training's task note that it was called."""
+    method = getattr(AcousticTask, name)
+
+    def noted(task: AcousticTask, *arguments: float) -> object:
+        calls.append(note(*arguments))
+        return method(task, *arguments)
+
+    monkeypatch.setattr(AcousticTask, name, noted)
 
 
 STOPPING = (

@@ -186,13 +186,17 @@ class Loader(Generic[BatchT]):
         )
 
     def __call__(self, plan: Sequence[Sequence[Sample]]) -> Iterator[BatchT]:
-        """Read the batches of a plan, in order.
+        """Read the batches of a plan, in order; its processes begin at once. A plan before it ends here.
 
         Raises:
             AudioError: a recording can't be read.
         """
         self._plan.batches = plan
-        for batch in self._loader:
+        return self._checked(iter(self._loader))
+
+    @staticmethod
+    def _checked(batches: Iterator[BatchT | AsrError]) -> Iterator[BatchT]:
+        for batch in batches:
             if isinstance(batch, AsrError):
                 raise batch
             yield batch

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from asr.training.distributed import ALONE, World
 from asr.training.log import TrainingLog
 from asr.training.optimization import Methods, Optimization
 from asr.training.schedule import Schedule, Shape
-from asr.training.task import ResultT, Task, mean
+from asr.training.task import Epoch, ResultT, Task, mean
 from asr.training.watch import EVERY, averages, watched_step
 
 CORES = torch.get_num_threads()
@@ -144,6 +144,14 @@ def optimization(model: nn.Module, settings: Settings) -> Optimization:
     )
 
 
+class _Ahead(NamedTuple):
+    """An epoch that is read before it begins, with batches so many times larger."""
+
+    number: int
+    growth: float
+    epoch: Epoch
+
+
 class _Run(Generic[ResultT]):
     """One call of `train`."""
 
@@ -164,6 +172,7 @@ class _Run(Generic[ResultT]):
         self.checkpoints = Checkpoints(folder / "checkpoints", settings.average, reporter)
         self.progress, self.saved = Progress(), "the start"
         self._restore()
+        self.ahead: _Ahead | None = None
         self.log = TrainingLog(folder, self.progress.log, self.progress.step) if world.leads else None
         self.saved_at = time.monotonic()
 
@@ -182,20 +191,40 @@ class _Run(Generic[ResultT]):
     def _run_epoch(self) -> None:
         progress, started = self.progress, time.monotonic()
         self._unfreeze()
-        growth = self.schedule.begin_epoch((progress.epoch - 1) / self.settings.epochs)
-        epoch = self.task.epoch(progress.epoch, progress.batch, growth)
+        epoch = self._batches()
         with self.reporter.progress(f"epoch {progress.epoch}/{self.settings.epochs}", epoch.size) as advance:
             waiting_since = time.monotonic()
             for batch in epoch.batches:
                 waited = time.monotonic() - waiting_since
-                self._step(batch, share=(progress.epoch - 1 + progress.batch / epoch.size) / self.settings.epochs)
+                self._step(batch, share=self._done(progress.epoch - 1 + progress.batch / epoch.size))
                 self._add({"waited": waited})
                 progress.batch += 1
                 progress.step += 1
                 advance(progress.batch, self.task.note(progress.totals))
                 self._save_if_asked()
                 waiting_since = time.monotonic()
-        self._end_epoch(time.monotonic() - started)
+        seconds = time.monotonic() - started
+        if progress.epoch < self.settings.epochs:
+            self.ahead = self._read_ahead()
+        self._end_epoch(seconds)
+
+    def _batches(self) -> Epoch:
+        """Those of the epoch that begins; its first ones may be ready."""
+        progress, ahead = self.progress, self.ahead
+        growth = self.schedule.begin_epoch(self._done(progress.epoch - 1))
+        if ahead and (ahead.number, ahead.growth) == (progress.epoch, growth):
+            return ahead.epoch
+        return self.task.epoch(progress.epoch, progress.batch, growth)
+
+    def _read_ahead(self) -> _Ahead:
+        """Let the loader's processes begin the next epoch while the dev set is measured."""
+        number = self.progress.epoch + 1
+        growth = self.schedule.growth_at(self._done(number - 1))
+        return _Ahead(number, growth, self.task.epoch(number, 0, growth))
+
+    def _done(self, epochs: float) -> float:
+        """The share of the training that is done after so many epochs."""
+        return epochs / self.settings.epochs
 
     def _unfreeze(self) -> None:
         now = self.progress.epoch

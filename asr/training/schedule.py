@@ -106,18 +106,22 @@ class Schedule:
         self.plateau = _Plateau()
 
     def begin_epoch(self, progress: float) -> float:
-        """How many times larger the batches of an epoch are than those of the first, decided at its beginning.
+        """Decide `growth_at` for an epoch, and keep to it until the next one begins."""
+        self.growth = self.growth_at(progress)
+        return self.growth
+
+    def growth_at(self, progress: float) -> float:
+        """How many times larger the batches of an epoch are than those of the first, as it looks now.
 
         Smith et al. 2018, "Don't decay the learning rate, increase the batch size": where the rate would fall to
         a half, batches become twice as large, up to `Shape.batch_growth`; the rate falls by what is left.
 
         Args:
-            progress: share of the training that is done.
+            progress: share of the training that is done when the epoch begins.
         """
         rising = self.warmup + (CYCLE_RISE * (1 - self.warmup) if self.kind == "one_cycle" else 0.0)
         most = self.shape.batch_growth
-        self.growth = 1.0 if progress < rising else 1 / max(self._undivided(progress), 1 / most)
-        return self.growth
+        return 1.0 if progress < rising else 1 / max(self._undivided(progress), 1 / most)
 
     def factor(self, progress: float) -> float:
         """What the learning rate is multiplied by, in the epoch that was begun last."""

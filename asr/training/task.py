@@ -55,7 +55,10 @@ class Task(Protocol[BatchT, ResultT]):
         ...
 
     def epoch(self, number: int, done: int, growth: float = 1.0) -> Epoch:
-        """An epoch, counted from 1, of which so many batches are done; they are so many times larger than usual."""
+        """An epoch, counted from 1, of which so many batches are done; they are so many times larger than usual.
+
+        Asked for when all batches of the epoch before it were taken, so that it can be read ahead.
+        """
         ...
 
     def loss(self, batch: BatchT, autocast: AbstractContextManager[Any]) -> Loss:
