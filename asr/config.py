@@ -630,7 +630,7 @@ class Training(Section):
     sorted_first_epoch: bool = True
     """Shortest utterances first in the first epoch (SortaGrad)."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """auto: bf16 where the device has it, else fp32."""
+    """auto: bf16 where the GPU, or the CPU, multiplies matrices in it, else fp32."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     workers: Annotated[int, Field(ge=0, le=64)] = 1

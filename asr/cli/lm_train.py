@@ -99,7 +99,8 @@ def train(
     learning_rate: Annotated[float, typer.Option(min=0, help="At its highest.")] = 3e-3,
     weight_decay: Annotated[float, typer.Option(min=0, help="Of matrices.")] = 0.01,
     precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="auto: bf16 where the GPU has it, else fp32.")
+        Literal["auto", "fp32", "bf16", "fp16"],
+        typer.Option(help="auto: bf16 where the GPU, or the CPU, has it, else fp32."),
     ] = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of the CPU.", show_default="as many as there are cores")

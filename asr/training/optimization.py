@@ -59,6 +59,10 @@ class Methods:
     ema: float | None = None
 
 
+BF16_OF_CPUS = ("avx512_bf16", "amx_bf16")
+"""The instructions without which bf16 is slower on a CPU than single precision."""
+
+
 class Optimization:
     """A model with its optimiser, gradient clipping and mixed precision.
 
@@ -255,4 +259,8 @@ def resolve_precision(name: str, device: torch.device) -> str:
     """The precision that "auto" means on a device: bf16 where its hardware has it."""
     if name != "auto":
         return name
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    if device.type == "cuda":
+        there = torch.cuda.is_bf16_supported()
+    else:
+        there = device.type == "cpu" and any(torch.cpu.get_capabilities().get(name) for name in BF16_OF_CPUS)
+    return "bf16" if there else "fp32"
