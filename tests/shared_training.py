@@ -38,7 +38,8 @@ PLAIN = (
     "model.encoder.dropout=0",
     "model.encoder.normalization=batch",
     "augment={speed: [0.95, 1.0], gain_db: [-3, 3]}",
-    "training={epochs: 2, batch_seconds: 4, learning_rate: 0.003, average: 2, workers: 0, threads: 1, device: cpu}",
+    "training={epochs: 2, batch_seconds: 4, learning_rate: 0.003, average: 2, workers: 0, threads: 1, device: cpu,"
+    " precision: fp32}",
 )
 UNFREEZING = "training.unfreeze={frontend: 2}"
 RANDOM = "model.encoder.dropout=0.3"
