@@ -194,7 +194,7 @@ def training(part: Recipe, name: str, settings: Sequence[str], work: Path) -> Ru
     path.write_text(recipe_file.to_yaml(part), encoding="utf-8")
     path.write_text(recipe_file.to_yaml(recipe_file.read_recipe(path, ["augment={}", *settings])), encoding="utf-8")
     task = {"recipe": str(path), "data": str(work / "data"), "epochs": 1, "threads": 1, "tool": "bare"}
-    task["processor_time"] = True
+    task["processor_time"], task["precision"] = True, "auto"
 
     def run(_: float) -> float:
         command = [sys.executable, str(HERE / "bench_train_worker.py"), json.dumps(task)]

@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+import torch
 from peers import environment, log
 
 from asr import build, catalogue, recipe, recipe_file, stages
@@ -24,6 +25,7 @@ from asr.config import Augment, ManifestsCorpus, Recipe
 from asr.data.manifest import read_manifest, write_manifest
 from asr.reporting import Silent
 from asr.text import tokenizer as tokenizers
+from asr.training.optimization import resolve_precision
 
 HERE = Path(__file__).resolve().parent
 PEER = ["speechbrain==1.1.*", "torch==2.11.*", "torchaudio==2.11.*", "soundfile"]
@@ -38,12 +40,14 @@ class Contestant(NamedTuple):
         name: for the table.
         tool: bare, asr or speechbrain.
         threads: of the network's operations.
+        precision: of these: fp32 or bf16.
         augmented: whether audio is changed as the recipe says.
     """
 
     name: str
     tool: str
     threads: int
+    precision: str
     augmented: bool = False
 
 
@@ -77,18 +81,20 @@ def main() -> None:
 
 
 def contestants(wanted: Recipe, peer: bool) -> list[Contestant]:
-    """The bare loop first: the others are measured by it."""
+    """For each precision that pays on this machine the bare loop first: the others are measured by it."""
     cores = os.cpu_count() or 1
     threads = max(cores - wanted.training.workers, 1)
-    found = [
-        Contestant(f"bare loop, threads: {threads}", "bare", threads),
-        Contestant("asr", "asr", threads),
-        Contestant("asr, with the recipe's augmentation", "asr", threads, augmented=True),
-    ]
-    if cores > threads:
-        found.append(Contestant(f"bare loop, threads: {cores}", "bare", cores))
-    if peer:
-        found.append(Contestant("SpeechBrain", "speechbrain", threads))
+    found = []
+    for precision in dict.fromkeys(("fp32", resolve_precision("auto", torch.device("cpu")))):
+        found += [
+            Contestant(f"bare loop, threads: {threads}", "bare", threads, precision),
+            Contestant("asr", "asr", threads, precision),
+            Contestant("asr, with the recipe's augmentation", "asr", threads, precision, augmented=True),
+        ]
+        if cores > threads:
+            found.append(Contestant(f"bare loop, threads: {cores}", "bare", cores, precision))
+        if peer:
+            found.append(Contestant("SpeechBrain", "speechbrain", threads, precision))
     return found
 
 
@@ -139,23 +145,24 @@ def measure(
             script = "speechbrain_worker.py" if each.tool == "speechbrain" else "bench_train_worker.py"
             python = peer if each.tool == "speechbrain" else sys.executable
             version = work / f"{'augmented' if each.augmented else 'plain'}.yaml"
-            settings = json.dumps({**task, "recipe": str(version), "tool": each.tool, "threads": each.threads})
+            settings = json.dumps({**task, **each._asdict(), "recipe": str(version)})
             environ = {**os.environ, "OMP_NUM_THREADS": str(each.threads)}
             command = [str(python), str(HERE / script), settings]
             result = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8", env=environ)
             found[each].append(json.loads(result.stdout.splitlines()[-1]))
-            log(f"round {turn}: {each.name}: {found[each][-1]:.1f}")
+            log(f"round {turn}: {each.name}, {each.precision}: {found[each][-1]:.1f}")
     return found
 
 
 def table(found: Mapping[Contestant, Sequence[float]]) -> Iterator[str]:
-    """The report: speeds, and their ratios to the bare loop of the same round."""
-    limit = next(iter(found.values()))
-    yield "| | audio seconds per second | of the first, median (least, greatest) |"
-    yield "| --- | --- | --- |"
+    """The report: speeds, and their ratios to the bare loop of the same round and precision."""
+    limits = {each.precision: speeds for each, speeds in reversed(list(found.items())) if each.tool == "bare"}
+    yield "| | precision | audio seconds per second | of the bare loop, median (least, greatest) |"
+    yield "| --- | --- | --- | --- |"
     for each, speeds in found.items():
-        ratios = sorted(speed / most for speed, most in zip(speeds, limit, strict=True))
-        yield f"| {each.name} | {median(speeds):.0f} | {median(ratios):.2f} ({ratios[0]:.2f}, {ratios[-1]:.2f}) |"
+        ratios = sorted(speed / most for speed, most in zip(speeds, limits[each.precision], strict=True))
+        spread = f"{median(ratios):.2f} ({ratios[0]:.2f}, {ratios[-1]:.2f})"
+        yield f"| {each.name} | {each.precision} | {median(speeds):.0f} | {spread} |"
 
 
 if __name__ == "__main__":

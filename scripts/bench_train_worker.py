@@ -21,6 +21,7 @@ from asr.model.ctc import ctc_loss
 from asr.reporting import Silent
 from asr.training import acoustic, log
 from asr.training.acoustic import AcousticTask, Job
+from asr.training.optimization import resolve_precision
 
 
 def main() -> None:
@@ -37,7 +38,11 @@ def new_job(task: dict[str, Any], folder: Path) -> Job:
     """A training of one epoch more than are measured."""
     wanted = recipe_file.read_recipe(
         Path(task["recipe"]),
-        [f"training.epochs={task['epochs'] + 1}", f"training.threads={task['threads']}"],
+        [
+            f"training.epochs={task['epochs'] + 1}",
+            f"training.threads={task['threads']}",
+            f"training.precision={task['precision']}",
+        ],
     )
     work = recipe.workspace(wanted, folder, Path(task["data"]), Silent())
     stages.prepare(work)
@@ -57,16 +62,20 @@ def in_a_bare_loop(job: Job, clock: Callable[[], float]) -> float:
     settings = acoustic.loop_settings(job)
     assert settings.threads is not None
     torch.set_num_threads(settings.threads)
+    precision = resolve_precision(settings.precision, torch.device("cpu"))
     task = AcousticTask(replace(job, settings=job.settings.model_copy(update={"workers": 0})))
     epochs = [list(task.epoch(number, 0).batches) for number in range(1, settings.epochs + 1)]
     model = job.acoustic.train()
-    optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
     started, seconds = 0.0, 0.0
     for number, batches in enumerate(epochs):
         if number == 1:
             started = clock()
         for batch in batches:
-            log_probs, lengths = model(batch.inputs, batch.lengths)
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+                log_probs, lengths = model(batch.inputs, batch.lengths)
             torch.autograd.backward(ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths).mean)
             torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm or float("inf"))
             optimizer.step()

@@ -115,7 +115,7 @@ def main():
             parameters, training["learning_rate"], weight_decay=training["weight_decay"]
         ),
         hparams={"seconds": seconds},
-        run_opts={"device": "cpu", "max_grad_norm": training["clip_norm"]},
+        run_opts={"device": "cpu", "max_grad_norm": training["clip_norm"], "precision": task["precision"]},
     )
     trainer.fit(range(task["epochs"] + 1), loader, progressbar=False)
     rows = json.loads(Path(task["network"]["data"]).read_text(encoding="utf-8"))

@@ -1,0 +1,133 @@
+"""Whether long recordings are heard as well as short ones, and in how much memory.
+
+    python scripts/measure_long.py MODEL FOLDER --work FOLDER
+
+`scripts/README.md` says what is measured and how.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from peers import log
+
+import asr
+from asr import audio
+from asr.data.corpora.download import silent
+from asr.data.layouts import librispeech
+from asr.data.layouts.entries import all_of
+from asr.data.manifest import Utterance
+from asr.evaluation import wer
+from asr.recognizer import Recognizer
+
+HOURS = (0.1, 0.5, 1, 2, 4)
+"""Of the recordings whose memory is measured: the chapters one after another, over and over."""
+WATCH = """
+import resource, runpy, sys
+sys.argv = ["asr", "transcribe", *sys.argv[1:]]
+try:
+    runpy.run_module("asr", run_name="__main__")
+finally:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+"""
+"""A transcription that tells the most memory that it had, in KiB (Linux), in the last line."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="a model's folder, or that of its run")
+    parser.add_argument("corpus", type=Path, help="a folder in LibriSpeech's layout")
+    parser.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="for the joined recordings")
+    parser.add_argument("--lm", type=Path, metavar="FILE", help="search with a language model, not greedily")
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    choice = {"decoder": "beam", "lm": arguments.lm} if arguments.lm else {}
+    recognizer = asr.load(arguments.model, **choice)
+    chapters = by_chapter(all_of(librispeech.read(arguments.corpus), arguments.corpus, silent))
+    joined = {name: join(parts, recognizer, arguments.work / f"{name}.wav") for name, parts in chapters.items()}
+    print("\n".join(error_rates(recognizer, chapters, joined)) + "\n", flush=True)
+    print("\n".join(memory(arguments.model, list(joined.values()), arguments.work)))
+
+
+def by_chapter(utterances: Iterable[Utterance]) -> dict[str, list[Utterance]]:
+    """The utterances of each chapter, in their order."""
+    ordered = sorted(utterances, key=lambda utterance: str(utterance.fields["id"]))
+    chapters = itertools.groupby(ordered, key=lambda utterance: str(utterance.fields["id"]).rpartition("-")[0])
+    return {name: list(parts) for name, parts in chapters}
+
+
+def join(parts: Sequence[Utterance], recognizer: Recognizer, path: Path) -> Path:
+    """Write a chapter as one recording."""
+    rate = recognizer.sample_rate
+    audio.save(path, np.concatenate([audio.load(part.source, rate) for part in parts]), rate)
+    return path
+
+
+def error_rates(
+    recognizer: Recognizer, chapters: Mapping[str, Sequence[Utterance]], joined: Mapping[str, Path]
+) -> list[str]:
+    """A table of the word error rate of each chapter, heard in pieces and as a whole."""
+    rows = ["| chapter | minutes | pieces | words | WER in pieces | WER as a whole |", "|" + " --- |" * 6]
+    totals: tuple[list[wer.Utterance], list[wer.Utterance]] = ([], [])
+    for name, parts in chapters.items():
+        heard = recognizer.transcribe([part.source for part in parts])
+        reference = " ".join(recognizer.normalizer(part.text) for part in parts)
+        answers = (
+            " ".join(transcript.text for transcript in heard),
+            recognizer.transcribe(joined[name]).text,
+        )
+        # Pieces are joined before they are compared, so that both are aligned in the same way.
+        scored = [wer.Utterance(name, reference, recognizer.normalizer(answer)) for answer in answers]
+        for total, utterance in zip(totals, scored, strict=True):
+            total.append(utterance)
+        minutes = sum(part.duration for part in parts) / 60
+        rates = " | ".join(f"{wer.score([utterance]).wer:.2%}" for utterance in scored)
+        rows.append(f"| {name} | {minutes:.1f} | {len(parts)} | {len(reference.split())} | {rates} |")
+        log(rows[-1])
+    pieces, whole = (wer.score(total) for total in totals)
+    count = sum(len(parts) for parts in chapters.values())
+    minutes = sum(part.duration for parts in chapters.values() for part in parts) / 60
+    rows.append(f"| all | {minutes:.1f} | {count} | {pieces.words} | {pieces.wer:.2%} | {whole.wer:.2%} |")
+    return rows
+
+
+def memory(model: Path, chapters: Sequence[Path], work: Path) -> list[str]:
+    """A table of the memory that recordings of several lengths take."""
+    rows = ["| hours | most memory, MiB | × real time |", "| --- | --- | --- |"]
+    path = work / "long.wav"
+    for hours in HOURS:
+        write_hours(chapters, hours, path)
+        command = [sys.executable, "-c", WATCH, str(path), "--model", str(model), "--format", "json"]
+        started = time.perf_counter()
+        ended = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True)
+        seconds = time.perf_counter() - started
+        peak = int(ended.stderr.splitlines()[-1]) / 1024
+        rows.append(f"| {hours:g} | {peak:.0f} | {3600 * hours / seconds:.0f} |")
+        log(rows[-1])
+    path.unlink()
+    return rows
+
+
+def write_hours(chapters: Sequence[Path], hours: float, path: Path) -> None:
+    """Write the chapters one after another, over and over, for so long."""
+    rate = soundfile.info(chapters[0]).samplerate
+    left = round(hours * 3600 * rate)
+    with soundfile.SoundFile(path, "w", rate, 1) as file:
+        for chapter in itertools.cycle(chapters):
+            samples = soundfile.read(chapter, frames=left, dtype="int16")[0]
+            file.write(samples)
+            left -= len(samples)
+            if not left:
+                return
+
+
+if __name__ == "__main__":
+    main()
