@@ -13,8 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from asr.errors import DiskFullError
+from filelock import FileLock, Timeout
 
+from asr.errors import ConfigError, DiskFullError
+
+WAIT_FOR_OTHERS = 10.0
+"""Seconds in which another process may leave a folder."""
 PARTIAL = ".partial-"
 """In the names of hidden folders that hold what is not whole yet; killed processes leave theirs behind."""
 
@@ -77,6 +81,30 @@ def remove_folder(path: Path) -> None:
         holder = Path(tempfile.mkdtemp(prefix=f".{path.name}{PARTIAL}", dir=path.parent))
         path.rename(holder / path.name)
         shutil.rmtree(holder)
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder, made if it is not there, that want to be its only writer too.
+
+    The system ends the claim with the process, however that ends; a loader's processes, which share it, outlive a
+    killed one by seconds, which are waited for.
+
+    Raises:
+        ConfigError: another one is there.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        with full_disk_in_words(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=WAIT_FOR_OTHERS)
+    except Timeout:
+        hint = "wait until it has ended, or take another --run-dir"
+        raise ConfigError("another asr is at work in this folder", where=folder, hint=hint) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def remove_partial(folder: Path) -> None:

@@ -15,7 +15,7 @@ import yaml
 from asr import config, language, origin, pretraining, recipe_file, stages
 from asr.config import Recipe
 from asr.errors import DiskFullError
-from asr.files import fingerprint, remove_folder, remove_partial, write_json, write_text
+from asr.files import fingerprint, only_writer, remove_folder, remove_partial, write_json, write_text
 from asr.reporting import Reporter
 from asr.stages import Workspace
 from asr.training.checkpoint import other_training
@@ -124,7 +124,7 @@ def run(
         What `results.json` in the folder holds.
 
     Raises:
-        ConfigError: the folder holds a training with other settings.
+        ConfigError: the folder holds a training with other settings, or another process is at work in it.
         AsrError: a stage found something wrong; the stages before it stay done.
     """
     work = workspace(recipe, folder, data, reporter, world)
@@ -141,6 +141,11 @@ def run(
 
 def run_stages(work: Workspace, last: str, overwrite: bool = False) -> None:
     """Run what is left to do of the stages up to one of them; otherwise as `run`."""
+    with only_writer(work.folder):
+        _run_stages(work, last, overwrite)
+
+
+def _run_stages(work: Workspace, last: str, overwrite: bool) -> None:
     recipe = work.recipe
     begun_from = origin.describe(recipe, work.origin) or {}
     fingerprints = _fingerprints(recipe, begun_from.get("weights"))

@@ -8,6 +8,8 @@ import math
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +20,7 @@ from safetensors.torch import load_file
 from tones import SETTINGS, write_recipe
 from torch import nn
 
-from asr import audio, build
+from asr import audio, build, files
 from asr import recipe as recipes
 from asr.data.manifest import read_manifest
 from asr.errors import ConfigError
@@ -208,6 +210,24 @@ def test_finished_stages_are_skipped_and_only_what_changed_is_done(path: Path, t
     assert sum("done before" in message for message in narrower.said) == 4
     assert after["tests"][0]["wer"] == before["tests"][0]["wer"]
     assert after["tests"][0]["ci_high"] < before["tests"][0]["ci_high"]
+
+
+def test_two_trainings_do_not_work_in_one_folder(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "WAIT_FOR_OTHERS", 0.2)
+    program = "import sys; from pathlib import Path; from asr.files import only_writer\n"
+    program += "with only_writer(Path(sys.argv[1])):\n    print('in', flush=True)\n    input()"
+    folder = tmp_path / "run"
+    other = subprocess.Popen(
+        [sys.executable, "-c", program, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with other:
+        assert other.stdout.readline() == b"in\n"
+        with pytest.raises(ConfigError, match=r"run: another asr is at work.*\n.*--run-dir"):
+            run(path, folder, "training.epochs=1")
+        other.kill()
+    run(path, folder, "training.epochs=1")
 
 
 def test_a_training_with_other_settings_is_not_overwritten(path: Path, tmp_path: Path) -> None:
