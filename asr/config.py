@@ -548,17 +548,19 @@ class Pretrain(Section):
 
 
 class LanguageModel(Section):
-    """An n-gram model of the training transcripts and further texts, for a beam search whose weights are tuned on
-    the dev set."""
+    """An n-gram model of the training transcripts, for a beam search whose weights are tuned on the dev set."""
 
     order: Annotated[int, Field(ge=1, le=6)] = 3
     """Words in the longest n-grams."""
     texts: tuple[RecipePath, ...] = ()
-    """Text files (.gz too) to learn from beside the training transcripts, a sentence to a line."""
+    """Text files (.gz too), a sentence to a line. Each has a model of its own, and so have the transcripts of each
+    value of the field `corpus`; all are mixed so as to foresee the transcripts of the dev set best."""
     vocabulary: Count | None = None
-    """Know only so many words, the most frequent; null: all."""
+    """Know only so many words, the most frequent; null: all. Where there are texts: of these, and all of the
+    transcripts besides."""
     prune: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    """For each length, n-grams that occur so often or less are left out, such as [0, 0, 1]."""
+    """For each length, n-grams that occur so often or less are left out, such as [0, 0, 1]; where there are texts,
+    those of the texts."""
     trials: Count = 60
     """Weights that are tried on the dev set."""
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from itertools import chain
+from collections.abc import Iterable
 from typing import Any
 
 from asr import artefact, build, tuning
 from asr.config import Recipe
-from asr.data.manifest import read_manifest
+from asr.data.manifest import Utterance, read_manifest
 from asr.decoder_settings import DecoderSettings, Tuning
 from asr.errors import DataError
 from asr.files import file_fingerprint, write_json
 from asr.recognizer import Recognizer
 from asr.stages import Workspace
-from asr.text import kneser_ney, ngram, sentences
+from asr.text import kneser_ney, mixing, ngram, sentences
 
 
 def inputs(recipe: Recipe) -> Any:
@@ -28,14 +28,43 @@ def inputs(recipe: Recipe) -> Any:
 
 
 def estimate(work: Workspace) -> None:
-    """Estimate an n-gram model of the training transcripts and of further texts, all written as transcripts are."""
+    """Estimate an n-gram model of the training transcripts, written as the recogniser learns to write.
+
+    Where there are further texts, or transcripts of several corpora (told apart by the field `corpus`), each has a
+    model of its own, and these are mixed so as to foresee the dev set's transcripts best.
+    """
     section, normalizer = work.recipe.language_model, build.normalizer(work.recipe.text)
     assert section is not None
-    transcripts = (utterance.text for utterance in read_manifest(work.manifests()["train"]))
-    lines = filter(None, map(normalizer, chain(transcripts, sentences.read(section.texts))))
-    found = kneser_ney.build(lines, section.order, section.prune, section.vocabulary)
-    ngram.save(found.model, work.language_model)
-    work.reporter.say(f"  {section.order}-grams of {found.tokens:,} words in {found.sentences:,} sentences")
+    manifests, limits = work.manifests(), (section.prune, section.vocabulary)
+    sources: list[tuple[str, Iterable[str], Any]] = [
+        (f"transcripts{corpus}", texts, () if section.texts else limits)
+        for corpus, texts in _by_corpus(read_manifest(manifests["train"])).items()
+    ]
+    sources += [(path.name, sentences.read([path]), limits) for path in section.texts]
+    models = []
+    for name, texts, limited in sources:
+        found = kneser_ney.build(filter(None, map(normalizer, texts)), section.order, *limited)
+        work.reporter.say(
+            f"  {name}: {section.order}-grams of {found.tokens:,} words in {found.sentences:,} sentences"
+        )
+        models.append(found.model)
+    if len(models) > 1:
+        dev = (normalizer(utterance.text) for utterance in read_manifest(manifests["dev"]))
+        weights = mixing.fitting_weights(models, dev)
+        models = [mixing.mix(models, weights)]
+        work.reporter.say(
+            f"  mixed, as it fits the dev set best: {', '.join(f'{weight:.3f}' for weight in weights)}"
+        )
+    ngram.save(models[0], work.language_model)
+
+
+def _by_corpus(utterances: Iterable[Utterance]) -> dict[str, list[str]]:
+    """Transcripts by their corpus, as it is told in a line; most sets are of one, which has no name."""
+    found: dict[str, list[str]] = {}
+    for utterance in utterances:
+        corpus = utterance.fields.get("corpus")
+        found.setdefault(f" of {corpus}" if corpus else "", []).append(utterance.text)
+    return found
 
 
 def tune(work: Workspace) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,18 +141,17 @@ def run(
 
 def run_stages(work: Workspace, last: str, overwrite: bool = False) -> None:
     """Run what is left to do of the stages up to one of them; otherwise as `run`."""
+    begun_from = (origin.describe(work.recipe, work.origin) or {}).get("weights")
+    fingerprints = _fingerprints(work.recipe, begun_from)
     with only_writer(work.folder):
-        _run_stages(work, last, overwrite)
+        _guard_training(work, fingerprints, begun_from, overwrite)
+        _run_stages(work, last, fingerprints)
 
 
-def _run_stages(work: Workspace, last: str, overwrite: bool) -> None:
-    recipe = work.recipe
-    begun_from = origin.describe(recipe, work.origin) or {}
-    fingerprints = _fingerprints(recipe, begun_from.get("weights"))
-    _guard_training(work, fingerprints, begun_from.get("weights"), overwrite)
+def _run_stages(work: Workspace, last: str, fingerprints: Mapping[str, str]) -> None:
     remove_partial(work.folder)
-    write_text(work.folder / "config.yaml", recipe_file.to_yaml(recipe))
-    wanted = stages_of(recipe)
+    write_text(work.folder / "config.yaml", recipe_file.to_yaml(work.recipe))
+    wanted = stages_of(work.recipe)
     for number, stage in enumerate(wanted, start=1):
         heading = f"[{number}/{len(wanted)}] {stage.name}"
         record = _read_record(work, stage.name)

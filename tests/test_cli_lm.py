@@ -75,6 +75,47 @@ def test_small_texts_come_with_a_warning(run: Run, tmp_path: Path) -> None:
     assert built.err.count("warning") == 1 and "too few 3-grams" in built.err and "0.500 1.000 1.500" in built.err
 
 
+def test_models_are_mixed(run: Run, tmp_path: Path) -> None:
+    lines = TEXT.read_text().splitlines()
+    for name, part in (("one", lines[:25]), ("two", lines[25:50]), ("dev", lines[50:])):
+        (tmp_path / f"{name}.txt").write_text("\n".join(part))
+    for name in ("one", "two"):
+        run("build", f"{name}.txt", "--out", f"{name}.ngram")
+
+    def perplexity(name: str) -> float:
+        return float(run("perplexity", name, "dev.txt").out.split()[1])
+
+    mixed = run("mix", "one.ngram", "two.ngram", "--tune", "dev.txt", "--out", "mixed.ngram")
+    assert mixed.code == 0, mixed.err
+    shares = [
+        float(line.split()[0]) for line in mixed.err.splitlines() if line.endswith(("one.ngram", "two.ngram"))
+    ]
+    assert len(shares) == 2 and sum(shares) == pytest.approx(1, abs=0.002)
+    assert run("mix", "one.ngram", "two.ngram", "--out", "equal.arpa").code == 0
+    assert run("mix", "one.ngram", "two.ngram", "--weights", "9,1", "--out", "one-sided.arpa").code == 0
+    found = [perplexity(name) for name in ("mixed.ngram", "equal.arpa", "one-sided.arpa", "one.ngram", "two.ngram")]
+    assert found[0] == min(found) < min(found[3:])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--weights", "1"), "weights [1.0] of 2 models"),
+        (("--weights", "1,much"), "'1,much' are no weights\n  expected: 2 positive numbers"),
+        (("--weights", "1,0"), "a positive one of each"),
+        (("--weights", "1,1", "--tune", TEXT), "weights are given, or found"),
+        (("--tune", "none.txt"), "none.txt"),
+    ],
+)
+def test_what_cannot_be_mixed_is_told(
+    run: Run, tmp_path: Path, arguments: tuple[object, ...], message: str
+) -> None:
+    run("build", TEXT, "--out", "lm.ngram")
+    refused = run("mix", "lm.ngram", SMALL, *arguments, "--out", "mixed.ngram")
+    assert refused.code in (1, 2) and message in refused.err
+    assert not (tmp_path / "mixed.ngram").exists()
+
+
 def test_text_is_written_as_the_recogniser_writes(run: Run, tmp_path: Path) -> None:
     (tmp_path / "mixed.txt").write_text("That, the old!\n—\n")  # which that recogniser writes in small letters
     scored = run("score", SMALL, "mixed.txt", "--model", RECOGNISER)

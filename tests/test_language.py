@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from asr.errors import AsrError, DataError
 from asr.evaluation import wer
 from asr.recipe_file import read_recipe
 from asr.reporting import Silent
-from asr.text import ngram
+from asr.text import kneser_ney, ngram
+from asr.text.perplexity import measure
 
 UNTRAINED = "training.epochs=2"
 """Too few to hear every word, but enough that the order of words, which is always the same, tells the others."""
@@ -112,12 +114,34 @@ def test_other_texts_change_the_language_model_and_not_the_training(
     _, heard = run(corpus, folder, settings)
     assert heard.stages_done() == ["language model", "tune", "evaluate", "package"]
     assert "hum" in ngram.load(folder / "lm.ngram").words  # normalised, as transcripts are
+    (mixed,) = [line for line in heard.lines if "mixed" in line]
+    assert float(mixed.split()[-2].strip(",")) > 0.9  # of the transcripts: dev is of their kind
     _, heard = run(corpus, folder, settings)
     assert heard.stages_done() == []
     results, heard = run(corpus, folder)
     assert heard.stages_done() == ["evaluate", "package"]
     assert [test["name"] for test in results["tests"]] == ["test"]
     assert not (folder / "model" / "decoder.json").exists()
+
+
+def test_transcripts_of_several_corpora_are_mixed_too(corpus: Path, tmp_path: Path) -> None:
+    utterances = read_manifest(corpus.parent / "train.jsonl")
+    more = [
+        replace(each, text="low low low", fields={**each.fields, "corpus": "drones"}) for each in utterances[:9]
+    ]
+    train = tmp_path / "train.jsonl"
+    write_manifest(train, utterances + more)
+    wanted = read_recipe(corpus, [*SETTINGS, f"prepare.train={train}", "language_model={order: 2}"])
+    heard = Heard()
+    recipes.run_stages(recipes.workspace(wanted, tmp_path / "run", tmp_path / "data", heard), "language model")
+    assert [line.split(":")[0] for line in heard.lines if "2-grams" in line] == [
+        "  transcripts",
+        "  transcripts of drones",
+    ]
+    model = ngram.load(tmp_path / "run" / "lm.ngram")
+    alone = kneser_ney.build([utterance.text for utterance in utterances], 2).model
+    dev = [utterance.text for utterance in read_manifest(corpus.parent / "dev.jsonl")]
+    assert measure(model, dev).perplexity == pytest.approx(measure(alone, dev).perplexity, rel=0.02)
 
 
 def test_a_search_that_is_no_better_is_left_out(corpus: Path, tmp_path: Path) -> None:

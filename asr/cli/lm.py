@@ -83,6 +83,70 @@ def build(
     reporter.say(f"wrote {out}")
 
 
+MIX_EPILOG = """
+Examples:
+
+  asr lm mix calls.ngram news.ngram --tune dev.txt --out lm.ngram
+
+  asr lm mix calls.ngram news.ngram --weights 0.7,0.3 --out lm.arpa
+"""
+
+
+@app.command(epilog=MIX_EPILOG, short_help="Make one n-gram model of several.")
+def mix(
+    models: Annotated[list[Path], typer.Argument(metavar="LM...", help="N-gram models: .arpa, .arpa.gz, .ngram.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="File to make: .ngram (compact), .arpa or .arpa.gz.")],
+    tune: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Find the weights with which the mixture foresees this text best: a file or manifest that none of "
+            "the models has learnt from.",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="W,W,...", help="The weights, one for each model.", show_default="equal")
+    ] = None,
+    model: Recogniser = None,
+    half: Annotated[
+        bool, typer.Option("--half", help="For .ngram: logarithms in 16 bits, a quarter of the size.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+) -> None:
+    """Mix n-gram models linearly, as of a little text of what will be said and much of everything else.
+
+    The mixture knows the words of all of them.
+    """
+    if tune and weights:
+        raise ConfigError("weights are given, or found", where="--tune and --weights", expected="one of them")
+    from asr.cli.reporter import TerminalReporter
+    from asr.text import mixing, ngram
+
+    ngram.check_name(out, half)
+    if not overwrite:
+        refuse_existing([out])
+    reporter = TerminalReporter()
+    with announced("reading the language models …", reporter):
+        parts = [ngram.load(path) for path in models]
+    found = mixing.fitting_weights(parts, read_sentences(tune, model)) if tune else None
+    shares = found or _weights(weights, len(parts))
+    mixed = mixing.mix(parts, shares)
+    for path, share in zip(models, shares, strict=True):
+        reporter.say(f"{share:.3f}  {path}")
+    ngram.save(mixed, out, half)
+    reporter.say(f"wrote {out}")
+
+
+def _weights(given: str | None, count: int) -> list[float]:
+    if given is None:
+        return [1 / count] * count
+    try:
+        return [float(part) for part in given.split(",")]
+    except ValueError:
+        expected = f"{count} positive numbers, such as 0.7,0.3"
+        raise ConfigError(f"{given!r} are no weights", where="--weights", expected=expected) from None
+
+
 app.command(epilog=lm_train.EPILOG, short_help="Train a neural model on text.")(lm_train.train)
 
 

@@ -340,7 +340,7 @@ def _link(
     for entry in range(1, entries):
         extended[parent[entry]] = True
     for entry in range(1, entries):
-        suffix[entry] = _suffix(arcs, suffix, parent[entry], last[entry])
+        suffix[entry] = longest_end(arcs, suffix, parent[entry], last[entry])
         fallback[entry] = next_state[suffix[entry]]
         is_state = extended[entry] or backoff[entry] != 0
         next_state[entry] = entry if is_state else fallback[entry]
@@ -348,7 +348,7 @@ def _link(
 
 
 @compiled
-def _suffix(arcs: Table, suffix: NDArray[np.int32], parent: int, last: int) -> int:
+def longest_end(arcs: Table, suffix: NDArray[np.int32], parent: int, last: int) -> int:
     """The longest end of an n-gram, but for itself, that is an n-gram too."""
     if parent == 0:
         return 0

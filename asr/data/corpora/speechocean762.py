@@ -45,7 +45,8 @@ def prepare(
     Args:
         source: a folder that holds `train`, `test` and `WAVE`, or the official archive; None downloads it.
         dev_speakers: file that names a speaker of the development set first in each line; # begins a comment.
-        extra: folders in LibriSpeech's or LJ Speech's layout, added to the training set.
+        extra: folders in LibriSpeech's or LJ Speech's layout, added to the training set; their utterances have the
+            field `corpus`.
         output: the corpus's folder.
         progress: called as megabytes are downloaded, then as recordings are looked at.
 
@@ -105,13 +106,13 @@ def _with(utterance: Utterance, **fields: Any) -> Utterance:
 
 
 def _extra(folder: Path, progress: Progress) -> list[Utterance]:
-    """Another corpus; its speakers' names begin with that of its layout, so that they are no others'."""
+    """Another corpus, as the field `corpus` says; its speakers' names begin with that, so they are no others'."""
     if not folder.is_dir():
         raise DataError("there is no such folder", where=folder)
     layout, found = _read_extra(folder)
     utterances = all_of(found, folder, progress)
     return [
-        _with(utterance, speaker=f"{layout}-{utterance.speaker}" if utterance.speaker else layout)
+        _with(utterance, corpus=layout, speaker=f"{layout}-{utterance.speaker}" if utterance.speaker else layout)
         for utterance in utterances
     ]
 
