@@ -129,7 +129,7 @@ class Speechocean762Corpus(Section):
     dev_speakers: RecipePath = Path("dev_speakers.txt")
     """A file of the training speakers that are held out; relative to the recipe's folder."""
     extra: tuple[RecipePath, ...] = ()
-    """Folders in LibriSpeech's or LJ Speech's layout whose recordings are added to the training set."""
+    """Manifests, and folders in LibriSpeech's or LJ Speech's layout, that are added to the training set."""
 
 
 class YesnoCorpus(Section):

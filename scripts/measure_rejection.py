@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 import asr
 from asr.audio import SUFFIXES
-from asr.data.corpora.commands import draw_requests, synthesise
 from asr.data.manifest import read_manifest
+from asr.data.synthesis import draw_requests, synthesise
 from asr.decoding import automaton
 from asr.recognizer import Recognizer
 from asr.sound_files import Member, Stretch

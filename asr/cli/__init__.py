@@ -15,6 +15,7 @@ from asr.cli import (
     data_augment,
     data_import,
     data_shard,
+    data_speak,
     doctor,
     embed,
     evaluate,
@@ -58,6 +59,9 @@ data.app.command("shard", epilog=data_shard.EPILOG, short_help="Pack a corpus in
 data.app.command("index", epilog=data_shard.INDEX_EPILOG, short_help="List what is in tar files.")(data_shard.index)
 data.app.command("augment", epilog=data_augment.EPILOG, short_help="Write what training hears of a recording.")(
     data_augment.augment
+)
+data.app.command("speak", epilog=data_speak.EPILOG, short_help="Make recordings of text that nobody has read.")(
+    data_speak.speak
 )
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(data.app, name="data")

@@ -1,80 +1,25 @@
 """Spoken commands: sentences drawn from a grammar, synthesised with eSpeak NG in many voices.
 
-A voice is an accent and a variant: eSpeak's word for a timbre, a set of formants and a pitch. The variants of
-the three sets are disjoint, and so are their sentences, so that the tests hear voices unknown to the training
-say what the training never said. The synthesis runs in programs of its own, see `espeak_process.py`.
+The variants of voices in the three sets are disjoint, and so are their sentences, so that the tests hear voices
+unknown to the training say what the training never said.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
-import tempfile
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from importlib.util import find_spec
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 
-from asr.data.manifest import Utterance, write_manifest
-from asr.errors import DataError, MissingDependencyError
+from asr.data import synthesis
+from asr.data.manifest import write_manifest
+from asr.data.synthesis import Progress, Set
+from asr.errors import DataError
 from asr.files import write_json
 from asr.text.grammar import Grammar, read
 
-Progress = Callable[[int, int], None]
-"""Called with the number of utterances made so far, and of all."""
-Request = dict[str, Any]
-"""An `espeak_process.Request` as JSON has it."""
-Set = Literal["train", "dev", "test"]
-
-SCRIPT = Path(__file__).with_name("espeak_process.py")
-UTTERANCES_PER_PROCESS = 500
 OLD_DRAWS = 1000  # in a row, after which a grammar is taken to have no further sentence
-
-ACCENTS = (
-    "en",  # British; eSpeak does not know it as en-gb
-    "en-029",  # Caribbean
-    "en-gb-scotland",
-    "en-gb-x-gbclan",  # Lancaster
-    "en-gb-x-gbcwmd",  # West Midlands
-    "en-gb-x-rp",
-    "en-us",
-    "en-us-nyc",
-)
-
-
-@dataclass(frozen=True)
-class Variants:
-    """Timbres, by sex: as their files say, or else their names and base pitch. Names are parted by spaces."""
-
-    female: str
-    male: str
-
-
-# Chosen from the hundred that eSpeak NG 1.52 has. Left out: whispers and creaks (whisper whisperf caleb croak),
-# robots and effects (robosoft* UniRobot anikaRobot Ricishay* Demonic announcer zac), those with more hiss than
-# voice (klatt klatt2), one that clips (iven), one that is the plain voice (fast) and a name with a space.
-# Variants whose formants are the same or nearly so (Gene and Gene2, f2 and f5, m7 m8 and Nguyen, the three
-# iven, …) are one speaker in several moods: they stand in the same set.
-VARIANTS: dict[Set, Variants] = {
-    "train": Variants(
-        female="Alicia anika aunty f1 f3 f4 linda steph steph2 steph3",
-        male=(
-            "Alex Andy AnxiousAndy Denis Diogo Henrique Hugo Marco Mario Michael Mike Reed Storm Tweaky adam "
-            "antonio benjamin boris david ed edward edward2 grandpa gustave ian iven2 iven3 iven4 john "
-            "kaukovalta klatt3 klatt4 klatt5 klatt6 m1 m3 m4 m6 marcelo max michel miguel mike2 norbert pablo "
-            "paul pedro quincy rob robert victor"
-        ),
-    ),
-    "dev": Variants(female="Annie f2 f5", male="Gene Gene2 Lee sandro"),
-    "test": Variants(female="Andrea belinda grandma shelby", male="Jacky Nguyen m2 m5 m7 m8 travis"),
-}
 
 
 def prepare(
@@ -106,21 +51,20 @@ def prepare(
         MissingDependencyError: eSpeak NG is not installed.
         DataError: the grammar is missing, wrong or too small, or the synthesis failed.
     """
-    if find_spec("espeakng_loader") is None:
-        raise MissingDependencyError("eSpeak NG is not installed", hint="pip install 'asr[synth]'")
+    synthesis.require()
     rng = np.random.default_rng(seed)
     sizes: dict[Set, int] = {"train": train_utterances, "dev": dev_utterances, "test": test_utterances}
     sentences = split_sentences(read(grammar), sizes, rng, name=str(grammar))
-    requests = {name: draw_requests(name, sentences[name], sizes[name], rng) for name in sizes}
+    requests = {name: synthesis.draw_requests(name, sentences[name], sizes[name], rng) for name in sizes}
     (output / "audio").mkdir(parents=True, exist_ok=True)
-    durations = synthesise(
+    durations = synthesis.synthesise(
         [request for name in sizes for request in requests[name]],
         output,
         processes or os.cpu_count() or 1,
         progress or (lambda done, total: None),
     )
     for name in sizes:
-        utterances = (utterance(request, name, durations, output) for request in requests[name])
+        utterances = (synthesis.utterance(request, name, durations, output) for request in requests[name])
         write_manifest(output / f"{name}.jsonl", utterances)
     manifests = {"train": "train.jsonl", "dev": "dev.jsonl", "tests": {"test": "test.jsonl"}}
     write_json(output / "corpus.json", manifests)
@@ -171,104 +115,3 @@ def words_first(sentences: Sequence[str]) -> list[str]:
         (old if words <= known else new).append(sentence)
         known |= words
     return new + old
-
-
-def draw_requests(name: Set, sentences: Sequence[str], count: int, rng: np.random.Generator) -> list[Request]:
-    """Give each utterance a sentence, a voice, a manner of speaking and a room.
-
-    Sexes alternate, and each variant of a sex has its turn, so voices are heard equally often.
-    """
-    sexes = [rng.permutation(names.split()) for names in (VARIANTS[name].female, VARIANTS[name].male)]
-    requests = []
-    for index in range(count):
-        variants = sexes[index % 2]
-        variant = variants[index // 2 % len(variants)]
-        requests.append(
-            {
-                "audio": f"audio/{name}-{index:05d}.wav",
-                "text": sentences[index % len(sentences)],
-                "voice": f"{rng.choice(ACCENTS)}+{variant}",
-                **draw_delivery(rng),
-            }
-        )
-    return requests
-
-
-def draw_delivery(rng: np.random.Generator) -> dict[str, int | float]:
-    """How an utterance is spoken and recorded: the numbers of a request, units as in `espeak_process.Request`."""
-    return {
-        "rate": int(rng.integers(130, 221)),
-        "pitch": int(rng.integers(30, 71)),
-        "pitch_range": int(rng.integers(30, 81)),
-        "lead": rng.uniform(0.05, 0.4),
-        "tail": rng.uniform(0.05, 0.4),
-        "rt60": rng.uniform(0.1, 0.4),
-        "direct_to_reverberant": rng.uniform(5, 25),
-        "level": rng.uniform(-32, -18),
-        "snr": rng.uniform(15, 40),
-        "tilt": rng.uniform(0, 2),
-        "seed": int(rng.integers(2**31)),
-    }
-
-
-def utterance(request: Request, name: Set, durations: dict[str, float], output: Path) -> Utterance:
-    """A manifest's entry for a synthesised request."""
-    accent, _, variant = request["voice"].partition("+")
-    fields = {
-        "speaker": request["voice"],
-        "gender": "female" if variant in VARIANTS[name].female.split() else "male",
-        "accent": accent,
-        "variant": variant,
-    }
-    audio = request["audio"]
-    return Utterance(output / audio, durations[audio], request["text"], fields)
-
-
-def synthesise(requests: Sequence[Request], output: Path, processes: int, progress: Progress) -> dict[str, float]:
-    """Have the requests spoken, `UTTERANCES_PER_PROCESS` by each of as many processes as that takes.
-
-    The parts are fixed and each begins with a fresh process, because what eSpeak says depends on what it has
-    said before. How many of them run at a time then makes no difference to the sounds.
-
-    Returns:
-        Duration in seconds of each request's sound, by its `audio`.
-
-    Raises:
-        DataError: a process failed. What it had not yet made is not there.
-    """
-    starts = range(0, len(requests), UTTERANCES_PER_PROCESS)
-    durations: dict[str, float] = {}
-    lock = threading.Lock()
-
-    def run(start: int) -> None:
-        for audio, duration in speak(requests[start : start + UTTERANCES_PER_PROCESS], output):
-            with lock:
-                durations[audio] = duration
-                progress(len(durations), len(requests))
-
-    with ThreadPoolExecutor(processes) as pool:
-        runs = [pool.submit(run, start) for start in starts]
-        try:
-            for done in runs:
-                done.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-    return durations
-
-
-def speak(requests: Sequence[Request], output: Path) -> Iterator[tuple[str, float]]:
-    """Run one synthesis process; yield name and duration of each sound as it is made."""
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as errors:
-        listing = Path(folder) / "requests.jsonl"
-        listing.write_text("".join(json.dumps(request) + "\n" for request in requests), encoding="utf-8")
-        # -P: modules beside the script must not hide installed ones of the same name.
-        command = [sys.executable, "-P", str(SCRIPT), str(listing), str(output)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                made = json.loads(line)
-                yield made["audio"], made["duration"]
-        if process.returncode != 0:
-            errors.seek(0)
-            message = errors.read().decode(errors="replace").strip().splitlines() or ["no message"]
-            raise DataError(f"the speech synthesis failed ({message[-1]})", where=output)

@@ -17,7 +17,7 @@ from asr.data.corpora.download import Archive, Progress, obtain, silent
 from asr.data.layouts import kaldi, librispeech, ljspeech
 from asr.data.layouts.entries import Listing, all_of
 from asr.data.layouts.lists import read_rows
-from asr.data.manifest import Utterance
+from asr.data.manifest import Utterance, read_manifest
 from asr.errors import DataError
 
 # No checksum of it is published.
@@ -45,8 +45,8 @@ def prepare(
     Args:
         source: a folder that holds `train`, `test` and `WAVE`, or the official archive; None downloads it.
         dev_speakers: file that names a speaker of the development set first in each line; # begins a comment.
-        extra: folders in LibriSpeech's or LJ Speech's layout, added to the training set; their utterances have the
-            field `corpus`.
+        extra: added to the training set: manifests, or folders in LibriSpeech's or LJ Speech's layout, whose
+            utterances have the field `corpus`.
         output: the corpus's folder.
         progress: called as megabytes are downloaded, then as recordings are looked at.
 
@@ -107,6 +107,8 @@ def _with(utterance: Utterance, **fields: Any) -> Utterance:
 
 def _extra(folder: Path, progress: Progress) -> list[Utterance]:
     """Another corpus, as the field `corpus` says; its speakers' names begin with that, so they are no others'."""
+    if folder.suffix == ".jsonl":
+        return read_manifest(folder)
     if not folder.is_dir():
         raise DataError("there is no such folder", where=folder)
     layout, found = _read_extra(folder)
