@@ -90,6 +90,8 @@ class ManifestsCorpus(Section):
     train: RecipePath
     dev: RecipePath
     tests: dict[str, RecipePath] = Field(min_length=1)
+    extra: tuple[RecipePath, ...] = ()
+    """Further manifests, added to the training set."""
 
 
 class CommandsCorpus(Section):

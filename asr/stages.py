@@ -19,7 +19,7 @@ from asr.data.batching import Sample
 from asr.data.checks import check_sets, infeasible, listing
 from asr.data.corpora.registry import PREPARE
 from asr.data.loading import Reader
-from asr.data.manifest import Utterance, read_manifest
+from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.decoder_settings import DecoderSettings
 from asr.errors import DataError, DiskFullError
 from asr.evaluation.report import format_report, format_totals, to_results
@@ -143,7 +143,7 @@ def corpus_inputs(recipe: Recipe) -> Any:
     section = recipe.prepare
     match section:
         case ManifestsCorpus():
-            files = [section.train, section.dev, *section.tests.values()]
+            files = [section.train, *section.extra, section.dev, *section.tests.values()]
         case CommandsCorpus():
             files = [section.grammar]
         case Speechocean762Corpus():
@@ -164,8 +164,13 @@ def prepare(work: Workspace) -> None:
         return
     section = work.recipe.prepare
     if isinstance(section, ManifestsCorpus):
+        train = section.train
+        if section.extra:
+            train = work.corpus / "train.jsonl"
+            parts = (section.train, *section.extra)
+            write_manifest(train, [utterance for path in parts for utterance in read_manifest(path)])
         tests = {name: str(path) for name, path in section.tests.items()}
-        write_json(work.corpus_file, {"train": str(section.train), "dev": str(section.dev), "tests": tests})
+        write_json(work.corpus_file, {"train": str(train), "dev": str(section.dev), "tests": tests})
         return
     settings = {key: getattr(section, key) for key in type(section).model_fields if key != "corpus"}
     with work.reporter.progress("prepare") as advance:

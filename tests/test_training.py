@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tones import SETTINGS, write_recipe
+from tones import SETTINGS, write_recipe, write_set
 from torch import nn
 
 from asr import audio, build, files
 from asr import recipe as recipes
 from asr.data.manifest import read_manifest
-from asr.errors import ConfigError
+from asr.errors import ConfigError, DataError
 from asr.recipe_file import read_recipe
 from asr.reporting import Advance, Silent
 from asr.training.acoustic import AcousticTask
@@ -197,6 +197,17 @@ def test_infinite_losses_are_counted_and_named(path: Path, tmp_path: Path) -> No
     assert named.count(".wav: ") == min(count, 30)
     assert log(tmp_path / "run")[0]["infinite_losses"] == count
     assert any(f"{count} training" in message for message in reporter.warned)
+
+
+def test_further_manifests_are_added_to_the_training_set(path: Path, tmp_path: Path) -> None:
+    more = write_set(tmp_path, "more", 5, 9)
+    wanted = read_recipe(path, [*SETTINGS, f"prepare.extra=[{more}]"])
+    recipes.run_stages(recipes.workspace(wanted, tmp_path / "run", tmp_path / "data", Recorder()), "check")
+    (folder,) = (tmp_path / "data").iterdir()
+    utterances = read_manifest(folder / "train.jsonl")
+    assert utterances == read_manifest(path.parent / "corpus" / "train.jsonl") + read_manifest(more)
+    with pytest.raises(DataError, match=r"not there: .*none\.jsonl"):
+        run(path, tmp_path / "other", "prepare.extra=[none.jsonl]")
 
 
 def test_finished_stages_are_skipped_and_only_what_changed_is_done(path: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ Examples:
 
   asr data speak satser.txt --out talt --language sv
 
-A recipe then names spoken/manifest.jsonl, or a manifest of both this and your recordings.
+A recipe adds it to your recordings: prepare.extra=[spoken/manifest.jsonl].
 """
 
 
