@@ -147,7 +147,7 @@ def corpus_inputs(recipe: Recipe) -> Any:
         case CommandsCorpus():
             files = [section.grammar]
         case Speechocean762Corpus():
-            files = [section.dev_speakers]
+            files = [section.dev_speakers, *(path for path in section.extra if path.suffix == ".jsonl")]
         case _:
             files = []
     missing = [str(path) for path in files if not path.is_file()]

@@ -187,6 +187,7 @@ def test_failed_utterance_is_an_error(change: dict[str, Any], reason: str, say: 
 # ------------------------------------------------------------------------------------------------ reading aloud
 
 TEXT = "The quick brown fox jumps over the lazy dog near the river bank.\n\nHe ran.\nNobody saw it.\n"
+NOTHING_TO_SAY = "…\n* * *\n"
 
 
 @pytest.mark.parametrize("longest", [1, 2, 5, 12, 100])
@@ -204,7 +205,7 @@ def test_pieces_hold_all_words_and_none_is_too_long(longest: int) -> None:
 @pytest.fixture
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "text.txt").write_text(TEXT)
+    (tmp_path / "text.txt").write_text(TEXT + NOTHING_TO_SAY, encoding="utf-8")
     return command(capsys, "data")
 
 

@@ -58,7 +58,7 @@ def speak(
 
     synthesis.require()
     rng = np.random.default_rng(seed)
-    lines = [" ".join(line.split()) for line in read_sentences(texts, None)]
+    lines = [" ".join(line.split()) for line in read_sentences(texts, None) if any(map(str.isalnum, line))]
     pieces = [piece for line in lines for piece in (synthesis.in_pieces(line, longest, rng) if longest else [line])]
     pieces = [pieces[index] for index in rng.permutation(len(pieces))[:count]]
     if not pieces:

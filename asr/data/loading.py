@@ -186,7 +186,9 @@ class Loader(Generic[BatchT]):
         )
 
     def __call__(self, plan: Sequence[Sequence[Sample]]) -> Iterator[BatchT]:
-        """Read the batches of a plan, in order; its processes begin at once. A plan before it ends here.
+        """Read the batches of a plan, in order.
+
+        The processes begin at once, before a batch is asked for, and leave what is unread of the plan before it.
 
         Raises:
             AudioError: a recording can't be read.
