@@ -4,4 +4,4 @@ from __future__ import annotations
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Manifests, shards, synthetic speech, and what augmentation does.")
+app = typer.Typer(no_args_is_help=True, help="Manifests, shards, synthesised speech, augmentation.")
