@@ -109,7 +109,9 @@ def prepare(wanted: Recipe, work: Path, count: int) -> Recipe:
     write_manifest(paths["dev"], read_manifest(manifests["dev"])[:DEV])
     return wanted.model_copy(
         update={
-            "prepare": ManifestsCorpus(corpus="manifests", **paths, tests={"dev": paths["dev"]}),
+            "prepare": ManifestsCorpus(
+                corpus="manifests", train=paths["train"], dev=paths["dev"], tests={"dev": paths["dev"]}
+            ),
             "training": wanted.training.model_copy(update={"sorted_first_epoch": False, "average": 1}),
         }
     )
