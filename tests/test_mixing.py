@@ -102,6 +102,18 @@ def test_a_model_of_another_tool_can_be_a_part() -> None:
         assert probability(mixed, words) == pytest.approx(mean, rel=1e-4, abs=1e-9)
 
 
+def test_what_is_certain_stays_so_and_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "sure.arpa").write_text(
+        "\\data\\\nngram 1=4\nngram 2=2\n\n\\1-grams:\n-1\t<unk>\n0\t<s>\t0\n-0.5\ta\t0\n-0.5\t</s>\n\n"
+        "\\2-grams:\n0\t<s> a\n0\ta </s>\n\n\\end\\\n"
+    )
+    sure = ngram.load(tmp_path / "sure.arpa")
+    mixed = mixing.mix([sure] * 6, [0.7, 1.1, 1.1, 1.1, 0.1, 0.6])  # whose shares add up to a little more than 1
+    assert mixed.ngram.log_prob.max() <= 0
+    ngram.save(mixed, tmp_path / "mixed.arpa")
+    assert ngram.load(tmp_path / "mixed.arpa").log_prob(["a"]) == pytest.approx(0, abs=1e-6)
+
+
 def test_weights_are_those_with_the_lowest_perplexity() -> None:
     parts = [model(HOME), model(BOOKS)]
     dev = ["turn the light on please", "the light is low", "he was off", "nobody was on it"]

@@ -33,6 +33,10 @@ LanguageModel = Annotated[
     ),
 ]
 
+NgramFile = Annotated[Path, typer.Option(metavar="FILE", help="File to make: .ngram (compact), .arpa or .arpa.gz.")]
+Half = Annotated[bool, typer.Option("--half", help="For .ngram: logarithms in 16 bits, a quarter of the size.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")]
+
 EPILOG = """
 Examples:
 
@@ -47,7 +51,7 @@ Examples:
 @app.command(epilog=EPILOG, short_help="Make an n-gram model of text.")
 def build(
     texts: Texts,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="File to make: .ngram (compact), .arpa or .arpa.gz.")],
+    out: NgramFile,
     order: Annotated[int, typer.Option(min=1, help="Words in the longest n-grams.")] = 3,
     prune: Annotated[
         str,
@@ -61,10 +65,8 @@ def build(
         typer.Option(metavar="N|FILE", help="Know only the N most frequent words, or those in a file."),
     ] = None,
     model: Recogniser = None,
-    half: Annotated[
-        bool, typer.Option("--half", help="For .ngram: logarithms in 16 bits, a quarter of the size.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    half: Half = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Estimate a model from text, by interpolated modified Kneser-Ney smoothing."""
     thresholds = _thresholds(prune)
@@ -95,7 +97,7 @@ Examples:
 @app.command(epilog=MIX_EPILOG, short_help="Make one n-gram model of several.")
 def mix(
     models: Annotated[list[Path], typer.Argument(metavar="LM...", help="N-gram models: .arpa, .arpa.gz, .ngram.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="File to make: .ngram (compact), .arpa or .arpa.gz.")],
+    out: NgramFile,
     tune: Annotated[
         list[str] | None,
         typer.Option(
@@ -108,10 +110,8 @@ def mix(
         str | None, typer.Option(metavar="W,W,...", help="The weights, one for each model.", show_default="equal")
     ] = None,
     model: Recogniser = None,
-    half: Annotated[
-        bool, typer.Option("--half", help="For .ngram: logarithms in 16 bits, a quarter of the size.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    half: Half = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Mix n-gram models linearly, as of a little text of what will be said and much of everything else.
 

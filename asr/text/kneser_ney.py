@@ -23,16 +23,14 @@ from asr.compiled import compiled
 from asr.errors import ConfigError, DataError
 from asr.hashing import Table, arc, find, put
 from asr.text import ngram
-from asr.text.arpa import UNKNOWN, Entries, connected
-from asr.text.ngram import END, START, NgramModel
+from asr.text.arpa import Entries, connected
+from asr.text.ngram import SPECIAL, NgramModel, log_probabilities
 
 FALLBACK = (0.5, 1.0, 1.5)
 """The discounts where a text has too few counts to derive them; lmplz's."""
 
-_SPECIAL = (UNKNOWN, START, END)
 _UNKNOWN, _START, _END = range(3)  # their numbers
 _CHUNK = 1 << 20  # tokens that are counted at once
-_SMALLEST = 1e-99  # in place of a probability of 0, which has no logarithm
 
 Discounts = tuple[float, float, float]
 
@@ -134,7 +132,7 @@ class _Counted(NamedTuple):
 def _count(texts: Iterable[str], order: int) -> tuple[list[str], list[_Counted]]:
     """The words of texts, and their n-grams of each length. Unigrams are numbered as words are."""
     numbers: defaultdict[str, int] = defaultdict(count().__next__)
-    for word in _SPECIAL:
+    for word in SPECIAL:
         numbers[word]
     levels = [_level(0) for _ in range(order)]
     for tokens in _chunks(texts, numbers):
@@ -161,7 +159,7 @@ def _chunks(texts: Iterable[str], numbers: defaultdict[str, int]) -> Iterator[ND
         tokens.append(_START)
         tokens.extend(map(numbers.__getitem__, words))
         if min(tokens[begin + 1 :]) <= _END:
-            expected = f"text without {', '.join(_SPECIAL)}, which are added to a model"
+            expected = f"text without {', '.join(SPECIAL)}, which are added to a model"
             raise DataError(f"a special word in “{text.strip()}”", expected=expected)
         tokens.append(_END)
         if len(tokens) >= _CHUNK:
@@ -241,14 +239,14 @@ def _count_longer(
 def _known(words: Sequence[str], unigrams: _Counted, vocabulary: int | Iterable[str] | None) -> NDArray[np.bool_]:
     """Which words the model is to know."""
     known = np.ones(len(words), np.bool_)
-    regular = slice(len(_SPECIAL), None)
+    regular = slice(len(SPECIAL), None)
     if isinstance(vocabulary, int):
         frequent = np.argsort(-unigrams.raw[regular], kind="stable")[:vocabulary]
         known[regular] = False
-        known[frequent + len(_SPECIAL)] = True
+        known[frequent + len(SPECIAL)] = True
     elif vocabulary is not None:
         wanted = frozenset(vocabulary)
-        known[regular] = [word in wanted for word in words[len(_SPECIAL) :]]
+        known[regular] = [word in wanted for word in words[len(SPECIAL) :]]
     return known
 
 
@@ -288,7 +286,7 @@ def _kept(
 ) -> list[NDArray[np.bool_]]:
     """Which n-grams are kept; with one its beginning and its end, because these occur as often, or more."""
     words = known & (levels[0].raw > thresholds[0])
-    words[: len(_SPECIAL)] = True
+    words[: len(SPECIAL)] = True
     kept = [words]
     for level, threshold in zip(levels[1:], thresholds[1:], strict=False):
         kept.append((level.raw > threshold) & kept[-1][level.parent] & words[level.last])
@@ -343,9 +341,9 @@ def _entries(
         entries = mine[chosen]
         parent[entries] = shorter[level.parent[chosen]]
         last[entries] = ids[0][level.last[chosen]] - 1
-        log_prob[entries] = _logarithm(smoothed[index].probability[chosen])
+        log_prob[entries] = log_probabilities(smoothed[index].probability[chosen])
         if index + 1 < len(kept):
-            backoff[entries] = _logarithm(smoothed[index + 1].backoff[chosen])
+            backoff[entries] = log_probabilities(smoothed[index + 1].backoff[chosen])
         shorter = mine
     vocabulary = tuple(word for word, chosen in zip(words, kept[0].tolist(), strict=True) if chosen)
     return connected(vocabulary, counts, parent, last, log_prob, backoff)
@@ -358,7 +356,3 @@ def _ids(kept: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.int32]]:
         ids.append((first - 1 + np.cumsum(chosen)).astype(np.int32))
         first += int(np.count_nonzero(chosen))
     return ids
-
-
-def _logarithm(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.minimum(np.log(np.maximum(values, _SMALLEST)), 0)

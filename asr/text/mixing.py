@@ -17,16 +17,23 @@ from asr.compiled import compiled, kernel
 from asr.errors import ConfigError, DataError
 from asr.hashing import Table, arc, find
 from asr.text import ngram
-from asr.text.arpa import UNKNOWN, Entries, connected
-from asr.text.ngram import END, START, Ngram, NgramModel, longest_end, score
+from asr.text.arpa import Entries, connected
+from asr.text.ngram import (
+    SMALLEST,
+    SPECIAL,
+    START,
+    Ngram,
+    NgramModel,
+    log_probabilities,
+    longest_end,
+    score,
+)
 
 ROUNDS = 200
 """Of expectation maximisation, at most."""
 SETTLED = 1e-6
 """Weights that change by less in a round are left alone."""
 
-_SPECIAL = (UNKNOWN, START, END)
-_SMALLEST = 1e-99  # in place of a probability of 0, which has no logarithm
 _NOTHING = 1e-12  # what rounding leaves of a probability that is used up
 
 
@@ -46,9 +53,9 @@ def mix(models: Sequence[NgramModel], weights: Sequence[float]) -> NgramModel:
     """
     if len(weights) != len(models) or not models or not all(0 < weight < np.inf for weight in weights):
         raise ConfigError(f"weights {list(weights)} of {len(models)} models", expected="a positive one of each")
-    if any(word not in model for model in models for word in _SPECIAL):
+    if any(word not in model for model in models for word in SPECIAL):
         raise DataError("a model without <s> or </s>", expected="models of whole sentences")
-    words = tuple(dict.fromkeys((*_SPECIAL, *(word for model in models for word in model.words))))
+    words = tuple(dict.fromkeys((*SPECIAL, *(word for model in models for word in model.words))))
     numbers = {word: number for number, word in enumerate(words)}
     counts, parent, last = _united(
         [ngram.to_entries(model) for model in models],
@@ -60,11 +67,12 @@ def mix(models: Sequence[NgramModel], weights: Sequence[float]) -> NgramModel:
         ids = np.array([model.id(word) for word in words])
         probability += weight / sum(weights) * _probabilities(model.ngram, ids, known, parent, last)
     probability[1 + numbers[START]] = 1  # so that <s> may be scored with its sentence
-    nothing = np.zeros(len(parent), np.float32)
-    united = connected(words, counts, parent, last, _logarithm(probability), nothing)
+    log_prob, nothing = log_probabilities(probability).astype(np.float32), np.zeros(len(parent), np.float32)
+    united = connected(words, counts, parent, last, log_prob, nothing)
     by_parent = np.argsort(parent, kind="stable")
     begins = np.searchsorted(parent[by_parent], np.arange(len(parent) + 1))
-    backoff = _logarithm(_backoff_weights(united.arcs, parent, last, probability, by_parent, begins))
+    weight_left = _backoff_weights(united.arcs, parent, last, probability, by_parent, begins)
+    backoff = np.log(np.maximum(weight_left, SMALLEST)).astype(np.float32)  # which may well be above 0
     return ngram.from_entries(replace(united, backoff=backoff))
 
 
@@ -136,10 +144,6 @@ def _united(
         lasts.append(every & 0x7FFFFFFF)
         begins = [place.stop for place in ranges]
     return tuple(counts), np.concatenate(parents).astype(np.int32), np.concatenate(lasts).astype(np.int32)
-
-
-def _logarithm(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    return np.log(np.maximum(values, _SMALLEST)).astype(np.float32)
 
 
 @compiled

@@ -28,6 +28,9 @@ from asr.text import arpa, compact
 from asr.text.arpa import UNKNOWN, Entries
 
 START, END = "<s>", "</s>"
+SPECIAL = (UNKNOWN, START, END)
+SMALLEST = 1e-99
+"""In place of a probability of 0, which has no logarithm."""
 SUFFIX = ".ngram"
 _KIND = "asr n-gram"
 _FORMAT = f"{_KIND} 1"  # raised whenever an older asr could not read, or would misread, the compact form
@@ -135,6 +138,11 @@ class NgramModel:
     def log_prob(self, words: Sequence[str], bos: bool = True, eos: bool = True) -> float:
         """Natural log-probability of a sentence; the arguments are those of `log_probs`."""
         return float(self.log_probs(words, bos, eos).sum())
+
+
+def log_probabilities(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Natural logarithms of probabilities, which rounding may have taken a little above 1: never positive."""
+    return np.minimum(np.log(np.maximum(values, SMALLEST)), 0)
 
 
 def from_entries(entries: Entries) -> NgramModel:
