@@ -200,7 +200,7 @@ def main(requests: Path, folder: Path) -> None:
         try:
             waveform = render(request, espeak)
         except ValueError as error:
-            sys.exit(f"{error}: {request}")
+            sys.exit(f"{error}, for “{request.text}”")
         write_wav(folder / request.audio, waveform)
         print(json.dumps({"audio": request.audio, "duration": len(waveform) / SAMPLE_RATE}), flush=True)
 

@@ -243,4 +243,4 @@ def speak(requests: Sequence[Request], output: Path) -> Iterator[tuple[str, floa
         if process.returncode != 0:
             errors.seek(0)
             message = errors.read().decode(errors="replace").strip().splitlines() or ["no message"]
-            raise DataError(f"the speech synthesis failed ({message[-1]})", where=output)
+            raise DataError(f"the speech synthesis failed ({message[-1]})")
