@@ -164,7 +164,7 @@ def _mono(decoder: OpenRecording) -> Iterator[FloatArray]:
             what = f"holds a sample that is no sound: {block[row, channel]:g} at {seconds:.2f} s"
             raise AudioError(what, where=decoder.name, expected="finite numbers, within ±1 as a rule")
         frames += len(block)
-        yield block @ weights
+        yield block[:, 0].copy() if decoder.channels == 1 else block @ weights
     if frames == 0:
         raise AudioError("holds no sound (zero frames)", where=decoder.name)
     if frames < decoder.least_frames:

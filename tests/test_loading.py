@@ -15,6 +15,7 @@ import pytest
 import soundfile
 import torch
 from tones import SETTINGS, write_recipe
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from asr import build
 from asr.config import Frontend, Model
@@ -197,6 +198,19 @@ def test_checks_warn_of_tests_heard_in_training_and_of_empty_transcripts(path: P
     assert len(warnings) == 2
     assert str(train[3].audio) in warnings[0]
     assert str(test[0].audio) in warnings[1]
+
+
+def test_the_loader_can_pin_all_of_a_batch(
+    reader: Reader, plan: list[list[Sample]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch leaves objects that it does not know, such as ours, where they are, and says nothing."""
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
+    batch = reader.read_batch(plan[0])
+    assert_equal(pin_memory(batch), batch)
+    assert [id(tensor) for tensor in pinned] == [
+        id(tensor) for tensor in (batch.inputs, batch.lengths, batch.targets, batch.target_lengths)
+    ]
 
 
 def test_a_plan_in_order_reads_the_shortest_first(reader: Reader, path: Path) -> None:

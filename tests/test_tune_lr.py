@@ -195,12 +195,12 @@ def test_the_command_proposes_a_rate_that_works_and_touches_no_run(
 ) -> None:
     runs = tmp_path / "runs" / "tones"
     runs.mkdir(parents=True)
-    assert ask("--steps", "120", "--out", "lr.html") == 0
+    assert ask("--steps", "120", "--highest", "10", "--out", "lr.html") == 0
     said = capsys.readouterr().out
     assert "proposed" in said
     assert shlex.split(said.rpartition("try: ")[2])[:3] == ["asr", "train", str(recipe)]
     proposed = float(said.rpartition("training.learning_rate=")[2])
-    assert 1e-3 < proposed < 1e-1  # 0.02 is what the tests of training learn this language with
+    assert 2e-3 < proposed < 2e-1  # 0.02 is what the tests of training learn this language with
     assert (tmp_path / "lr.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert list(runs.iterdir()) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "lr.html", "runs"]

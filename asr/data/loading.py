@@ -5,7 +5,8 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
@@ -51,12 +52,19 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Its tensors on a device."""
+        return self._changed(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """Its tensors in pinned memory, from which a GPU fetches them while it computes; the loader asks for it."""
+        return self._changed(Tensor.pin_memory)
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Batch:
         return replace(
             self,
-            inputs=self.inputs.to(device, non_blocking=True),
-            lengths=self.lengths.to(device, non_blocking=True),
-            targets=self.targets.to(device, non_blocking=True),
-            target_lengths=self.target_lengths.to(device, non_blocking=True),
+            inputs=change(self.inputs),
+            lengths=change(self.lengths),
+            targets=change(self.targets),
+            target_lengths=change(self.target_lengths),
         )
 
     def features(self, extractor: FeatureExtractor) -> tuple[Tensor, Tensor]:
@@ -194,7 +202,8 @@ class Loader(Generic[BatchT]):
             AudioError: a recording can't be read.
         """
         self._plan.batches = plan
-        return self._checked(iter(self._loader))
+        batches = iter(self._loader)
+        return self._checked(_fetched(batches) if self._loader.num_workers else batches)
 
     @staticmethod
     def _checked(batches: Iterator[BatchT | AsrError]) -> Iterator[BatchT]:
@@ -258,6 +267,18 @@ class _Plan:
 
     def __len__(self) -> int:
         return len(self.batches)
+
+
+def _fetched(batches: Iterator[BatchT]) -> Iterator[BatchT]:
+    """The same, each fetched from its process by a thread while the one before it is used.
+
+    A batch that is ready takes 3 ms to arrive: a twentieth of a small network's step.
+    """
+    with ThreadPoolExecutor(1, "batches") as thread:
+        arriving = thread.submit(next, batches, None)
+        while (batch := arriving.result()) is not None:
+            arriving = thread.submit(next, batches, None)
+            yield batch
 
 
 class _Batches(Dataset[BatchT | AsrError]):

@@ -44,8 +44,7 @@ def draw(
 def page(title: str, trials: Sequence[Trial], plan: Plan, importances: Mapping[str, float], command: str) -> str:
     """A page in HTML, complete in itself, without any script, readable in light and dark."""
     ordered = sorted(trials, key=lambda trial: trial.rank(plan.metric))
-    return _PAGE.substitute(
-        title=html.escape(title),
+    body = _BODY.substitute(
         headline=html.escape(headline(trials, plan)),
         metric=plan.metric.upper(),
         command=html.escape(command),
@@ -57,6 +56,7 @@ def page(title: str, trials: Sequence[Trial], plan: Plan, importances: Mapping[s
         ),
         rows="\n".join(_cells(trial, plan) for trial in ordered),
     )
+    return pictures.page(title, _STYLE, body)
 
 
 @dataclass(frozen=True)
@@ -209,41 +209,20 @@ def _draw_scatter(axes: Axes, space: Space, trials: Sequence[Trial], plan: Plan)
     axes.set_ylabel(f"{plan.metric.upper()} %")
 
 
-_PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>$title</title>
-<style>
-:root { color-scheme: light dark; --ink: #1c1c1c; --paper: #ffffff; --grid: #dddddd; --box: #f4f4f4;
-  --trial: #1f6fb4; --best: #d1570b; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e6e6; --paper: #161616; --grid: #3a3a3a; --box: #222222; --trial: #6cb2f0; --best: #ff9d5c; }
-}
-body { margin: 2rem auto; max-width: 76rem; padding: 0 1rem; font: 16px/1.45 system-ui, sans-serif;
-  color: var(--ink); background: var(--paper); }
+_STYLE = """
 main { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); gap: 1.5rem; }
-figure { margin: 0; }
-figcaption { font-weight: 600; }
-figure svg { width: 100%; height: auto; }
-text { font-size: 12px; fill: var(--ink); }
-path { fill: none; stroke: var(--grid); }
-circle { fill: var(--paper); fill-opacity: 0; stroke: var(--trial); stroke-width: 1.5; }
-circle.finished { fill: var(--trial); fill-opacity: 1; }
-circle.best { fill: var(--best); stroke: var(--best); fill-opacity: 1; }
+circle { fill: var(--paper); fill-opacity: 0; stroke: var(--c0); stroke-width: 1.5; }
+circle.finished { fill: var(--c0); fill-opacity: 1; }
+circle.best { fill: var(--c1); stroke: var(--c1); fill-opacity: 1; }
 .bar { display: grid; grid-template-columns: minmax(8rem, 18rem) 1fr 3rem; gap: 0.8rem; align-items: center; }
 .bar .track { background: var(--box); }
-.bar .track span { display: block; height: 0.9rem; background: var(--trial); }
+.bar .track span { display: block; height: 0.9rem; background: var(--c0); }
 .table { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.15rem 0.6rem; border-bottom: 1px solid var(--grid); text-align: right; }
 td.note { text-align: left; }
 pre { padding: 0.6rem 1rem; background: var(--box); white-space: pre-wrap; }
-</style>
-</head>
-<body>
-<h1>$title</h1>
+"""
+
+_BODY = Template("""
 <p>$headline.</p>
 <h2>Best settings</h2>
 <pre>$command</pre>
@@ -259,6 +238,4 @@ $figures
 <div class="table"><table><thead><tr>$head<th></th></tr></thead><tbody>
 $rows
 </tbody></table></div>
-</body>
-</html>
 """)

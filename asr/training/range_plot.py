@@ -45,8 +45,7 @@ def page(test: RangeTest, title: str) -> str:
     """A page in HTML, complete in itself, without any script, readable in light and dark."""
     scale = _Scale(test)
     marks = "\n".join(scale.mark(name, rate, row) for row, (name, rate) in enumerate(_marks(test)))
-    return _PAGE.substitute(
-        title=html.escape(title),
+    body = _BODY.substitute(
         said=html.escape(verdict(test)),
         width=_WIDTH,
         height=_HEIGHT,
@@ -55,6 +54,7 @@ def page(test: RangeTest, title: str) -> str:
         smoothed=scale.path((point.rate, point.smoothed) for point in test.points),
         marks=marks,
     )
+    return pictures.page(title, _STYLE, body)
 
 
 def verdict(test: RangeTest) -> str:
@@ -132,30 +132,14 @@ def _draw_image(test: RangeTest, path: Path, title: str) -> None:
     pictures.save(figure, path)
 
 
-_PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>$title</title>
-<style>
-:root { color-scheme: light dark;
-  --ink: #1c1c1c; --paper: #ffffff; --grid: #dddddd; --curve: #1f6fb4; --mark: #d1570b; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e6e6; --paper: #161616; --grid: #3a3a3a; --curve: #6cb2f0; --mark: #ff9d5c; }
-}
-body { margin: 2rem auto; max-width: 60rem; padding: 0 1rem; font: 16px/1.45 system-ui, sans-serif;
-  color: var(--ink); background: var(--paper); }
-svg { width: 100%; height: auto; }
-text { font-size: 12px; fill: var(--ink); }
-path { fill: none; stroke: var(--curve); stroke-width: 2; }
+_STYLE = """
+path { stroke: var(--c0); stroke-width: 2; }
 .grid { stroke: var(--grid); stroke-width: 1; }
 .loss { opacity: 0.3; stroke-width: 1; }
-.mark { stroke: var(--mark); stroke-dasharray: 6 3; }
-</style>
-</head>
-<body>
-<h1>$title</h1>
+.mark { stroke: var(--c1); stroke-dasharray: 6 3; }
+"""
+
+_BODY = Template("""
 <p>$said.</p>
 <svg viewBox="0 0 $width $height" role="img" aria-label="$said">
 $axes
@@ -164,6 +148,4 @@ $axes
 $marks
 </svg>
 <p>Loss over learning rate; thin: of each batch, thick: smoothed.</p>
-</body>
-</html>
 """)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
+from asr import pictures
 from asr.files import write_text
 from asr.training.diagnosis import Entries, Finding, curve, diagnose, layer_curves
 
@@ -20,7 +21,7 @@ MOST_LINES = 8
 _WIDTH, _HEIGHT = 560, 260  # of a chart, in units of the drawing
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 12, 36
 _DASHES = ("", "6 3", "2 3")  # lines differ by more than their colour
-_COLOURS = 8  # as the style sheet has
+_COLOURS = 8  # as pages have
 _LEAST, _MOST = 1e-30, 1e30  # what is beyond has come from an overflow
 
 
@@ -90,8 +91,7 @@ def write(path: Path, title: str, entries: Entries, settings: str, finished: boo
 
 def page(title: str, entries: Entries, findings: Sequence[Finding], settings: str) -> str:
     """A page in HTML, complete in itself, without any script, readable in light and dark."""
-    return _PAGE.substitute(
-        title=html.escape(title),
+    body = _BODY.substitute(
         headline=html.escape(headline(entries)),
         findings="\n".join(map(_finding, findings)) or "<p>Nothing in the curves looks wrong.</p>",
         charts="\n".join(_figure(chart) for chart in charts(entries)),
@@ -99,6 +99,7 @@ def page(title: str, entries: Entries, findings: Sequence[Finding], settings: st
         table=_table(entries),
         settings=html.escape(settings),
     )
+    return pictures.page(f"Training of {title}", _STYLE, body)
 
 
 def charts(entries: Entries) -> list[Chart]:
@@ -284,38 +285,16 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
-_PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>Training of $title</title>
-<style>
-:root { color-scheme: light dark; --ink: #1c1c1c; --paper: #ffffff; --grid: #dddddd; --box: #f4f4f4;
-  --c0: #1f6fb4; --c1: #d1570b; --c2: #2b8a3e; --c3: #b3261e;
-  --c4: #7a4fb5; --c5: #7d5a4c; --c6: #c2397f; --c7: #0b7f86; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e6e6; --paper: #161616; --grid: #3a3a3a; --box: #222222;
-    --c0: #6cb2f0; --c1: #ff9d5c; --c2: #6fcf83; --c3: #ff8a80;
-    --c4: #bfa0f2; --c5: #c8a798; --c6: #f48fc0; --c7: #5fd0d6; }
-}
-body { margin: 2rem auto; max-width: 76rem; padding: 0 1rem; font: 16px/1.45 system-ui, sans-serif;
-  color: var(--ink); background: var(--paper); }
+_STYLE = """
 section { margin: 0.8rem 0; padding: 0.4rem 1rem; background: var(--box); border-left: 5px solid var(--grid); }
 section.serious { border-color: var(--c3); }
 section.warning { border-color: var(--c1); }
 section h3, section p { margin: 0.3rem 0; }
 small { font-weight: normal; opacity: 0.75; }
 main { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(28rem, 100%), 1fr)); gap: 1.5rem; }
-figure { margin: 0; }
-figcaption { font-weight: 600; }
-figure svg { width: 100%; height: auto; }
 figure ul { display: flex; flex-wrap: wrap; gap: 0.1rem 1rem; margin: 0; padding: 0; list-style: none;
   font-size: 0.8rem; }
 svg.key { width: 24px; height: 8px; margin-right: 0.4rem; vertical-align: middle; }
-text { font-size: 12px; fill: var(--ink); }
-path { fill: none; }
-.grid { stroke: var(--grid); }
 .curve path { stroke-width: 2; }
 .curve circle { stroke: none; }
 .c0 { stroke: var(--c0); fill: var(--c0); } .c1 { stroke: var(--c1); fill: var(--c1); }
@@ -323,13 +302,10 @@ path { fill: none; }
 .c4 { stroke: var(--c4); fill: var(--c4); } .c5 { stroke: var(--c5); fill: var(--c5); }
 .c6 { stroke: var(--c6); fill: var(--c6); } .c7 { stroke: var(--c7); fill: var(--c7); }
 details { margin: 1.5rem 0; overflow-x: auto; }
-table { border-collapse: collapse; font-size: 0.8rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.15rem 0.6rem; border-bottom: 1px solid var(--grid); text-align: right; }
 pre { font-size: 0.8rem; }
-</style>
-</head>
-<body>
-<h1>Training of $title</h1>
+"""
+
+_BODY = Template("""
 <p>$headline</p>
 $findings
 <h2>Curves</h2>
@@ -341,6 +317,4 @@ $infinite
 $table
 </details>
 <details><summary>Settings</summary><pre>$settings</pre></details>
-</body>
-</html>
 """)
