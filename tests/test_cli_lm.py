@@ -264,6 +264,20 @@ def test_a_neural_model_of_a_recognisers_tokens_begins_with_vectors(run: Run, tm
     assert "unknown                0 " in run("perplexity", "lm.safetensors", "text.txt", "--model", RECOGNISER).out
 
 
+def test_training_goes_on_from_another_model_with_new_words(run: Run, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "zoo.txt").write_text("the zebra sees the okapi\nthe okapi sees the zebra\n" * 30)
+    arguments = ("zoo.txt", "--dev", "zoo.txt", "--out", "zoo.safetensors", "--init-from", trained)
+    still = run("train", *arguments, "--epochs", 1, "--learning-rate", 0)
+    assert still.code == 0, still.err
+    assert "which knows" in still.err and "3 are new" in still.err
+    assert run("score", "zoo.safetensors", TEXT).out == run("score", trained, TEXT).out
+    before = float(run("perplexity", "zoo.safetensors", "zoo.txt").out.split()[1])
+    assert run("train", *arguments, "--epochs", 10, "--learning-rate", 0.03, "--overwrite").code == 0
+    assert float(run("perplexity", "zoo.safetensors", "zoo.txt").out.split()[1]) < before / 10
+    refused = run("train", *arguments, "--hidden", 16, "--overwrite")
+    assert refused.code == 2 and "--hidden: the model to go on from has its own" in refused.err
+
+
 def test_a_file_of_another_kind_is_called_that(run: Run, tmp_path: Path) -> None:
     (tmp_path / "lights.txt").write_text("switch on the light\n")
     with pytest.raises(SystemExit) as caught:

@@ -291,6 +291,36 @@ def test_sentences_end_where_they_end_or_are_cut_off() -> None:
     assert again == drawn
 
 
+# ---------------------------------------------------------------------------------------------- new words
+
+
+@pytest.mark.parametrize("like", KINDS[:5])
+@torch.inference_mode()
+def test_new_words_share_what_unknown_had(like: dict[str, object]) -> None:
+    lm = model(**like)
+    grown = neural.extended(lm, ["b", "zebra", "okapi", "zebra", "<unk>"], dropout=0.4)
+    assert grown.words == (*lm.words, "zebra", "okapi")
+    assert grown.network.architecture.dropout == 0.4
+    sentences = [["a"], ["b", "c", "a"]]
+    for before, after in zip(lm.log_probs(sentences), grown.log_probs(sentences), strict=True):
+        np.testing.assert_allclose(after, before, atol=1e-5)
+    for word in ("zebra", "okapi", "gnu"):
+        shared = lm.log_probs([["a", "gnu", "b"]])[0] - [0, math.log(3), 0, 0]
+        np.testing.assert_allclose(grown.log_probs([["a", word, "b"]])[0], shared, atol=1e-5)
+
+
+def test_without_new_words_a_model_is_copied() -> None:
+    lm = model(vocabulary({"softmax": "adaptive"}), softmax="adaptive", tied=False, hidden=32)
+    copy = neural.extended(lm, WORDS, dropout=0.2)
+    assert copy.words == lm.words
+    for name, tensor in copy.network.state_dict().items():
+        assert torch.equal(tensor, lm.network.state_dict()[name])
+    next(copy.network.parameters()).data.zero_()
+    assert next(lm.network.parameters()).any()
+    with pytest.raises(ConfigError, match="takes no new words"):
+        neural.extended(lm, ["zebra"], dropout=0.2)
+
+
 # ----------------------------------------------------------------------------------------------- on disk
 
 

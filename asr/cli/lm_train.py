@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 STEPS, SMALLEST_BATCH, LARGEST_BATCH = 200, 256, 2048
 HELD_OUT = 0.05
 MANY_UNITS = 5000
-EMBEDDING = 256
+LAYERS, HIDDEN, EMBEDDING = 1, 512, 256
 SETTINGS = "settings.json"
 
 EPILOG = """
@@ -34,6 +34,8 @@ Examples:
   asr lm train news.txt.gz --dev dev.txt --vocabulary 30000 --layers 2 --embeddings news.bin --out news.safetensors
 
   asr lm train transcripts.txt --tokens-of runs/quickstart --out pieces.safetensors
+
+  asr lm train transcripts.txt --init-from news.safetensors --learning-rate 1e-3 --out ours.safetensors
 """
 
 
@@ -59,9 +61,19 @@ def train(
         int | None, typer.Option(min=1, metavar="N", help="Know only the N most frequent words.")
     ] = None,
     min_count: Annotated[int, typer.Option(min=1, help="Take words that occur less often for <unk>.")] = 2,
-    cell: Annotated[Literal["lstm", "gru"], typer.Option(help="Of the recurrent layers.")] = "lstm",
-    layers: Annotated[int, typer.Option(min=1, help="How many recurrent layers.")] = 1,
-    hidden: Annotated[int, typer.Option(min=1, help="Width of a recurrent layer.")] = 512,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Go on from this model, which learns the new words of the texts."),
+    ] = None,
+    cell: Annotated[
+        Literal["lstm", "gru"] | None, typer.Option(help="Of the recurrent layers.", show_default="lstm")
+    ] = None,
+    layers: Annotated[
+        int | None, typer.Option(min=1, help="How many recurrent layers.", show_default=f"{LAYERS}")
+    ] = None,
+    hidden: Annotated[
+        int | None, typer.Option(min=1, help="Width of a recurrent layer.", show_default=f"{HIDDEN}")
+    ] = None,
     embedding: Annotated[
         int | None, typer.Option(min=1, help="Width of embeddings.", show_default=f"{EMBEDDING}, or --embeddings'")
     ] = None,
@@ -131,32 +143,19 @@ def train(
 
     from asr import build
     from asr.cli.reporter import TerminalReporter
-    from asr.text.neural_network import Architecture, LanguageNetwork
     from asr.training import language, loop
 
     reporter = TerminalReporter()
     sets = _read(texts, dev, tokens_of or model, seed, reporter)
-    units = _units(sets.train, tokens_of, vocabulary, min_count)
-    vectors = _vectors(embeddings, embedding)
-    softmax = softmax or ("full" if len(units.symbols) <= MANY_UNITS else "sampled")
-    if tokens_of is not None and softmax != "full":
-        raise ConfigError(
-            "tokens are in no order of frequency", where="--softmax", expected="full, with --tokens-of"
-        )
-    architecture = Architecture(
-        units=len(units.symbols),
-        cell=cell,
-        layers=layers,
-        embedding=embedding or (EMBEDDING if vectors is None else vectors.vectors.shape[1]),
-        hidden=hidden,
-        dropout=dropout,
-        tied=softmax != "adaptive" if tied is None else tied,
-        softmax=softmax,
-    )
     torch.manual_seed(seed)  # of the first weights and of dropout
-    network = LanguageNetwork(architecture)
-    if vectors is not None:
-        _begin_with(vectors, network, units, reporter)
+    if init_from is None:
+        units = _units(sets.train, tokens_of, vocabulary, min_count)
+        shape = (cell, layers, hidden, embedding, tied, softmax)
+        network = _network(units, *shape, dropout, embeddings, reporter)
+    else:
+        _refuse({name: options[name] for name in _GIVEN_BY_THE_MODEL})
+        units, network = _grown(init_from, sets.train, min_count, dropout, reporter)
+        options["init_from"] = hashlib.sha256(init_from.read_bytes()).hexdigest()
     trained = neural.NeuralLm(units, network.to(build.device(device)))
     settings = loop.Settings(
         epochs=epochs,
@@ -191,6 +190,19 @@ def _batch_units(sentences: Sequence[str]) -> int:
 
 _ELSEWHERE = ("out", "threads", "device", "run_dir", "overwrite")
 """Options that say where and how fast a training runs."""
+
+_GIVEN_BY_THE_MODEL = (
+    "tokens_of",
+    "vocabulary",
+    "cell",
+    "layers",
+    "hidden",
+    "embedding",
+    "embeddings",
+    "tied",
+    "softmax",
+)
+"""Options that a model to go on from leaves no choice in."""
 
 
 class _Sets(NamedTuple):
@@ -229,6 +241,64 @@ def _units(sentences: Sequence[str], tokens_of: Path | None, vocabulary: int | N
     from asr import artefact
 
     return units.Tokens(tokenizer.load(artefact.locate(tokens_of)))
+
+
+def _network(
+    units: Units,
+    cell: str | None,
+    layers: int | None,
+    hidden: int | None,
+    embedding: int | None,
+    tied: bool | None,
+    softmax: str | None,
+    dropout: float,
+    embeddings: Path | None,
+    reporter: Reporter,
+) -> LanguageNetwork:
+    """A new network of the shape that is wanted."""
+    from asr.text.neural_network import Architecture, LanguageNetwork
+
+    vectors = _vectors(embeddings, embedding)
+    softmax = softmax or ("full" if len(units.symbols) <= MANY_UNITS else "sampled")
+    if units.kind == "tokens" and softmax != "full":
+        raise ConfigError(
+            "tokens are in no order of frequency", where="--softmax", expected="full, with --tokens-of"
+        )
+    architecture = Architecture(
+        units=len(units.symbols),
+        cell=cell or "lstm",
+        layers=layers or LAYERS,
+        embedding=embedding or (EMBEDDING if vectors is None else vectors.vectors.shape[1]),
+        hidden=hidden or HIDDEN,
+        dropout=dropout,
+        tied=softmax != "adaptive" if tied is None else tied,
+        softmax=softmax,
+    )
+    network = LanguageNetwork(architecture)
+    if vectors is not None:
+        _begin_with(vectors, network, units, reporter)
+    return network
+
+
+def _refuse(options: dict[str, Any]) -> None:
+    for name, value in options.items():
+        if value is not None:
+            what = "the model to go on from has its own"
+            raise ConfigError(what, where=f"--{name.replace('_', '-')}", expected="no such option with --init-from")
+
+
+def _grown(
+    path: Path, sentences: Sequence[str], min_count: int, dropout: float, reporter: Reporter
+) -> tuple[Units, LanguageNetwork]:
+    """A model, and the new words of sentences that occur often enough."""
+    from asr.text import neural, units
+
+    model = neural.load(path)
+    words = units.count_words(sentences, min_count=min_count).symbols if model.units.kind == "words" else ()
+    grown = neural.extended(model, words, dropout)
+    new = len(grown.words) - len(model.words)
+    reporter.say(f"going on from {path}, which knows {len(model.words):,} {model.units.kind}; {new:,} are new")
+    return grown.units, grown.network
 
 
 def _vectors(path: Path | None, width: int | None) -> WordVectors | None:

@@ -6,8 +6,9 @@ Sentences are independent: each begins with the zero state and the boundary of s
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -24,13 +25,15 @@ from asr.files import atomic_path
 from asr.text import compact, units
 from asr.text.neural_network import Architecture, LanguageNetwork
 from asr.text.padding import NOTHING, fill_batches, pad
-from asr.text.units import BOUNDARY, Units
+from asr.text.units import BOUNDARY, UNKNOWN, Units, Words
 
 SUFFIX = ".safetensors"
 FORMAT_VERSION = 1
 """Raised whenever an older asr could not read, or would misread, what this one writes."""
 
 _DESCRIPTION = "neural_language_model"  # in the metadata of a file
+
+_ROWS_OF_UNITS = frozenset({"embedding.weight", "weight", "bias"})  # a row of these tensors is of one unit
 
 _AT_ONCE = 4096  # units in a batch
 _ROWS = 1024  # of probabilities of all units at a time
@@ -176,6 +179,42 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> NeuralLm:
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, ConfigError, ModelError) as error:
         raise DataError(f"the file is damaged: {error}", where=path, hint="copy or train it again") from None
     return NeuralLm(known, network.to(device).eval())
+
+
+def extended(model: NeuralLm, words: Iterable[str], dropout: float) -> NeuralLm:
+    """A copy of a model that knows more words, to be trained on with another dropout.
+
+    New words begin with the weights of <unk>, whose probability they share with it in equal parts: what the model
+    says of the words that it knew does not change.
+
+    Args:
+        model: over words, if some are new.
+        words: known or not; special ones are left out.
+        dropout: see `Architecture`.
+
+    Raises:
+        ConfigError: some are new, and the softmax is adaptive: which part of it a word is in depends on all others.
+    """
+    new = [word for word in dict.fromkeys(words) if word not in model and word not in units.SPECIAL]
+    before, old = len(model.words), model.network
+    network = LanguageNetwork(replace(old.architecture, units=before + len(new), dropout=dropout))
+    state = old.state_dict()
+    if not new:
+        network.load_state_dict(state)
+        return NeuralLm(model.units, network.to(model.device))
+    if old.architecture.softmax == "adaptive":
+        raise ConfigError(
+            "an adaptive softmax takes no new words",
+            where=new[0],
+            expected="a model with a full or sampled softmax",
+            hint="train it anew with --softmax sampled",
+        )
+    for name in _ROWS_OF_UNITS & state.keys():
+        rows = state[name]
+        state[name] = torch.cat([rows, rows[UNKNOWN].expand(len(new), *rows.shape[1:])])
+    state["bias"][[UNKNOWN, *range(before, before + len(new))]] -= math.log(1 + len(new))
+    network.load_state_dict(state)
+    return NeuralLm(Words([*model.words[len(units.SPECIAL) :], *new]), network.to(model.device))
 
 
 def _check_version(version: int, path: Path) -> None:
