@@ -26,6 +26,7 @@ from asr.features import (
     Mfcc,
     UtteranceNorm,
 )
+from asr.files import files_in
 from asr.model.acoustic import AcousticModel
 from asr.model.ctc import CtcHead
 from asr.model.denoising import DenoisingModel
@@ -140,7 +141,7 @@ def _snr(section: config.Noise, rate: int) -> augment.Snr:
 
 def _recordings(folder: Path) -> tuple[tuple[Path, float], ...]:
     """The recordings in a folder, and the seconds that each lasts, if all of them can be read."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in audio.SUFFIXES)
+    found = [path for path in files_in(folder) if path.suffix.lower() in audio.SUFFIXES]
     if not found:
         what = "no recordings in this folder" if folder.is_dir() else "there is no such folder"
         raise DataError(what, where=folder, expected="sound files, in it or in folders in it")

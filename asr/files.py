@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from asr.errors import ConfigError, DiskFullError
+from asr.errors import ConfigError, DataError, DiskFullError
 
 WAIT_FOR_OTHERS = 10.0
 """Seconds in which another process may leave a folder."""
@@ -111,6 +111,30 @@ def remove_partial(folder: Path) -> None:
     """Remove what writers that were killed left below a folder, to which nobody else writes now."""
     for path in list(folder.rglob(f".*{PARTIAL}*")):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """All files in a folder and in those within it, sorted; links are followed, but not back to where they are.
+
+    Raises:
+        DataError: a folder can't be read; one that is not there holds nothing.
+    """
+    return list(_walk(folder, frozenset())) if folder.is_dir() else []
+
+
+def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+    real = folder.resolve()
+    if real in above:
+        return
+    try:
+        entries = sorted(folder.iterdir())
+        for entry in entries:
+            if entry.is_dir():
+                yield from _walk(entry, above | {real})
+            elif entry.is_file():
+                yield entry
+    except OSError as error:
+        raise DataError(f"can't be read: {error.strerror}", where=error.filename or folder) from error
 
 
 def _sync(path: Path) -> None:

@@ -15,7 +15,7 @@ from asr.data.corruption import CorruptingReader
 from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.errors import DataError
 from asr.features import FeatureExtractor
-from asr.files import file_fingerprint
+from asr.files import file_fingerprint, files_in
 from asr.stages import Workspace, fit_features, report_on
 from asr.text import tokenizer as tokenizers
 from asr.training import denoising, loop
@@ -39,8 +39,7 @@ def _voice(augment: Augment) -> Augment:
 def _what_is_in(source: Path) -> Any:
     """Tells a manifest, or a folder of recordings, from what it was before."""
     if source.is_dir():
-        paths = sorted(path for path in source.rglob("*") if path.is_file())
-        return [(path.relative_to(source).as_posix(), path.stat().st_size) for path in paths]
+        return [(path.relative_to(source).as_posix(), path.stat().st_size) for path in files_in(source)]
     if not source.is_file():
         raise DataError("neither a folder nor a manifest is there", where=source, expected="as pretrain.audio")
     return file_fingerprint(source)

@@ -180,7 +180,7 @@ def _open_file(path: Path) -> BinaryIO:
         raise AudioError("is a folder", where=path, expected="a sound file")
     try:
         return path.open("rb")
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:  # no path holds a zero character
         raise AudioError("there is no such file", where=path) from error
     except OSError as error:
         raise AudioError(f"can't be opened: {error.strerror}", where=path) from error

@@ -314,6 +314,43 @@ def test_columns_by_name(tmp_path: Path) -> None:
     ]
 
 
+def test_a_table_says_which_part_of_a_recording_a_row_means(tmp_path: Path) -> None:
+    sound(tmp_path / "a.wav", 4.0)
+    for columns, times in (
+        (["audio_filepath", "offset", "duration", "text"], ["1", "1.5"]),
+        (["path", "start", "end", "text"], ["1", "2.5"]),
+    ):
+        path = make_table(tmp_path / "t.csv", [columns, ["a.wav", *times, "one"], ["a.wav", "1", "3", "two"]])
+        (first, _), faults = measure(table.read(path))
+        assert faults == []
+        assert (first.start, first.duration, first.fields) == (1.0, 1.5, {"id": "a@1-2.5"})
+
+
+def test_names_with_dots_are_told_apart(tmp_path: Path) -> None:
+    for name in ("spk.1", "spk.2"):
+        sound(tmp_path / f"{name}.wav")
+    path = make_table(tmp_path / "t.csv", [["path", "text"], ["spk.1", "one"], ["spk.2", "two"]])
+    found, faults = measure(table.read(path))
+    assert faults == []
+    assert [each.fields["id"] for each in found] == ["spk.1", "spk.2"]
+
+
+def test_a_slip_in_a_table_costs_its_own_record(tmp_path: Path) -> None:
+    for number in range(4):
+        sound(tmp_path / f"{number}.wav")
+    lost = b'3.wav,"over\n' + b"zw\xf6lf\n" + b'lines"\n'
+    slips = b'path,text\n0.wav,zero\n1.wav,"one" more\n2.wav,two\n' + lost + b"0.wav,end\n"
+    (tmp_path / "t.csv").write_bytes(slips)
+    found = table.read(tmp_path / "t.csv")
+    assert [entry.text for entry in found.entries] == ["zero", "two", "end"]
+    where = tmp_path / "t.csv"
+    assert [fault.split(": ")[0] for fault in found.faults] == [f"{where}:6", f"{where}:3", f"{where}:5"]
+    assert "not CSV" in found.faults[1] and "a line of this record is not UTF-8" in found.faults[2]
+    (tmp_path / "t.csv").write_bytes(b"path,text,l\xe4nge\n0.wav,zero,1\n")
+    with pytest.raises(DataError, match=r"t\.csv:1: byte 12 is not UTF-8"):
+        table.read(tmp_path / "t.csv")
+
+
 def test_missing_columns_are_told_with_those_that_are_there(tmp_path: Path) -> None:
     make_table(tmp_path / "t.csv", [["Datei", "text"], ["a", "b"]])
     with pytest.raises(DataError) as raised:
@@ -425,6 +462,63 @@ def test_faults_of_a_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no recordings"):
         (tmp_path / "empty").mkdir()
         folder.read(tmp_path / "empty")
+
+
+def link(path: Path, target: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.symlink_to(target, target_is_directory=target.is_dir())
+    except OSError:
+        pytest.skip("this system lets its users make no links")
+
+
+def test_folders_that_are_links_are_read_and_circles_left(tmp_path: Path) -> None:
+    for name in ("anna", "ben"):
+        sound(tmp_path / "elsewhere" / name / "1.wav")
+        write(tmp_path / "elsewhere" / name / "1.txt", name)
+    link(tmp_path / "corpus" / "anna", tmp_path / "elsewhere" / "anna")
+    link(tmp_path / "corpus" / "ben", tmp_path / "elsewhere" / "ben")
+    link(tmp_path / "elsewhere" / "ben" / "up", tmp_path / "corpus")
+    found = folder.read(tmp_path / "corpus", speaker_folders=True)
+    assert texts(found)[0] == "anna"
+    assert {entry.text for entry in found.entries} == {"anna", "ben"}
+    assert {entry.fields["speaker"] for entry in found.entries} == {"anna", "ben"}
+
+
+def test_a_linked_recording_keeps_the_name_that_tells_its_format(tmp_path: Path, run: Run) -> None:
+    blob = sound(tmp_path / "cache" / "blob.wav").rename(tmp_path / "cache" / "cdef0123")
+    link(tmp_path / "a" / "a.wav", blob)
+    write(tmp_path / "a" / "a.txt", "one")
+    assert run("a", "--out", "a.jsonl").code == 0
+    assert [each.audio.name for each in read_manifest(tmp_path / "a.jsonl")] == ["a.wav"]
+
+
+def test_a_transcript_of_which_a_line_is_lost_is_not_used(tmp_path: Path) -> None:
+    sound(tmp_path / "a.wav")
+    (tmp_path / "a.TXT").write_bytes(b"first\n" + b"zw\xf6lf\nthird\n")
+    found = folder.read(tmp_path)
+    assert found.entries == []
+    assert found.faults == [f"{tmp_path / 'a.TXT'}:2: byte 3 is not UTF-8; save the file as UTF-8"]
+
+
+def test_a_length_that_a_header_does_not_tell_is_measured(tmp_path: Path) -> None:
+    quiet = np.concatenate([np.zeros(16000 * 6), 0.3 * np.random.default_rng(0).standard_normal(32000)])
+    path = tmp_path / "a.mp3"
+    with soundfile.SoundFile(
+        path, "w", 16000, 1, "MPEG_LAYER_III", format="MP3", bitrate_mode="VARIABLE", compression_level=0.5
+    ) as file:
+        file.write(quiet)
+    content = path.read_bytes()
+    frame = next(
+        place
+        for place in range(content.find(b"Xing") + 41, len(content))
+        if content[place] == 0xFF and content[place + 1] >= 0xE0
+    )
+    path.write_bytes(content[frame:])  # without the frame that tells the length
+    write(tmp_path / "a.txt", "hello")
+    (utterance,), faults = measure(folder.read(tmp_path))
+    assert faults == []
+    assert utterance.duration == pytest.approx(8, abs=0.2)
 
 
 def test_detection(data: Path, libri: Path, tmp_path: Path) -> None:
@@ -581,6 +675,13 @@ def test_wrong_arguments(recordings: Path, run: Run, arguments: list[str], messa
     result = run("recordings", *arguments)
     assert (result.code in (1, 2), message in result.err) == (True, True), result.err
     assert not Path("m.jsonl").exists()
+
+
+def test_what_the_system_refuses_is_told_in_a_line(recordings: Path, run: Run, tmp_path: Path) -> None:
+    write(tmp_path / "file", "which is no folder")
+    refused = run("recordings", "--out", "file/m.jsonl")
+    assert refused.code == 1
+    assert refused.err.startswith("error: file: ") and len(refused.err.splitlines()) == 1
 
 
 def test_real_corpora(corpora: Path, run: Run) -> None:

@@ -105,6 +105,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:  # such as a folder that may not be written to
+        if len(wanted) < len(given):
+            traceback.print_exc()
+        else:
+            place = f"{error.filename}: " if error.filename else ""
+            typer.echo(f"error: {place}{(error.strerror or str(error)).lower()}", err=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     finally:

@@ -62,8 +62,9 @@ def _recordings(argument: str) -> Iterator[Recording]:
 
 def _in_folder(folder: Path) -> list[Recording]:
     from asr.audio import SUFFIXES
+    from asr.files import files_in
 
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = [path for path in files_in(folder) if path.suffix.lower() in SUFFIXES]
     if not found:
         known = ", ".join(sorted(SUFFIXES))
         raise ConfigError("no recordings in this folder", where=folder, expected=f"files that end in {known}")

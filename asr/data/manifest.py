@@ -175,7 +175,8 @@ def write_manifest(path: Path, utterances: Iterable[Utterance], relative: bool =
 def _place(utterance: Utterance, folder: Path, relative: bool) -> dict[str, Any]:
     """The keys that say where a recording is, in a manifest that lies in a folder."""
     member = utterance.member
-    path = (utterance.audio if member is None else member.archive).resolve()
+    path = utterance.audio if member is None else member.archive
+    path = path.parent.resolve() / path.name  # a link keeps its own name, which tells the format
     below = relative or path.is_relative_to(folder)
     name = (Path(os.path.relpath(path, folder)) if below else path).as_posix()
     if member is not None:

@@ -119,6 +119,13 @@ def write(
     taken = sorted({key for utterance in utterances for key in utterance.fields if key in _RESERVED})
     if taken:
         raise DataError(f"fields with names that the index of shards needs: {', '.join(taken)}", hint="rename them")
+    nameless = [str(each.audio) for each in utterances if each.audio.suffix.lower() not in audio.SUFFIXES]
+    if nameless:
+        raise DataError(
+            f"of {len(nameless)} recordings the names do not say what kind of sound they hold",
+            where=nameless[0],
+            expected="names that end in .wav, .flac or the like",
+        )
     order = rng.permutation(len(utterances)).tolist()
     with atomic_path(folder) as temporary:
         temporary.mkdir()
@@ -244,8 +251,8 @@ def _files(path: Path) -> Iterator[File]:
     try:
         with tarfile.open(path, "r:") as tar:
             for info in tar:
-                content = tar.extractfile(info) if info.name.lower().endswith((".json", ".txt")) else None
                 if info.isfile():
+                    content = tar.extractfile(info) if info.name.lower().endswith((".json", ".txt")) else None
                     member = Member(path, info.name, info.offset_data, info.size)
                     yield File(member, b"" if content is None else content.read())
             end = tar.offset  # of what stands behind the last file

@@ -11,6 +11,7 @@ from asr import audio
 from asr.data.checks import listing
 from asr.data.manifest import Utterance, read_manifest
 from asr.errors import AudioError, DataError
+from asr.files import files_in
 
 PIECE_SECONDS = 15.0
 """About as long as utterances in corpora of speech are; a model need not remember more to guess what is hidden."""
@@ -24,7 +25,7 @@ def find(source: Path) -> list[Utterance]:
     """
     if source.is_file() and not _is_recording(source):
         return read_manifest(source, transcribed=False)
-    paths = sorted(path for path in (source, *source.rglob("*")) if _is_recording(path))
+    paths = [path for path in (source, *files_in(source)) if _is_recording(path)]
     if not paths:
         raise DataError("no recordings here", where=source, expected="sound files, or a manifest of them")
     found, faults = [], []

@@ -43,7 +43,7 @@ def prepare(
     report = progress or silent
     folder = _language_folder(_unpacked(source, output), language)
     sets = {name: _read(folder, name, report) for name in (train, "dev", "test")}
-    held_out = {utterance.speaker for name in ("dev", "test") for utterance in sets[name]}
+    held_out = {utterance.speaker for name in ("dev", "test") for utterance in sets[name]} - {None}
     prepared.write(
         output,
         [utterance for utterance in sets[train] if train == "train" or utterance.speaker not in held_out],

@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from asr.errors import DataError
+from asr.files import files_in
 
 TABLES = (".csv", ".tsv")
 """Suffixes of tables."""
@@ -35,7 +36,7 @@ def detect(source: Path) -> Layout:
         return Layout.KALDI
     if (source / "metadata.csv").is_file() and (source / "wavs").is_dir():
         return Layout.LJSPEECH
-    if next(source.rglob("*.trans.txt"), None) is not None:
+    if any(path.name.endswith(".trans.txt") for path in files_in(source)):
         return Layout.LIBRISPEECH
     inside = [path for path in sorted(source.iterdir()) if path.suffix.lower() in TABLES]
     inside += [path.parent for path in sorted(source.glob("*/wav.scp"))]

@@ -13,6 +13,8 @@ from asr.data.checks import listing
 from asr.data.manifest import Utterance
 from asr.errors import AsrError, DataError
 
+BLOCK = 30.0
+"""Seconds of a recording to decode at a time."""
 OVERSHOOT = 0.5
 """Seconds by which a stretch may end after its recording, and is cut: as in Kaldi's extract-segments."""
 
@@ -116,7 +118,15 @@ def faulty(faults: Iterable[str], where: Path, hint: str | None = None) -> DataE
 def _duration(path: Path) -> float | str:
     """Seconds, or what is wrong."""
     try:
-        return audio.probe(path).duration
+        str(path).encode()
+    except UnicodeEncodeError:
+        return f"{str(path)!a}: its name is not UTF-8; rename it"
+    try:
+        info = audio.probe(path)
+        if path.suffix.lower() != ".mp3":
+            return info.duration
+        # Their headers tell no length, and what is estimated may be far off.
+        return sum(map(len, audio.stream(path, info.sample_rate, BLOCK))) / info.sample_rate
     except AsrError as error:
         return f"{path}: {error.what}" + (f" (try: {error.hint})" if error.hint else "")
 

@@ -8,6 +8,7 @@ from asr.audio import SUFFIXES
 from asr.data.layouts.entries import Entry, Listing
 from asr.data.layouts.lists import read_rows
 from asr.errors import DataError
+from asr.files import files_in
 
 NOT_TRANSCRIPTS = frozenset({"readme", "license", "licence"})
 """Names of text files that lie beside recordings, and transcribe none."""
@@ -23,27 +24,32 @@ def read(folder: Path, speaker_folders: bool = False) -> Listing:
     Raises:
         DataError: there are no recordings.
     """
-    sounds = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    files = files_in(folder)
+    sounds = [path for path in files if path.suffix.lower() in SUFFIXES]
     if not sounds:
         raise DataError("there are no recordings in it", where=folder, expected="files such as a.wav, and a.txt")
-    texts = set(folder.rglob("*.txt"))
+    texts = {path.with_suffix(""): path for path in files if path.suffix.lower() == ".txt"}
     entries = []
     faults: list[str] = []
     for sound in sounds:
-        path = sound.with_suffix(".txt")
+        path = texts.get(sound.with_suffix(""))
         relative = sound.relative_to(folder)
-        if path not in texts:
-            faults.append(f"{sound}: there is no {path.name} beside it")
+        if path is None:
+            faults.append(f"{sound}: there is no {sound.stem}.txt beside it")
             continue
-        unreadable = len(faults)
+        readable = len(faults)
         text = " ".join(row.value for row in read_rows(path, faults))
-        if not text and len(faults) == unreadable:
+        if len(faults) > readable:
+            continue
+        if not text:
             faults.append(f"{path}: is empty")
-        elif text:
+        else:
             speaker = {"speaker": relative.parts[0]} if speaker_folders and len(relative.parts) > 1 else {}
             entries.append(Entry(relative.with_suffix("").as_posix(), sound, text, str(sound), fields=speaker))
-    alone = sorted(texts - {sound.with_suffix(".txt") for sound in sounds})
+    heard = {sound.with_suffix("") for sound in sounds}
     faults += [
-        f"{path}: there is no recording beside it" for path in alone if path.stem.lower() not in NOT_TRANSCRIPTS
+        f"{path}: there is no recording beside it"
+        for name, path in texts.items()
+        if name not in heard and path.stem.lower() not in NOT_TRANSCRIPTS
     ]
     return Listing(entries, faults)

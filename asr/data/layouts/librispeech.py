@@ -8,6 +8,7 @@ from pathlib import Path
 from asr.data.layouts.entries import Entry, Listing
 from asr.data.layouts.lists import Recordings, read_table
 from asr.errors import DataError
+from asr.files import files_in
 
 
 def read(folder: Path) -> Listing:
@@ -20,7 +21,7 @@ def read(folder: Path) -> Listing:
     """
     if not folder.is_dir():
         raise DataError("there is no such folder", where=folder)
-    transcripts = sorted(folder.rglob("*.trans.txt"))
+    transcripts = [path for path in files_in(folder) if path.name.endswith(".trans.txt")]
     if not transcripts:
         raise DataError(
             "there are no transcripts in it", where=folder, expected="SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt"
@@ -48,5 +49,5 @@ def _sexes(folder: Path) -> dict[str, str]:
     if path is None:
         return {}
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()  # one name there is in Latin-1
-    columns = (line.split("|") for line in lines if not line.startswith(";"))
+    columns = (line.split("|") for line in lines if "|" in line and not line.startswith(";"))
     return {speaker.strip(): sex.strip().lower() for speaker, sex, *_ in columns}

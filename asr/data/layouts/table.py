@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 from pathlib import Path
 
-from asr.data.layouts.entries import Entry, Listing
+from asr.audio import SUFFIXES
+from asr.data.layouts.entries import Entry, Listing, faulty
 from asr.data.layouts.lists import Recordings, Row, read_lines
 from asr.errors import DataError
 
@@ -16,6 +18,8 @@ USUAL_NAMES = {
     "audio": ("audio", "audio_filepath", "audio_path", "path", "file", "filename", "file_name", "wav_filename"),
     "text": ("text", "sentence", "transcript", "transcription"),
     "speaker": ("speaker", "speaker_id", "client_id"),
+    "start": ("start", "start_time", "offset"),
+    "end": ("end", "end_time"),
 }
 """Names of columns that are looked for, in this order, where the user gives none."""
 OF_THE_MANIFEST = frozenset({"audio_filepath", "offset", "duration", "text", "speaker", "id"})
@@ -31,7 +35,7 @@ class Columns:
         text: the transcripts.
         speaker: the speakers' names.
         start: where an utterance begins in its recording, in seconds.
-        end: where it ends, in seconds.
+        end: where it ends, in seconds; beside `offset`, a column `duration` says it too.
     """
 
     audio: str | None = None
@@ -53,7 +57,10 @@ def read(path: Path, columns: Columns = Columns(), audio_root: Path | None = Non
         DataError: it is no such table, or a column is missing.
     """
     faults: list[str] = []
-    records = _records(read_lines(path, faults), faults)
+    lines = read_lines(path, faults)
+    if faults and (not lines or _number(lines[0]) > 1):  # the lost line was the header
+        raise faulty(faults, path)
+    records = _records(list(dropwhile(lambda row: not row.value.strip(), lines)), faults)
     header, where = next(records, ([], str(path)))
     header = [name.strip() for name in header]
     if len(set(header)) < len(header):
@@ -68,7 +75,7 @@ def read(path: Path, columns: Columns = Columns(), audio_root: Path | None = Non
             continue
         try:
             entries.append(_entry(dict(zip(header, map(str.strip, values), strict=True)), where, found, recordings))
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             faults.append(f"{where}: {error}")
     return Listing(entries, faults)
 
@@ -102,14 +109,17 @@ def _entry(record: dict[str, str], where: str, columns: Columns, recordings: Rec
     start, end = (_seconds(record, column) for column in (columns.start, columns.end))
     if end is not None and start is None:
         start = 0.0
+    if start is not None and end is None and columns.start == "offset" and record.get("duration"):
+        end = start + (_seconds(record, "duration") or 0.0)  # as in manifests
     used = {columns.audio, columns.text, columns.speaker, columns.start, columns.end}
     fields = {key: value for key, value in record.items() if value and key not in OF_THE_MANIFEST | used}
     if columns.speaker is not None and record[columns.speaker]:
         fields = {"speaker": record[columns.speaker], **fields}
-    stem = Path(name).with_suffix("").as_posix()
-    return Entry(
-        stem if start is None else f"{stem}@{start:g}", recordings.find(name), text, where, start, end, fields
-    )
+    path = Path(name)
+    name = (path.with_suffix("") if path.suffix.lower() in SUFFIXES else path).as_posix()
+    if start is not None:
+        name += f"@{start:.10g}" + ("" if end is None else f"-{end:.10g}")
+    return Entry(name, recordings.find(str(path)), text, where, start, end, fields)
 
 
 def _seconds(record: dict[str, str], column: str | None) -> float | None:
@@ -129,19 +139,28 @@ def _records(lines: Sequence[Row], faults: list[str]) -> Iterator[tuple[list[str
     if delimiter == "\t":
         yield from ((_unquoted(row.value.split("\t")), row.where) for row in lines if row.value.strip())
         return
-    reader = csv.reader((f"{row.value}\n" for row in lines), delimiter=delimiter, strict=True)
-    while (number := reader.line_num) < len(lines):
+    start = 0
+    while start < len(lines):
+        reader = csv.reader((f"{row.value}\n" for row in lines[start:]), delimiter=delimiter, strict=True)
+        read = 0
         try:
-            record = next(reader)
-        except StopIteration:
+            for record in reader:
+                rows, read = lines[start + read : start + reader.line_num], reader.line_num
+                if _number(rows[-1]) - _number(rows[0]) != len(rows) - 1:
+                    faults.append(f"{rows[0].where}: a line of this record is not UTF-8")
+                elif record:
+                    yield record, rows[0].where
             return
         except csv.Error as error:
+            start += read
             faults.append(
-                f"{lines[number].where}: not CSV ({error}); quotation marks go round a whole cell, and double in it"
+                f"{lines[start].where}: not CSV ({error}); quotation marks go round a whole cell, and double in it"
             )
-            return  # where the next record begins is anybody's guess
-        if record:
-            yield record, lines[number].where
+            start += 1  # where the next record begins is anybody's guess: most often on the next line
+
+
+def _number(row: Row) -> int:
+    return int(row.where.rpartition(":")[2])
 
 
 def _unquoted(cells: Sequence[str]) -> list[str]:
