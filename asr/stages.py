@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from contextlib import suppress
@@ -309,7 +310,7 @@ def training_job(work: Workspace, rounds: int | None = None, target: float | Non
         work.reporter.say(f"  {taken:,} of them pretrained: the front-end and {layers} recurrent layers")
     return acoustic_training.Job(
         acoustic=acoustic.to(device),
-        extractor=extractor.to(device),
+        extractor=copy.deepcopy(extractor).to(device),  # the readers' own goes to other processes
         train=utterances,
         dev=dev,
         train_reader=reader(recipe, extractor, tokenizer, device, augmented=True),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from asr.config import Training
 from asr.errors import ConfigError
-from asr.training.optimization import Methods, Optimization
+from asr.training.optimization import Methods, Optimization, needs_scaling
 from asr.training.optimizers import OPTIMIZERS, Rule
 from asr.training.task import Loss
 
@@ -206,6 +206,20 @@ def test_a_restored_optimisation_goes_on_bit_for_bit(name: str) -> None:
         assert all(map(torch.equal, whole.state_dict().values(), second.state_dict().values()))
     assert all(map(torch.equal, whole.state_dict().values(), second.state_dict().values()))
     assert after.current_learning_rate == optimized.current_learning_rate
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "scaled"),
+    [("fp16", "cpu", True), ("bf16", "cpu", False), ("bf16", "cuda", True), ("fp32", "cuda", False)],
+)
+def test_gradients_are_scaled_where_layers_compute_in_fp16(precision: str, device: str, scaled: bool) -> None:
+    assert needs_scaling(precision, torch.device(device)) == scaled
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_fused_optimisers_are_those_that_gpus_have_too(name: str) -> None:
+    (group,) = OPTIMIZERS[name]([{"params": [torch.nn.Parameter(torch.ones(1))]}], 0.1, Rule(name)).param_groups
+    assert not group.get("fused") or name in ("sgd", "momentum", "nesterov", "adam", "adamw")
 
 
 def test_a_state_of_other_methods_is_refused() -> None:

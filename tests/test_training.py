@@ -30,6 +30,7 @@ from asr.training.acoustic import AcousticTask
 from asr.training.loop import InterruptedTrainingError
 from asr.training.optimization import Optimization, parameter_groups
 from asr.training.schedule import FINAL_FACTOR, learning_rate_factor
+from asr.training.validation import DevResult
 
 LONG_ENOUGH = "training.epochs=12"
 """To learn the language without a fault, from any seed and on any machine."""
@@ -118,6 +119,26 @@ def test_a_cut_off_training_resumes_exactly(
     for name, tensor in load_file(finished / "model" / "model.safetensors").items():
         assert torch.equal(tensor, load_file(tmp_path / "run" / "model" / "model.safetensors")[name]), name
     assert without_times(log(tmp_path / "run")) == without_times(log(finished))
+    assert all(entry["seconds_waiting_for_data"] < entry["seconds"] for entry in log(tmp_path / "run"))
+
+
+def test_a_signal_while_dev_is_measured_for_the_last_time_counts(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validate, calls = AcousticTask.validate, []
+
+    def interrupted(task: AcousticTask) -> DevResult:
+        calls.append(task)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return validate(task)
+
+    monkeypatch.setattr(AcousticTask, "validate", interrupted)
+    with pytest.raises(InterruptedTrainingError, match="everything is saved"):
+        run(path, tmp_path / "run", "training.epochs=2")
+    again = Recorder()
+    assert run(path, tmp_path / "run", "training.epochs=2", reporter=again)
+    assert again.steps == 0
 
 
 def test_epochs_and_batches_that_were_done_are_not_done_again(path: Path, tmp_path: Path) -> None:

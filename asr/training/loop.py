@@ -182,6 +182,7 @@ class _Run(Generic[ResultT]):
             try:
                 while self.progress.epoch <= self.settings.epochs and not self._done_early():
                     self._run_epoch()
+                self._stop_if_asked()
             except DiskFullError as error:
                 # Nor can it go on without: which epochs are averaged would depend on the room on the disk.
                 hint = f"free some space, then the same command again: it goes on from {self.saved}"
@@ -189,7 +190,7 @@ class _Run(Generic[ResultT]):
         return self._finish()
 
     def _run_epoch(self) -> None:
-        progress, started = self.progress, time.monotonic()
+        progress = self.progress
         self._unfreeze()
         epoch = self._batches()
         with self.reporter.progress(f"epoch {progress.epoch}/{self.settings.epochs}", epoch.size) as advance:
@@ -197,16 +198,15 @@ class _Run(Generic[ResultT]):
             for batch in epoch.batches:
                 waited = time.monotonic() - waiting_since
                 self._step(batch, share=self._done(progress.epoch - 1 + progress.batch / epoch.size))
-                self._add({"waited": waited})
+                self._add({"waited": waited, "seconds": time.monotonic() - waiting_since})
                 progress.batch += 1
                 progress.step += 1
                 advance(progress.batch, self.task.note(progress.totals))
                 self._save_if_asked()
                 waiting_since = time.monotonic()
-        seconds = time.monotonic() - started
         if progress.epoch < self.settings.epochs:
             self.ahead = self._read_ahead()
-        self._end_epoch(seconds)
+        self._end_epoch()
 
     def _batches(self) -> Epoch:
         """Those of the epoch that begins; its first ones may be ready."""
@@ -255,7 +255,7 @@ class _Run(Generic[ResultT]):
         for name, value in sums.items():
             totals[name] = totals.get(name, 0.0) + float(value)
 
-    def _end_epoch(self, seconds: float) -> None:
+    def _end_epoch(self) -> None:
         progress = self.progress
         with self.optimization.averaged():
             dev = self.task.validate()
@@ -263,12 +263,12 @@ class _Run(Generic[ResultT]):
             progress.best = self.world.first(lambda: self.checkpoints.keep_best(progress.best, epoch, weights))
         self.schedule.end_epoch(dev.rank[0])
         if self.log:
-            self._tell(self.log, dev, seconds)
+            self._tell(self.log, dev)
         progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, {}
         self._save()
         self.on_epoch(progress.epoch - 1, dev)
 
-    def _tell(self, log: TrainingLog, dev: ResultT, seconds: float) -> None:
+    def _tell(self, log: TrainingLog, dev: ResultT) -> None:
         """Log an epoch, and say how it went."""
         progress, totals = self.progress, self.progress.totals
         log.write(
@@ -281,11 +281,13 @@ class _Run(Generic[ResultT]):
                 "gradient_norm": mean(totals, "gradient_norm", "steps"),
                 "skipped_steps": totals["skipped"],
                 "layers": averages(totals),
-                "seconds": seconds,
+                "seconds": totals["seconds"],
                 "seconds_waiting_for_data": totals["waited"],
             }
         )
-        self.reporter.say(f"epoch {progress.epoch:3d}  train {self.task.note(totals)}  {dev}  {seconds:.0f} s")
+        self.reporter.say(
+            f"epoch {progress.epoch:3d}  train {self.task.note(totals)}  {dev}  {totals['seconds']:.0f} s"
+        )
         for finding in new_findings(log.entries):
             self.reporter.warn(str(finding))
 
@@ -337,19 +339,24 @@ class _Run(Generic[ResultT]):
         stopped, due = self.world.any(bool(self.signals), due)
         if stopped:
             self._save()
-            signals = [name for names in self.world.gather(self.signals) for name in names]
-            raise InterruptedTrainingError(
-                f"stopped by {signals[0]} at epoch {self.progress.epoch}, step {self.progress.step}; "
-                "everything is saved",
-                hint="the same command again, to go on from here",
-            )
-        if due:
+            self._stop_if_asked()
+        elif due:
             try:
                 self._save()
             except DiskFullError as error:  # which may pass until the epoch's end
                 self.saved_at = time.monotonic()
                 minutes = f"{self.settings.checkpoint_minutes:g} minutes"
                 self.reporter.warn(f"{error.where}: {error.what}; going on, and trying again in {minutes}")
+
+    def _stop_if_asked(self) -> None:
+        """Stop, with all saved, where a signal has come to any process."""
+        if self.world.any(bool(self.signals), False)[0]:
+            signals = [name for names in self.world.gather(self.signals) for name in names]
+            raise InterruptedTrainingError(
+                f"stopped by {signals[0]} at epoch {self.progress.epoch}, step {self.progress.step}; "
+                "everything is saved",
+                hint="the same command again, to go on from here",
+            )
 
     def _finish(self) -> Outcome[ResultT]:
         model = self.task.model

@@ -102,7 +102,9 @@ class Optimization:
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         self.first_epochs = [(group["params"], group.pop("first_epoch")) for group in groups]
         self.optimizer = OPTIMIZERS[methods.rule.name](groups, learning_rate, methods.rule)
-        self.scaler = torch.amp.grad_scaler.GradScaler(self.device.type, enabled=precision == "fp16")
+        self.scaler = torch.amp.grad_scaler.GradScaler(
+            self.device.type, enabled=needs_scaling(precision, self.device)
+        )
         self.average = None if methods.ema is None else MovingAverage(self.parameters, methods.ema)
         self.batches = 0
         self.begin_epoch(1)
@@ -255,12 +257,21 @@ def _has_frozen_statistics(module: nn.Module) -> bool:
     return frozen and next(module.buffers(recurse=False), None) is not None
 
 
+def needs_scaling(precision: str, device: torch.device) -> bool:
+    """Whether gradients are so small in a precision that they are to be scaled up.
+
+    So they are in fp16, which on CUDA is what recurrent layers compute in under bf16 autocast, too: torch casts
+    cuDNN's arguments to fp16, whatever it casts others to (`_cudnn_rnn_cast_reflatten`).
+    """
+    return precision == "fp16" or (precision == "bf16" and device.type == "cuda")
+
+
 def resolve_precision(name: str, device: torch.device) -> str:
     """The precision that "auto" means on a device: bf16 where its hardware has it."""
     if name != "auto":
         return name
     if device.type == "cuda":
-        there = torch.cuda.is_bf16_supported()
+        there = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         there = device.type == "cpu" and any(torch.cpu.get_capabilities().get(name) for name in BF16_OF_CPUS)
     return "bf16" if there else "fp32"

@@ -36,16 +36,17 @@ OPTIMIZERS: dict[str, Callable[[list[Group], float, Rule], Optimizer]] = {
     "sgd": lambda groups, rate, _: SGD(groups, rate, fused=True),
     "momentum": lambda groups, rate, rule: SGD(groups, rate, rule.momentum, fused=True),
     "nesterov": lambda groups, rate, rule: SGD(groups, rate, rule.momentum, nesterov=True, fused=True),
-    "adagrad": lambda groups, rate, _: Adagrad(groups, rate, fused=True),
+    "adagrad": lambda groups, rate, _: Adagrad(groups, rate),
     "adadelta": lambda groups, rate, rule: Adadelta(groups, rate, rule.rho),
     "rmsprop": lambda groups, rate, rule: RMSprop(groups, rate, rule.rho),
     "adam": lambda groups, rate, rule: Adam(groups, rate, rule.betas, fused=True),
     "adamw": lambda groups, rate, rule: AdamW(groups, rate, rule.betas, fused=True),
     "nadam": lambda groups, rate, rule: NAdam(groups, rate, rule.betas),
 }
-"""Torch's, fused where torch has that: Robbins and Monro 1951, Polyak 1964, Sutskever et al. 2013, Duchi et al.
-2011, Zeiler 2012, Tieleman and Hinton 2012, Kingma and Ba 2015, Loshchilov and Hutter 2019, Dozat 2016. A group's
-weight decay is decoupled in adamw; in the others it is added to the gradient, as that of an L2 penalty."""
+"""Torch's, fused where torch has that on CPU and GPU: Robbins and Monro 1951, Polyak 1964, Sutskever et al. 2013,
+Duchi et al. 2011, Zeiler 2012, Tieleman and Hinton 2012, Kingma and Ba 2015, Loshchilov and Hutter 2019, Dozat
+2016. A group's weight decay is decoupled in adamw; in the others it is added to the gradient, as that of an L2
+penalty."""
 
 
 def parameter_groups(
