@@ -397,4 +397,6 @@ def _alternatives(hypotheses: Sequence[Hypothesis], count: int) -> tuple[Alterna
 def _name(source: Source) -> str:
     if isinstance(source, np.ndarray):
         return ""
-    return str(source) if isinstance(source, str | Path | Stretch | Member) else "-"
+    if not isinstance(source, str | Path | Stretch | Member):
+        return "-"
+    return str(source).encode(errors="surrogateescape").decode(errors="replace")  # a name may be in no UTF-8

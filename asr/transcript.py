@@ -93,7 +93,7 @@ class Transcript:
 
     def without_text(self) -> Transcript:
         """The transcript of speech that is no sentence of the grammar."""
-        return replace(self, text="", words=(), slots=(), rejected=True)
+        return replace(self, text="", words=(), alternatives=(), slots=(), rejected=True)
 
 
 def join_alternatives(

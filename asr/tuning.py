@@ -216,10 +216,11 @@ def tune(
         names = ("alpha", "beta") if lexicon else ("alpha", "beta", "unknown")
         best = _best_weights(attempt, untuned, names, trials - 1, np.random.default_rng(seed))
     widths = [attempt(best.settings.model_copy(update={"beam_width": width})) for width in BEAM_WIDTHS]
+    greedy = measure(evidence, GreedyDecoder(surfaces))
     return Tuned(
-        greedy=measure(evidence, GreedyDecoder(surfaces)),
+        greedy=greedy,
         untuned=untuned.score,
-        best=_least(widths),
+        best=_least(widths, greedy),
         widths=widths,
     )
 
@@ -269,10 +270,11 @@ def tune_rescoring(
     names = ("gamma", "delta", "first_pass") if lm else ("gamma", "delta")
     best = _best_weights(rank, untuned, names, trials - 1, np.random.default_rng(seed)).settings
     decoded = [decode(best.model_copy(update={"nbest_rescored": number})) for number in numbers]
+    first_pass = measure(evidence, search, **options)
     return TunedRescoring(
-        first_pass=measure(evidence, search, **options),
+        first_pass=first_pass,
         untuned=untuned.score,
-        best=_least(decoded),
+        best=_least(decoded, first_pass),
         lists=decoded,
     )
 
@@ -287,8 +289,9 @@ def measured(score: wer.Score, manifest: Path) -> dict[str, Any]:
     }
 
 
-def _least(trials: Sequence[Trial]) -> Trial:
-    """The first of trials, ever more costly ones, that is about as good as the best."""
+def _least(trials: Sequence[Trial], baseline: wer.Score) -> Trial:
+    """The first of trials, ever more costly ones, that is about as good as the best, and better than a baseline."""
+    trials = [trial for trial in trials if trial.score.errors < baseline.errors] or trials
     enough = min(trial.score.wer for trial in trials) + AS_GOOD
     return next(trial for trial in trials if trial.score.wer <= enough)
 

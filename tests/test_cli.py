@@ -445,6 +445,7 @@ def test_contradictions_are_refused_by_name(
 
 
 def test_hotwords_in_an_argument() -> None:
+    assert len(read_hotwords(", ".join(f"anna kowalska {number}" for number in range(99)))) == 99
     assert read_hotwords("anna:5, new york ,7:30: -2") == {"anna": 5.0, "new york": HOTWORD_BONUS, "7:30": -2.0}
     for wrong in ("anna:much", "anna:nan", "anna:inf"):
         with pytest.raises(ConfigError, match="'anna'"):

@@ -274,8 +274,20 @@ def test_training_goes_on_from_another_model_with_new_words(run: Run, trained: P
     before = float(run("perplexity", "zoo.safetensors", "zoo.txt").out.split()[1])
     assert run("train", *arguments, "--epochs", 10, "--learning-rate", 0.03, "--overwrite").code == 0
     assert float(run("perplexity", "zoo.safetensors", "zoo.txt").out.split()[1]) < before / 10
+    (tmp_path / "rare.txt").write_text("an aardvark\n")
+    rare = ("rare.txt", "--dev", "zoo.txt", "--out", "rare.safetensors", "--init-from", trained, "--epochs", 1)
+    assert "0 are new" in run("train", *rare).err
     refused = run("train", *arguments, "--hidden", 16, "--overwrite")
     assert refused.code == 2 and "--hidden: the model to go on from has its own" in refused.err
+
+
+def test_texts_may_be_manifests(run: Run, tmp_path: Path) -> None:
+    lines = TEXT.read_text().splitlines()
+    entries = [{"audio_filepath": "a.wav", "duration": 1.0, "text": line} for line in lines]
+    (tmp_path / "text.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    assert run("build", "text.jsonl", "--out", "one.arpa").code == 0
+    assert run("build", TEXT, "--out", "other.arpa").code == 0
+    assert (tmp_path / "one.arpa").read_text() == (tmp_path / "other.arpa").read_text()
 
 
 def test_a_file_of_another_kind_is_called_that(run: Run, tmp_path: Path) -> None:

@@ -309,6 +309,11 @@ def test_new_words_share_what_unknown_had(like: dict[str, object]) -> None:
         np.testing.assert_allclose(grown.log_probs([["a", word, "b"]])[0], shared, atol=1e-5)
 
 
+def test_single_words_have_nothing_between_them() -> None:
+    known = units.Tokens(tokenizer.build("characters", ["ab", "ba"], None))
+    assert known.encode(["ab"]) == [[2, 3]]
+
+
 def test_without_new_words_a_model_is_copied() -> None:
     lm = model(vocabulary({"softmax": "adaptive"}), softmax="adaptive", tied=False, hidden=32)
     copy = neural.extended(lm, WORDS, dropout=0.2)

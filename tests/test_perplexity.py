@@ -10,7 +10,7 @@ import pytest
 
 from asr.errors import DataError
 from asr.text import arpa, ngram
-from asr.text.perplexity import measure
+from asr.text.perplexity import Perplexity, measure
 
 SMALL = Path(__file__).parent / "ngrams" / "small.arpa"
 
@@ -34,6 +34,10 @@ def test_without_a_known_word_there_is_no_perplexity_of_known_words(tmp_path: Pa
     model = ngram.from_entries(arpa.read(tmp_path / "no-end.arpa"))
     assert math.isnan(measure(model, ["b c"]).perplexity_known)
     assert measure(model, ["a a"]).perplexity == pytest.approx(10)
+
+
+def test_what_is_next_to_impossible_has_an_infinite_perplexity() -> None:
+    assert Perplexity(1, 1, 0, 1, -5000.0, -5000.0).perplexity == math.inf
 
 
 def test_a_text_without_words_is_refused() -> None:

@@ -459,6 +459,8 @@ def test_what_is_rejected_has_no_text(threshold: float | None, rejected: bool) -
     assert transcript.rejected == rejected
     assert transcript.rejection == 0.7
     assert bool(transcript.text) == bool(transcript.slots) == (not rejected)
+    several = tone_recognizer(commands(), reject_above=threshold).transcribe(three_stretches(), nbest=2)
+    assert bool(several.alternatives) == (not rejected)
 
 
 def test_nothing_is_rejected_without_a_grammar() -> None:

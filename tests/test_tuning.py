@@ -290,11 +290,11 @@ def test_tuning_a_rescoring_is_the_same_each_time(recognizer: Any, arpa: Path) -
 
 def test_the_fewest_hypotheses_that_are_as_good_are_kept() -> None:
     errors = {5: 30, 10: 12, 20: 11, 50: 10, 100: 10}  # of 10,000 words
-    trials = [
-        Trial(
-            DecoderSettings(nbest_rescored=number),
-            wer.Score(1, 10_000, 1, count, 0, 0, count / 10_000, 0.0, 0.0, 1.0, 1.0),
-        )
-        for number, count in errors.items()
-    ]
-    assert tuning._least(trials).settings.nbest_rescored == 10
+    scores = {
+        count: wer.Score(1, 10_000, 1, count, 0, 0, count / 10_000, 0.0, 0.0, 1.0, 1.0)
+        for count in (*errors.values(), 50)
+    }
+    trials = [Trial(DecoderSettings(nbest_rescored=number), scores[count]) for number, count in errors.items()]
+    assert tuning._least(trials, scores[50]).settings.nbest_rescored == 10
+    assert tuning._least(trials, scores[12]).settings.nbest_rescored == 20  # 10 would be no better than before
+    assert tuning._least(trials, scores[10]).settings.nbest_rescored == 10  # nor would any other

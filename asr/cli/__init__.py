@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -97,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     wanted = [argument for argument in given if argument != "--debug"]  # which may stand anywhere
+    _write_utf_8()
     try:
         app(wanted, prog_name="asr")
     except AsrError as error:
@@ -116,6 +118,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(INTERRUPTED)
     finally:
         _flush()
+
+
+def _write_utf_8() -> None:
+    """Into files and pipes, for which Windows has another encoding, in which most languages can't be written."""
+    free = "PYTHONIOENCODING" not in os.environ
+    if free and isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
 def _flush() -> None:

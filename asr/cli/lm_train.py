@@ -294,7 +294,7 @@ def _grown(
     from asr.text import neural, units
 
     model = neural.load(path)
-    words = units.count_words(sentences, min_count=min_count).symbols if model.units.kind == "words" else ()
+    words = units.frequent_words(sentences, min_count) if model.units.kind == "words" else ()
     grown = neural.extended(model, words, dropout)
     new = len(grown.words) - len(model.words)
     reporter.say(f"going on from {path}, which knows {len(model.words):,} {model.units.kind}; {new:,} are new")

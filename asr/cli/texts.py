@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from asr.reporting import Advance
 
-TEXTS_HELP = "Text files in UTF-8 (.gz too), a sentence to a line; - for standard input."
+TEXTS_HELP = "Text files in UTF-8 (.gz too), a sentence to a line, or manifests (.jsonl); - for standard input."
 
 Texts = Annotated[list[str], typer.Argument(metavar="TEXT...", help=TEXTS_HELP)]
 Recogniser = Annotated[
@@ -23,9 +24,7 @@ Recogniser = Annotated[
 
 def read_sentences(names: Iterable[str], model: Path | None) -> Iterator[str]:
     """The sentences of texts, normalised as a recogniser's transcripts, where one is named."""
-    from asr.text import sentences
-
-    lines = sentences.read(sys.stdin.buffer if name == "-" else Path(name) for name in names)
+    lines = chain.from_iterable(map(_lines, names))
     if model is None:
         return lines
     from asr import artefact
@@ -34,6 +33,15 @@ def read_sentences(names: Iterable[str], model: Path | None) -> Iterator[str]:
 
     recipe = read_recipe(artefact.locate(model) / artefact.CONFIG)
     return filter(None, map(assembly.normalizer(recipe.text), lines))
+
+
+def _lines(name: str) -> Iterator[str]:
+    from asr.data.manifest import read_manifest
+    from asr.text import sentences
+
+    if Path(name).suffix == ".jsonl":
+        return (utterance.text for utterance in read_manifest(Path(name)))
+    return sentences.read([sys.stdin.buffer if name == "-" else Path(name)])
 
 
 def counted(sentences: Iterable[str], advance: Advance) -> Iterator[str]:

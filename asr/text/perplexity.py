@@ -35,13 +35,21 @@ class Perplexity:
     @property
     def perplexity(self) -> float:
         """Per prediction."""
-        return math.exp(-self.log_prob / self.predictions)
+        return _exp(-self.log_prob / self.predictions)
 
     @property
     def perplexity_known(self) -> float:
         """Per prediction of what the model knows; NaN where that is nothing."""
         known = self.predictions - self.unknown
-        return math.exp(-self.log_prob_known / known) if known else math.nan
+        return _exp(-self.log_prob_known / known) if known else math.nan
+
+
+def _exp(value: float) -> float:
+    """Infinite where it is too large for a float."""
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
 
 
 def measure(model: NgramModel, texts: Iterable[str]) -> Perplexity:

@@ -94,7 +94,8 @@ class Tokens:
         self.tokenizer = tokenizer
         self.symbols = (*SPECIAL, *tokenizer.surfaces[1:])
         # Characters have a token between words; the others carry the space that is before a word.
-        self._between = [tokenizer.surfaces.index(" ") + 1] if tokenizer.kind == "characters" else []
+        spaced = tokenizer.kind == "characters" and " " in tokenizer.surfaces  # which no single words need
+        self._between = [tokenizer.surfaces.index(" ") + 1] if spaced else []
 
     def __contains__(self, word: object) -> bool:
         return isinstance(word, str) and not self.tokenizer.unknown(word)
@@ -133,11 +134,17 @@ def count_words(sentences: Iterable[str], limit: int | None = None, min_count: i
     Raises:
         DataError: no word is left.
     """
-    counts = Counter(word for sentence in sentences for word in sentence.split() if word not in SPECIAL)
-    frequent = [word for word, count in counts.items() if count >= min_count]
+    frequent = frequent_words(sentences, min_count)
     if not frequent:
         raise DataError("the text has no words", expected=f"words that occur {min_count} times or more")
-    return Words(sorted(frequent, key=lambda word: (-counts[word], word))[:limit])
+    return Words(frequent[:limit])
+
+
+def frequent_words(sentences: Iterable[str], min_count: int) -> list[str]:
+    """The words that occur so often, or more, in the order of `count_words`; there may be none."""
+    counts = Counter(word for sentence in sentences for word in sentence.split() if word not in SPECIAL)
+    frequent = [word for word, count in counts.items() if count >= min_count]
+    return sorted(frequent, key=lambda word: (-counts[word], word))
 
 
 def load(kind: str, files: Mapping[str, NDArray[np.uint8]]) -> Units:
