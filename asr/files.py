@@ -113,13 +113,13 @@ def remove_partial(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def files_in(folder: Path) -> list[Path]:
+def files_in(folder: Path) -> Iterator[Path]:
     """All files in a folder and in those within it, sorted; links are followed, but not back to where they are.
 
     Raises:
         DataError: a folder can't be read; one that is not there holds nothing.
     """
-    return list(_walk(folder, frozenset())) if folder.is_dir() else []
+    return _walk(folder, frozenset()) if folder.is_dir() else iter(())
 
 
 def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:

@@ -101,23 +101,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _write_utf_8()
     try:
         app(wanted, prog_name="asr")
-    except AsrError as error:
+    except (AsrError, OSError) as error:  # the latter where a folder may not be written to, or the like
         if len(wanted) < len(given):
             traceback.print_exc()
         else:
-            typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except OSError as error:  # such as a folder that may not be written to
-        if len(wanted) < len(given):
-            traceback.print_exc()
-        else:
-            place = f"{error.filename}: " if error.filename else ""
-            typer.echo(f"error: {place}{(error.strerror or str(error)).lower()}", err=True)
-        sys.exit(1)
+            typer.echo(f"error: {_in_words(error)}", err=True)
+        sys.exit(error.exit_code if isinstance(error, AsrError) else 1)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     finally:
         _flush()
+
+
+def _in_words(error: AsrError | OSError) -> str:
+    if isinstance(error, AsrError):
+        return str(error)
+    place = f"{error.filename}: " if error.filename else ""
+    return place + (error.strerror or str(error)).lower()
 
 
 def _write_utf_8() -> None:

@@ -143,6 +143,7 @@ def train(
 
     from asr import build
     from asr.cli.reporter import TerminalReporter
+    from asr.files import file_fingerprint
     from asr.training import language, loop
 
     reporter = TerminalReporter()
@@ -155,7 +156,7 @@ def train(
     else:
         _refuse({name: options[name] for name in _GIVEN_BY_THE_MODEL})
         units, network = _grown(init_from, sets.train, min_count, dropout, reporter)
-        options["init_from"] = hashlib.sha256(init_from.read_bytes()).hexdigest()
+        options["init_from"] = file_fingerprint(init_from)
     trained = neural.NeuralLm(units, network.to(build.device(device)))
     settings = loop.Settings(
         epochs=epochs,

@@ -24,7 +24,7 @@ def read(folder: Path, speaker_folders: bool = False) -> Listing:
     Raises:
         DataError: there are no recordings.
     """
-    files = files_in(folder)
+    files = list(files_in(folder))
     sounds = [path for path in files if path.suffix.lower() in SUFFIXES]
     if not sounds:
         raise DataError("there are no recordings in it", where=folder, expected="files such as a.wav, and a.txt")
