@@ -185,6 +185,13 @@ def test_learning_rate_too_high_when_large_steps_lead_nowhere() -> None:
     assert "learning rate too high" not in kinds(learning)
 
 
+def test_learning_rate_too_high_when_the_first_steps_overthrow_the_weights() -> None:
+    ratios = [{"frontend": {"gradient": 1.0, "update_ratio": ratio}} for ratio in (5.1, 0.01, 0.01)]
+    finding = only(changed(train_loss=[198.0, 69.5, 20.7], layers=ratios), finished=False)
+    assert (finding.kind, finding.severity) == ("learning rate too high", "serious")
+    assert "in epoch 1 each step changed the weights by 510% of their size" in finding.seen
+
+
 def test_blank_collapse() -> None:
     stuck = {"train_loss": [4.0, 3.0, 2.9, 2.9], "dev_loss": [4.0, 3.0, 2.9, 2.9]}
     finding = only(changed(**stuck, dev_empty_share=[1.0, 1.0, 0.95, 1.0], dev_blank_share=[1.0] * 4))
@@ -306,6 +313,13 @@ def test_a_real_training_that_is_well(tmp_path: Path) -> None:
 def test_a_real_learning_rate_that_is_too_high(tones: Path, tmp_path: Path) -> None:
     settings = ("training.learning_rate=0.5", "training.schedule=constant", "training.clip_norm=null")
     entries = trained(tones, tmp_path, "training.epochs=4", *settings)
+    assert kinds(entries)[0] == "learning rate too high"
+
+
+def test_a_real_learning_rate_that_spoils_the_first_epoch(tones: Path, tmp_path: Path) -> None:
+    settings = ("training.learning_rate=1", "training.schedule=constant", "training.warmup=0")
+    entries = trained(tones, tmp_path, "training.epochs=3", *settings)
+    assert entries[0]["train_loss"] > entries[1]["train_loss"] > entries[2]["train_loss"]  # which shows nothing
     assert kinds(entries)[0] == "learning rate too high"
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from asr.config import Training
 from asr.errors import ConfigError
 from asr.training.optimization import Methods, Optimization, needs_scaling
-from asr.training.optimizers import OPTIMIZERS, Rule
+from asr.training.optimizers import OPTIMIZERS, STATES, Rule
 from asr.training.task import Loss
 
 Array = NDArray[np.float64]
@@ -220,6 +220,16 @@ def test_gradients_are_scaled_where_layers_compute_in_fp16(precision: str, devic
 def test_fused_optimisers_are_those_that_gpus_have_too(name: str) -> None:
     (group,) = OPTIMIZERS[name]([{"params": [torch.nn.Parameter(torch.ones(1))]}], 0.1, Rule(name)).param_groups
     assert not group.get("fused") or name in ("sgd", "momentum", "nesterov", "adam", "adamw")
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_trial_of_memory_knows_what_an_optimiser_remembers(name: str) -> None:
+    model = Quadratic()
+    optimized = optimization(model, name)
+    optimized.step(model(), 1.0)
+    state = optimized.optimizer.state[model.matrix]
+    kept = [value for value in state.values() if torch.is_tensor(value) and value.shape == model.matrix.shape]
+    assert len(kept) == STATES[name]
 
 
 def test_a_state_of_other_methods_is_refused() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from asr.config import Training
 from asr.data.batching import Concatenation, Sample, plan_epoch, plan_in_order
@@ -26,7 +26,7 @@ from asr.training import loop
 from asr.training.distributed import ALONE, World
 from asr.training.memory import fitting_budget, padded_seconds
 from asr.training.optimization import Methods, resolve_precision
-from asr.training.optimizers import Rule
+from asr.training.optimizers import STATES, Rule
 from asr.training.schedule import Shape
 from asr.training.task import Epoch, Loss, mean
 from asr.training.validation import DevResult, validate, without_alignment
@@ -185,6 +185,8 @@ class AcousticTask:
     def attempt(self, samples: Sequence[Sample]) -> None:
         """Forward and backward pass of this process's share of a batch, which change nothing.
 
+        They take place beside as many numbers as the optimiser and the moving average will remember.
+
         Raises:
             RuntimeError, MemoryError: it does not fit into memory.
         """
@@ -195,12 +197,19 @@ class AcousticTask:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             try:
                 share = self.job.world.share(samples)
+                remembered = self._numbers_to_remember()
                 loss = self._ctc(model, self.job.train_reader.read_batch(share), autocast)
                 torch.autograd.backward(loss.mean)
+                del remembered
             finally:
                 model.zero_grad(set_to_none=True)
                 for name, buffer in model.named_buffers():
                     buffer.copy_(before[name])
+
+    def _numbers_to_remember(self) -> list[Tensor]:
+        settings = self.job.settings
+        copies = STATES[settings.optimizer] + (settings.ema is not None)
+        return [torch.empty_like(weights) for weights in self.model.parameters() for _ in range(copies)]
 
     def validate(self) -> DevResult:
         job = self.job

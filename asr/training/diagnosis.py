@@ -35,6 +35,8 @@ JUMP_NATS = 0.5
 VIOLENT_UPDATE = 0.03
 """Update over weight, of the middle layer. About 1e-3 is healthy (Bottou; Karpathy, CS231n notes); with Adam, small
 layers that learn well see 1e-2 and more for some epochs."""
+BRUTAL_UPDATE = 0.1
+"""Likewise, in any epoch: ten times what is seen where a network learns well."""
 TIMID_UPDATE = 1e-4
 """Likewise: a tenth of what is healthy, in the epoch where it is largest."""
 COLLAPSED = 0.9
@@ -113,7 +115,7 @@ def _infinite_losses(entries: Entries) -> Iterator[Finding]:
 
 
 def _learning_rate_too_high(entries: Entries) -> Iterator[Finding]:
-    seen = _jump(entries) or _restlessness(entries)
+    seen = _jump(entries) or _brutality(entries) or _restlessness(entries)
     if seen:
         yield Finding(
             "learning rate too high",
@@ -131,6 +133,14 @@ def _jump(entries: Entries) -> str | None:
             now = f", and is {losses[-1][1]:.2f} in epoch {losses[-1][0]}" if epoch != losses[-1][0] else ""
             return f"the training loss rose from {before:.2f} to {after:.2f} in epoch {epoch}{now}"
     return None
+
+
+def _brutality(entries: Entries) -> str | None:
+    """The weights were overthrown, mostly in the first epoch: before there is a loss that could rise."""
+    epoch, ratio = max(update_ratios(entries), key=lambda found: found[1], default=(0, 0.0))
+    if ratio < BRUTAL_UPDATE:
+        return None
+    return f"in epoch {epoch} each step changed the weights by {ratio:.0%} of their size (0.1% would be usual)"
 
 
 def _restlessness(entries: Entries) -> str | None:

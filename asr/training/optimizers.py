@@ -48,6 +48,19 @@ Duchi et al. 2011, Zeiler 2012, Tieleman and Hinton 2012, Kingma and Ba 2015, Lo
 2016. A group's weight decay is decoupled in adamw; in the others it is added to the gradient, as that of an L2
 penalty."""
 
+STATES = {
+    "sgd": 0,
+    "momentum": 1,
+    "nesterov": 1,
+    "adagrad": 1,
+    "adadelta": 2,
+    "rmsprop": 1,
+    "adam": 2,
+    "adamw": 2,
+    "nadam": 2,
+}
+"""Numbers that an optimiser remembers of each weight."""
+
 
 def parameter_groups(
     model: nn.Module,
