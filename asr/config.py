@@ -633,6 +633,8 @@ class Training(Section):
     """How many of the best checkpoints are averaged to make the model."""
     sorted_first_epoch: bool = True
     """Shortest utterances first in the first epoch (SortaGrad)."""
+    consistency: NotNegative = 0.0
+    """Weight (0.2) of what two views of an utterance, under other masks of SpecAugment, disagree in; 0 is off."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: bf16 where the GPU, or the CPU, multiplies matrices in it, else fp32."""
     device: str = "auto"
@@ -699,6 +701,12 @@ class Recipe(Section):
             raise ValueError(
                 "pretrain needs features.normalization utterance or global: what is masked becomes 0, the mean"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _has_two_views(self) -> Recipe:
+        if self.training.consistency and self.augment.spec_augment is None:
+            raise ValueError("training.consistency compares two views of SpecAugment: set augment.spec_augment too")
         return self
 
     @model_validator(mode="after")

@@ -374,6 +374,7 @@ def reader(
         on_device=device.type != "cpu",
         augmenter=build.augmenter(recipe.augment, recipe.features.sample_rate) if augmented else None,
         spec_augment=build.spec_augment(recipe.augment) if augmented else None,
+        views=2 if augmented and recipe.training.consistency else 1,
     )
 
 

@@ -37,9 +37,9 @@ from asr.training.validation import DevResult
 PLAIN = (
     "model.encoder.dropout=0",
     "model.encoder.normalization=batch",
-    "augment={speed: [0.95, 1.0], gain_db: [-3, 3]}",
-    "training={epochs: 2, batch_seconds: 4, learning_rate: 0.003, average: 2, workers: 0, threads: 1, device: cpu,"
-    " precision: fp32}",
+    "augment={speed: [0.95, 1.0], gain_db: [-3, 3], spec_augment: {freq_width: 4, start_epoch: 2}}",
+    "training={epochs: 2, batch_seconds: 4, learning_rate: 0.003, consistency: 0.2, average: 2, workers: 0,"
+    " threads: 1, device: cpu, precision: fp32}",
 )
 UNFREEZING = "training.unfreeze={frontend: 2}"
 RANDOM = "model.encoder.dropout=0.3"

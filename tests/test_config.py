@@ -109,6 +109,7 @@ def test_wrong_replacements(tmp_path: Path, text: str, expected: str) -> None:
         ("=3", "key=value"),
         ("training.epochs=[", "not YAML"),
         ("trainin.epochs=3", "training"),
+        ("training.consistency=0.2", "set augment.spec_augment too"),
     ],
 )
 def test_wrong_overrides(tmp_path: Path, override: str, expected: str) -> None:

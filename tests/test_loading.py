@@ -140,6 +140,21 @@ def test_features_of_the_batch_equal_those_of_each_utterance(reader: Reader, pla
         assert (features == 0).sum() > (lengths.max() - lengths).sum() * features.shape[2]  # the masks are there
 
 
+@pytest.mark.parametrize("on_device", [False, True])
+def test_two_views_differ_by_their_masks_only(reader: Reader, plan: list[list[Sample]], on_device: bool) -> None:
+    one, two = (replace(reader, on_device=on_device, views=views).read_batch(plan[0]) for views in (1, 2))
+    rows = len(plan[0])
+    (once, _), (twice, _) = (batch.features(reader.extractor) for batch in (one, two))
+    first, second = twice[:rows], twice[rows:]
+    assert torch.equal(first, once)
+    assert not torch.equal(first, second)
+    masked = (first == 0) | (second == 0)
+    assert torch.equal(first.where(~masked, 0.0), second.where(~masked, 0.0))
+    for name in ("lengths", "targets", "target_lengths"):
+        assert torch.equal(getattr(two, name), torch.cat([getattr(one, name)] * 2)), name
+    assert two.samples == one.samples
+
+
 def test_labels_are_those_of_all_joined_utterances(reader: Reader, plan: list[list[Sample]]) -> None:
     batch = reader.read_batch(plan[0])
     for row, sample in enumerate(plan[0]):

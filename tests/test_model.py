@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_se
 
 from asr.model.acoustic import AcousticModel
 from asr.model.activations import ACTIVATIONS
-from asr.model.ctc import CtcHead, ctc_loss
+from asr.model.ctc import CtcHead, ctc_loss, disagreement
 from asr.model.dropout import DROPOUTS
 from asr.model.encoder import Encoder, LayerSettings, RecurrentLayer
 from asr.model.frontend import ConvSettings, Frontend
@@ -271,6 +271,25 @@ def test_ctc_loss_is_the_sum_over_all_alignments() -> None:
     ]
     assert loss.labels == sum(count for _, count in finite)
     assert loss.mean.item() == pytest.approx(sum(value for value, _ in finite) / loss.labels, rel=1e-4)
+
+
+def test_disagreement_is_the_divergence_of_each_view_from_the_other_held_fixed() -> None:
+    torch.manual_seed(1)
+    logits, lengths = torch.randn(4, 5, 3, requires_grad=True), torch.tensor([5, 2, 5, 2])
+    apart = disagreement(logits.log_softmax(-1), lengths)
+    views = logits.detach().softmax(-1)
+    for row, other in enumerate((2, 3, 0, 1)):
+        expected = sum(
+            float(other_p * (other_p / p).log())
+            for time in range(int(lengths[row]))
+            for p, other_p in zip(views[row, time], views[other, time], strict=True)
+        )
+        assert apart[row].item() == pytest.approx(expected, rel=1e-5)
+    gradient = torch.autograd.grad(apart.sum(), logits)[0]
+    valid = (torch.arange(5) < lengths[:, None])[:, :, None]
+    torch.testing.assert_close(gradient, (views - views.roll(2, 0)).where(valid, 0.0))
+    same = logits[:2].log_softmax(-1).repeat(2, 1, 1)
+    assert disagreement(same, lengths).abs().max() < 1e-6
 
 
 def test_an_impossible_utterance_leaves_the_others_gradients_alone() -> None:

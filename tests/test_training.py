@@ -95,6 +95,7 @@ AUGMENTED = (
     "augment.gain_db=[-3, 3]",
     "augment.spec_augment={freq_masks: 1, freq_width: 2, time_masks: 1, time_width: 2, start_epoch: 3}",
     "augment.concatenate={max_utterances: 2}",
+    "training.consistency=0.2",
     "training.epochs=5",
 )
 

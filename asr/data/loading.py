@@ -33,7 +33,7 @@ class Batch:
     """A batch of examples.
 
     Attributes:
-        samples: where they come from.
+        samples: where they come from; of several views, each has as many rows, one view after the other.
         inputs: features (batch, time, bins), or waveforms (batch, samples) whose features the device computes.
         lengths: (batch,) valid frames, or samples.
         targets: (batch, labels) token ids, padded with 0.
@@ -87,6 +87,7 @@ class Reader:
         normalizer, tokenizer: transcripts to token ids.
         on_device: leave the features to the device (a GPU computes them faster in the batch, a CPU one by one).
         augmenter, spec_augment: for training.
+        views: how often a batch has each sample, each time under other masks of SpecAugment.
     """
 
     sample_rate: int
@@ -96,6 +97,7 @@ class Reader:
     on_device: bool = False
     augmenter: WaveformAugmenter | None = None
     spec_augment: SpecAugment | None = None
+    views: int = 1
 
     def read_batch(self, samples: Sequence[Sample]) -> Batch:
         """Read a batch.
@@ -114,17 +116,19 @@ class Reader:
         texts = tuple(self.text(sample) for sample in samples)
         targets = [torch.tensor(self.labels(text), dtype=torch.long) for text in texts]
         frames = [self.extractor.num_frames(len(waveform)) for waveform in waveforms]
-        masks = tuple(self._masks(count, rng) for count, rng in zip(frames, rngs, strict=True))
-        rows = waveforms
+        masks = tuple(
+            self._masks(count, rng) for _ in range(self.views) for count, rng in zip(frames, rngs, strict=True)
+        )
+        rows = waveforms * self.views
         if not self.on_device:
-            features = self.extractor.each(waveforms)
+            features = self.extractor.each(waveforms) * self.views
             rows = [SpecAugment.apply(row, mask) for row, mask in zip(features, masks, strict=True)]
         return Batch(
             tuple(samples),
             pad_in_steps(rows, round(LENGTH_STEP * (self.sample_rate if self.on_device else self.frame_rate))),
             torch.tensor([len(row) for row in rows]),
-            pad_sequence(targets, batch_first=True),
-            torch.tensor([len(target) for target in targets]),
+            pad_sequence(targets * self.views, batch_first=True),
+            torch.tensor([len(target) for target in targets * self.views]),
             texts,
             masks if self.on_device and self.spec_augment else (),
         )

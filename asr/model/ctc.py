@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr.lengths import ctc_frames
+from asr.lengths import ctc_frames, valid_mask
 
 BLANK = 0
 
@@ -72,3 +72,21 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths
     losses = losses.where(feasible.to(losses.device), torch.inf)
     labels = int(target_lengths[feasible.to(target_lengths.device)].sum())
     return CtcLoss(losses, labels, int((~feasible).sum()))
+
+
+def disagreement(log_probs: Tensor, lengths: Tensor) -> Tensor:
+    """How far two views of each utterance are from one another: consistency regularisation's part of the loss.
+
+    That is the Kullback-Leibler divergence of a view from the other one, which is held fixed, summed over frames
+    (CR-CTC: Yao et al. 2025).
+
+    Args:
+        log_probs: (2 * batch, time, vocab), one view of all utterances and then the other one.
+        lengths: (2 * batch,) valid frames.
+
+    Returns:
+        (2 * batch,) nats.
+    """
+    other = log_probs.detach().roll(len(log_probs) // 2, dims=0)
+    divergence = F.kl_div(log_probs, other, reduction="none", log_target=True).sum(dim=2)
+    return divergence.where(valid_mask(lengths, log_probs.shape[1]), 0.0).sum(dim=1)

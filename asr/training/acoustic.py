@@ -20,7 +20,7 @@ from asr.data.manifest import Utterance
 from asr.features import FeatureExtractor
 from asr.files import write_json
 from asr.model.acoustic import AcousticModel
-from asr.model.ctc import CtcLoss, ctc_loss
+from asr.model.ctc import CtcLoss, ctc_loss, disagreement
 from asr.reporting import Reporter
 from asr.training import loop
 from asr.training.distributed import ALONE, World
@@ -162,21 +162,21 @@ class AcousticTask:
         return Epoch(len(plan), self.loader([job.world.share(batch) for batch in plan[done:]]))
 
     def loss(self, batch: Batch, autocast: AbstractContextManager[Any]) -> Loss:
-        world, loss = self.job.world, self._ctc(self.network, batch, autocast)
+        world, (loss, objective) = self.job.world, self._ctc(self.network, batch, autocast)
+        infinite = without_alignment(loss, batch.samples)
         sums = world.sum(
             {
                 "loss": loss.mean.detach() * loss.labels,
                 "labels": loss.labels,
-                "infinite": loss.infinite,
+                "infinite": len(infinite),
                 "audio_seconds": sum(sample.duration for sample in batch.samples),
             }
         )
-        infinite = without_alignment(loss, batch.samples)
         if sums["infinite"]:
             infinite = [name for names in world.gather(infinite) for name in names]
         # The mean over the labels of all processes, once gradients are averaged over these.
         weight = world.size * max(loss.labels, 1) / max(sums["labels"], 1)
-        return Loss(loss.mean * weight, sums, infinite)
+        return Loss(objective * weight, sums, infinite)
 
     def longest_batch(self, budget: float) -> list[Sample]:
         """The batch that needs most memory in the first epoch, with such a budget and batches fully grown."""
@@ -198,8 +198,8 @@ class AcousticTask:
             try:
                 share = self.job.world.share(samples)
                 remembered = self._numbers_to_remember()
-                loss = self._ctc(model, self.job.train_reader.read_batch(share), autocast)
-                torch.autograd.backward(loss.mean)
+                _, objective = self._ctc(model, self.job.train_reader.read_batch(share), autocast)
+                torch.autograd.backward(objective)
                 del remembered
             finally:
                 model.zero_grad(set_to_none=True)
@@ -233,13 +233,22 @@ class AcousticTask:
     def note(self, totals: Mapping[str, float]) -> str:
         return f"loss {mean(totals, 'loss', 'labels'):.3f}"
 
-    def _ctc(self, network: nn.Module, batch: Batch, autocast: AbstractContextManager[Any]) -> CtcLoss:
-        """In single precision: it adds up thousands of probabilities."""
+    def _ctc(
+        self, network: nn.Module, batch: Batch, autocast: AbstractContextManager[Any]
+    ) -> tuple[CtcLoss, Tensor]:
+        """The loss, and what is to be minimised: per label, and with the disagreement of two views.
+
+        In single precision: it adds up thousands of probabilities.
+        """
         batch = batch.to(self.device)
         features, lengths = batch.features(self.job.extractor)
         with autocast:
             log_probs, lengths = network(features, lengths)
-        return ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths)
+        loss = ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths)
+        if len(log_probs) == len(batch.samples):
+            return loss, loss.mean
+        apart = disagreement(log_probs, lengths).sum() / max(loss.labels, 1)
+        return loss, loss.mean + self.job.settings.consistency * apart
 
     def _plan(self, turn: int, budget: float) -> list[list[Sample]]:
         job = self.job
@@ -258,7 +267,7 @@ class AcousticTask:
 
     def _train_reader(self, epoch: int) -> Reader:
         if epoch < self.job.spec_augment_start:
-            return replace(self.job.train_reader, spec_augment=None)
+            return replace(self.job.train_reader, spec_augment=None, views=1)
         return self.job.train_reader
 
     def _loader(self, reader: Reader) -> Loader[Batch]:
