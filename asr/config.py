@@ -611,7 +611,7 @@ class Training(Section):
     step_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Of step and plateau: what it is multiplied by then."""
     plateau_patience: Annotated[int, Field(ge=0)] = 2
-    """Of plateau: it falls when more epochs than this have brought no better dev CER."""
+    """Of plateau: it falls when more epochs than this have brought no better dev CER, nor a better loss at that."""
     batch_growth: Annotated[float, Field(ge=1)] = 1.0
     """Batches grow by what the learning rate should fall by, up to so many times, before it falls; 1 is off."""
     weight_decay: NotNegative = 0.01
@@ -628,7 +628,7 @@ class Training(Section):
     """What a moving average of the weights keeps in each step (0.999), or null; it is measured and kept in their
     place, while training goes on with the weights themselves."""
     patience: Count | None = None
-    """Stop after this many epochs without a better dev loss, or null to never stop early."""
+    """Stop after this many epochs without a better dev CER, or one as good at a lower loss; null: never."""
     average: Count = 5
     """How many of the best checkpoints are averaged to make the model."""
     sorted_first_epoch: bool = True

@@ -55,14 +55,14 @@ def key_type(recipe: Recipe, key: str) -> Any:
     expected: Any = Recipe
     value: Any = recipe
     for part in key.split("."):
-        sections = [type(value)] if isinstance(value, Section) else _sections_in(expected)
+        sections = _sections_of(value, expected)
         fields = [section for section in sections if part in section.model_fields]
         if fields:
             expected = typing.get_type_hints(fields[0], include_extras=True)[part]
         elif typing.get_origin(expected) is dict:
             expected = typing.get_args(expected)[1]
         else:
-            close = difflib.get_close_matches(key, _keys_below(Recipe), n=1)
+            close = difflib.get_close_matches(key, _keys_below(recipe, Recipe), n=1, cutoff=0.8)
             meant = f" (did you mean {close[0]}?)" if close else ""
             raise ConfigError(f"there is no such key{meant}", where=key)
         value = getattr(value, part, None)
@@ -183,8 +183,13 @@ def _sections_in(annotation: Any) -> list[type[Section]]:
     return [section for part in typing.get_args(annotation) for section in _sections_in(part)]
 
 
-def _keys_below(section: type[Section], prefix: str = "") -> Iterator[str]:
-    for name, field in section.model_fields.items():
-        yield f"{prefix}{name}"
-        for inner in _sections_in(field.annotation):
-            yield from _keys_below(inner, f"{prefix}{name}.")
+def _sections_of(value: Any, annotation: Any) -> list[type[Section]]:
+    """The section that a value is; of what is not set, those that it may be."""
+    return [type(value)] if isinstance(value, Section) else _sections_in(annotation)
+
+
+def _keys_below(value: Any, annotation: Any, prefix: str = "") -> Iterator[str]:
+    for section in _sections_of(value, annotation):
+        for name, field in section.model_fields.items():
+            yield f"{prefix}{name}"
+            yield from _keys_below(getattr(value, name, None), field.annotation, f"{prefix}{name}.")

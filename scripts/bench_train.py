@@ -17,7 +17,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-import torch
 from peers import environment, log
 
 from asr import build, catalogue, recipe, recipe_file, stages
@@ -85,7 +84,7 @@ def contestants(wanted: Recipe, peer: bool) -> list[Contestant]:
     cores = os.cpu_count() or 1
     threads = max(cores - wanted.training.workers, 1)
     found = []
-    for precision in dict.fromkeys(("fp32", resolve_precision("auto", torch.device("cpu")))):
+    for precision in dict.fromkeys(("fp32", resolve_precision("auto", build.device(wanted.training.device)))):
         found += [
             Contestant(f"bare loop, threads: {threads}", "bare", threads, precision),
             Contestant("asr", "asr", threads, precision),

@@ -17,11 +17,12 @@ from typing import Any
 import torch
 
 from asr import recipe, recipe_file, stages
+from asr.data.loading import Batch
 from asr.model.ctc import ctc_loss
 from asr.reporting import Silent
 from asr.training import acoustic, log
 from asr.training.acoustic import AcousticTask, Job
-from asr.training.optimization import resolve_precision
+from asr.training.optimization import needs_scaling, resolve_precision
 
 
 def main() -> None:
@@ -62,9 +63,15 @@ def in_a_bare_loop(job: Job, clock: Callable[[], float]) -> float:
     settings = acoustic.loop_settings(job)
     assert settings.threads is not None
     torch.set_num_threads(settings.threads)
-    precision = resolve_precision(settings.precision, torch.device("cpu"))
     task = AcousticTask(replace(job, settings=job.settings.model_copy(update={"workers": 0})))
-    epochs = [list(task.epoch(number, 0).batches) for number in range(1, settings.epochs + 1)]
+    device = task.device
+    precision = resolve_precision(settings.precision, device)
+    epochs = [
+        [with_features(batch.to(device), job) for batch in task.epoch(number, 0).batches]
+        for number in range(1, settings.epochs + 1)
+    ]
+    finish = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    scaler = torch.amp.grad_scaler.GradScaler(device.type, enabled=needs_scaling(precision, device))
     model = job.acoustic.train()
     optimizer = torch.optim.AdamW(
         model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
@@ -72,17 +79,28 @@ def in_a_bare_loop(job: Job, clock: Callable[[], float]) -> float:
     started, seconds = 0.0, 0.0
     for number, batches in enumerate(epochs):
         if number == 1:
+            finish()
             started = clock()
         for batch in batches:
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                 log_probs, lengths = model(batch.inputs, batch.lengths)
-            torch.autograd.backward(ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths).mean)
+            loss = ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths).mean
+            torch.autograd.backward(scaler.scale(loss))
+            scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm or float("inf"))
-            optimizer.step()
+            scaler.step(optimizer)
+            scaler.update()
             optimizer.zero_grad()
             if number:
                 seconds += sum(sample.duration for sample in batch.samples)
+    finish()
     return seconds / (clock() - started)
+
+
+def with_features(batch: Batch, job: Job) -> Batch:
+    """The batch with features where it has waveforms."""
+    inputs, lengths = batch.features(job.extractor)
+    return replace(batch, inputs=inputs, lengths=lengths, masks=())
 
 
 if __name__ == "__main__":

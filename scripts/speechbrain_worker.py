@@ -65,7 +65,7 @@ class Trainer(sb.Brain):
     """SpeechBrain's training loop, with a clock."""
 
     def compute_forward(self, batch, stage):
-        waveforms, lengths = batch.signal
+        waveforms, lengths = batch.to(self.device).signal
         features = self.modules.normalize(self.modules.features(waveforms), lengths)
         return self.modules.network(features), lengths
 
@@ -85,6 +85,7 @@ def main():
     task = json.loads(sys.argv[1])
     torch.set_num_threads(task["threads"])
     torch.manual_seed(1)
+    device = "cuda:0" if torch.cuda.is_available() else "cpu"
     recipe = task["network"]["recipe"]
     training, features = recipe["training"], recipe["features"]
 
@@ -115,7 +116,7 @@ def main():
             parameters, training["learning_rate"], weight_decay=training["weight_decay"]
         ),
         hparams={"seconds": seconds},
-        run_opts={"device": "cpu", "max_grad_norm": training["clip_norm"], "precision": task["precision"]},
+        run_opts={"device": device, "max_grad_norm": training["clip_norm"], "precision": task["precision"]},
     )
     trainer.fit(range(task["epochs"] + 1), loader, progressbar=False)
     rows = json.loads(Path(task["network"]["data"]).read_text(encoding="utf-8"))

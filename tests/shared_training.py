@@ -31,7 +31,7 @@ from asr.reporting import Advance, Silent
 from asr.training import acoustic, validation
 from asr.training.acoustic import AcousticTask, Job
 from asr.training.distributed import ALONE, World, joined
-from asr.training.loop import InterruptedTrainingError, Outcome
+from asr.training.loop import InterruptedTogetherError, InterruptedTrainingError, Outcome
 from asr.training.validation import DevResult
 
 PLAIN = (
@@ -157,7 +157,7 @@ def fail(folder: Path, world: World) -> None:
 
 def main(folder: Path) -> None:
     try:
-        with joined(raised_by_all=InterruptedTrainingError) as world:
+        with joined(raised_by_all=InterruptedTogetherError) as world:
             torch.save(measure(folder, world), folder / f"found-{world.rank}.pt")
             fail(folder, world)
     except AsrError as error:

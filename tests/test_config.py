@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from asr import build
-from asr.config import Encoder, Frontend, Recipe, Section
+from asr.config import CORPORA, Encoder, Frontend, FsddCorpus, Recipe, Section
 from asr.errors import ConfigError
 from asr.files import fingerprint
 from asr.model.activations import ACTIVATIONS
@@ -18,7 +18,7 @@ from asr.model.dropout import DROPOUTS
 from asr.model.encoder import CELLS
 from asr.model.initialization import INITIALIZERS
 from asr.model.normalization import NORMALIZATIONS
-from asr.recipe_file import read_recipe, to_yaml
+from asr.recipe_file import key_type, read_recipe, to_yaml
 
 MINIMAL = "name: test\nprepare: {corpus: fsdd}\n"
 
@@ -76,6 +76,22 @@ tokens: {kind: bpe}
 )
 def test_broken_files(tmp_path: Path, text: str, expected: str) -> None:
     assert expected in error_of(write(tmp_path, text))
+
+
+def test_only_keys_that_the_recipe_has_are_suggested() -> None:
+    recipe = Recipe.model_validate({"name": "test", "prepare": {"corpus": "fsdd"}})
+
+    def suggested(key: str) -> str:
+        with pytest.raises(ConfigError, match="there is no such key") as raised:
+            key_type(recipe, key)
+        return raised.value.what.partition("did you mean ")[2].rstrip("?)")
+
+    assert suggested("prepare.recordings_per_digits") == "prepare.recordings_per_digit"
+    assert suggested("augment.noise.snr_d") == "augment.noise.snr_db"  # of what is off
+    assert suggested("prepare.train_utterances") == ""
+    for key in {key for corpus in CORPORA.values() for key in corpus.model_fields} - set(FsddCorpus.model_fields):
+        if meant := suggested(f"prepare.{key}"):
+            key_type(recipe, meant)
 
 
 def test_replacements_keep_their_order(tmp_path: Path) -> None:

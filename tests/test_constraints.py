@@ -10,6 +10,7 @@ from asr.model.constraints import limit_norms
 from asr.model.ctc import CtcHead
 from asr.model.encoder import Encoder, LayerSettings
 from asr.model.frontend import ConvSettings, Frontend
+from asr.model.normalization import weight_norm
 
 
 @pytest.fixture
@@ -59,3 +60,14 @@ def test_it_holds_after_each_step(model: AcousticModel) -> None:
         limit_norms(model, 0.5)
         assert all(norms(parameter).max() < 0.50001 for parameter in model.parameters() if parameter.ndim > 1)
         assert all(parameter.requires_grad and parameter.grad is not None for parameter in model.parameters())
+
+
+def test_of_normalised_weights_the_gain_is_the_norm() -> None:
+    frontend = Frontend("conv1d", 12, (8,), (2,), 3, ConvSettings(normalization="weight"))
+    block = frontend.blocks[0].conv
+    with torch.no_grad():
+        block.gain.copy_(torch.linspace(-10, 10, 8))
+    limit_norms(frontend, 1.5)
+    assert block.gain.abs().max() == 1.5
+    assert norms(weight_norm(block.conv.weight, block.gain)).max() < 1.50001
+    assert (block.gain < 0).sum() == 4

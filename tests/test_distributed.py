@@ -164,6 +164,19 @@ def test_the_command_trains_in_two_processes(tmp_path: Path) -> None:
     assert set(text.split()) <= set(TONES)
 
 
+def test_an_interruption_while_one_process_works_alone_ends_all(tmp_path: Path) -> None:
+    settings = [*SETTINGS, "pretrain={epochs: 500}", "--nproc", "2", "--run-dir", str(tmp_path / "run")]
+    recipe, data = str(write_recipe(tmp_path, train=24)), str(tmp_path / "data")
+    command = [sys.executable, "-m", "asr", "train", recipe, *settings, "--data-dir", data]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as training:
+        assert training.stderr is not None
+        assert any(line.startswith("epoch   1") for line in training.stderr)
+        training.send_signal(signal.SIGINT)
+        _, said = training.communicate(timeout=300)
+    assert training.returncode == 130
+    assert "stopped by SIGINT" in said
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

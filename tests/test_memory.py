@@ -107,6 +107,27 @@ def test_the_trial_changes_nothing_and_sees_the_longest_batch(
     assert tried == longest
 
 
+def test_memory_that_runs_out_later_lowers_the_budget_for_the_next_time(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss, room = AcousticTask.loss, [3]
+
+    def runs_out(task: AcousticTask, batch: object, autocast: object) -> object:
+        room[0] -= 1
+        if not room[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return loss(task, batch, autocast)
+
+    monkeypatch.setattr(AcousticTask, "loss", runs_out)
+    with pytest.raises(AsrError, match="the same command again: it goes on from the last checkpoint") as raised:
+        run(path, tmp_path / "run", Silent())
+    assert "out of memory with training.batch_seconds=" in raised.value.what
+    budget = json.loads((tmp_path / "run" / "train" / "batch_seconds.json").read_text())
+    run(path, tmp_path / "run", Silent())
+    wanted = read_recipe(path, SETTINGS).training.batch_seconds
+    assert budget == pytest.approx(wanted * 2 / 3)
+
+
 def test_a_lowered_budget_holds_for_the_training_and_when_it_is_resumed(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

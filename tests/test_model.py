@@ -292,6 +292,13 @@ def test_disagreement_is_the_divergence_of_each_view_from_the_other_held_fixed()
     assert disagreement(same, lengths).abs().max() < 1e-6
 
 
+def test_what_is_not_a_number_is_not_hidden() -> None:
+    log_probs = torch.randn(2, 4, 3).log_softmax(-1)
+    log_probs[0] = torch.nan
+    loss = ctc_loss(log_probs, torch.tensor([4, 4]), torch.tensor([[1, 2], [1, 2]]), torch.tensor([2, 2]))
+    assert (loss.mean.isnan(), loss.labels, loss.infinite) == (True, 4, 0)
+
+
 def test_an_impossible_utterance_leaves_the_others_gradients_alone() -> None:
     torch.manual_seed(1)
     logits = torch.randn(2, 4, 3, requires_grad=True)

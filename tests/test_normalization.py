@@ -169,3 +169,15 @@ def test_a_models_file_holds_plain_names(kind: str) -> None:
     }.get(kind, {"conv.weight"} | {f"norm.{name}" for name in norm})
     conv = MaskedConv(1, 8, 8, ConvSettings(normalization=kind), kernel=3)
     assert set(conv.state_dict()) == expected
+
+
+def test_statistics_keep_nothing_of_a_batch_that_overflows() -> None:
+    norm, mask = MaskedBatchNorm(3), torch.ones(2, 1, 5, dtype=torch.bool)
+    norm(torch.randn(2, 3, 5), mask)
+    kept = norm.running_mean.clone(), norm.running_var.clone()
+    x = torch.randn(2, 3, 5)
+    x[0, 1, 2] = torch.inf
+    norm(x, mask)
+    for now, then in zip((norm.running_mean, norm.running_var), kept, strict=True):
+        assert now[1] == then[1]
+        assert (now != then).tolist() == [True, False, True]

@@ -119,14 +119,23 @@ def test_plateaus_are_those_of_torch_and_are_remembered(errors: list[float], pat
             schedule.restore(state)
         schedule.begin_epoch(epoch / len(errors))
         assert schedule.factor(epoch / len(errors)) == pytest.approx(optimizer.param_groups[0]["lr"])
-        schedule.end_epoch(error)
+        schedule.end_epoch((error, 0.0))
         reference.step(error)
+
+
+def test_a_loss_that_falls_is_no_plateau_where_all_is_blank() -> None:
+    schedule = Schedule("plateau", 0.0, Shape(plateau_patience=0))
+    for loss in (3.0, 2.5, 2.0):
+        schedule.end_epoch((1.0, loss))
+    assert schedule.factor(0.5) == 1.0
+    schedule.end_epoch((1.0, 2.0))
+    assert schedule.factor(0.5) < 1.0
 
 
 def test_only_plateau_heeds_the_dev_set() -> None:
     schedule = Schedule("constant", 0.0, Shape(plateau_patience=0))
     for _ in range(3):
-        schedule.end_epoch(1.0)
+        schedule.end_epoch((1.0, 0.0))
     assert schedule.factor(0.5) == 1.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import html
 import itertools
 import json
@@ -24,7 +25,8 @@ from tones import SETTINGS, write_recipe
 
 from asr.cli import main
 from asr.config import Recipe
-from asr.errors import ConfigError, MissingDependencyError
+from asr.errors import ConfigError, DiskFullError, MissingDependencyError
+from asr.files import atomic_path
 from asr.recipe_file import read_recipe, with_settings
 from asr.reporting import Advance, Silent
 from asr.search import picture, report, space, study, trainings
@@ -373,6 +375,7 @@ def interrupted_objective(
         *((sampler, KilledError()) for sampler in study.SAMPLERS),
         ("tpe", KeyboardInterrupt()),
         ("tpe", InterruptedTrainingError("SIGINT")),
+        ("tpe", DiskFullError("there is no room")),
     ],
 )
 def test_a_search_that_is_cut_off_goes_on_to_the_same_trials(
@@ -390,7 +393,7 @@ def test_a_search_that_is_cut_off_goes_on_to_the_same_trials(
         starts += 1
         try:
             found = study.run(wanted, folders[1], interrupted_objective(4, at, log, how), 10)
-        except KilledError:
+        except (KilledError, DiskFullError):
             pass
         except InterruptedTrainingError as error:
             assert error.exit_code == 130
@@ -415,6 +418,54 @@ def test_what_kills_the_program_again_and_again_fails(epochs: int, tmp_path: Pat
     trials = study.run(plan(), tmp_path, kill, 3)
     assert [trial.state for trial in trials] == ["finished", "failed", "finished"]
     assert "cut off 3 times" in trials[1].fault
+
+
+def test_a_full_disk_fails_no_trial(tmp_path: Path) -> None:
+    """However often it is full: the trial waits for room, with its checkpoint."""
+    checkpoint, room = tmp_path / "checkpoint", False
+
+    def run(number: int, settings: Mapping[str, Any], on_epoch: OnEpoch) -> None:
+        for epoch in (1, 2):
+            if not checkpoint.exists() or int(checkpoint.read_text()) < epoch:
+                with atomic_path(checkpoint) as temporary:
+                    if epoch == 2 and not room:
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    temporary.write_text(str(epoch))
+            on_epoch(epoch, fake(settings, epoch))
+
+    def end(trial: Trial) -> None:
+        ended.append(trial)
+        checkpoint.unlink()
+
+    ended: list[Trial] = []
+    for _ in range(study.MOST_STARTS + 1):
+        with pytest.raises(DiskFullError, match=r"checkpoint: there is no room.*\n.*free some space"):
+            study.run(plan(epochs=2), tmp_path, run, 2, on_trial=end)
+        assert (ended, checkpoint.read_text()) == ([], "1")
+    room = True
+    assert study.run(plan(epochs=2), tmp_path, run, 2, on_trial=end) == ended
+    assert [(trial.number, trial.state, len(trial.curve)) for trial in ended] == [
+        (1, "finished", 2),
+        (2, "finished", 2),
+    ]
+
+
+def test_a_disk_that_is_full_for_the_database_too(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="processes are limited as on POSIX")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def run(number: int, settings: Mapping[str, Any], on_epoch: OnEpoch) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))  # EFBIG, not a mock
+        with atomic_path(tmp_path / "checkpoint") as temporary:
+            temporary.write_text("1")
+
+    try:
+        with pytest.raises(DiskFullError, match="checkpoint: there is no room"):
+            study.run(plan(), tmp_path, run, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    (trial,) = study.run(plan(), tmp_path, objective(1), 1)
+    assert trial.state == "finished"
 
 
 def test_failures_and_divergence_are_noted_and_do_not_end_the_search(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def listed(counts: list[int], seconds: float = 1.0) -> list[Utterance]:
 def test_every_utterance_once_an_epoch(counts: list[int], seed: int, shortest_first: bool, mixed: bool) -> None:
     corpus = listed(counts)
     if mixed:
-        corpus += [Utterance(Path(f"/{number}.wav"), 1.0, "b") for number in range(20)]
+        corpus += loose(20)
     plan = plan_epoch(corpus, batch_seconds=5, seed=seed, epoch=1, shortest_first=shortest_first)
     assert plan == plan_epoch(corpus, batch_seconds=5, seed=seed, epoch=1, shortest_first=shortest_first)
     heard = Counter(utterance.audio for batch in plan for sample in batch for utterance in sample.utterances)
@@ -185,14 +185,20 @@ def read_order(plan: list[list[Sample]]) -> dict[Path, list[int]]:
     """The offsets that a plan reads in each shard, in order."""
     found: dict[Path, list[int]] = {}
     for utterance in (utterance for batch in plan for sample in batch for utterance in sample.utterances):
-        assert utterance.member is not None
-        found.setdefault(utterance.member.archive, []).append(utterance.member.offset)
+        if utterance.member is not None:
+            found.setdefault(utterance.member.archive, []).append(utterance.member.offset)
     return found
 
 
+def loose(count: int) -> list[Utterance]:
+    seconds = np.random.default_rng(0).uniform(0.2, 2, count).tolist()
+    return [Utterance(Path(f"/{number}.wav"), each, "b", {"speaker": "0"}) for number, each in enumerate(seconds)]
+
+
 @pytest.mark.parametrize("join", [None, Concatenation(4, (0.1, 0.2))])
-def test_shards_are_read_from_beginning_to_end(join: Concatenation | None) -> None:
-    corpus = listed([400] * 24)
+@pytest.mark.parametrize("beside", [0, 3000])
+def test_shards_are_read_from_beginning_to_end(join: Concatenation | None, beside: int) -> None:
+    corpus = listed([400] * 24) + loose(beside)
     seconds = sum(utterance.duration for utterance in corpus)
     plan = plan_epoch(corpus, batch_seconds=8, seed=1, epoch=1, concatenation=join)
     orders = read_order(plan)
@@ -223,6 +229,22 @@ def test_epochs_differ_and_batches_are_of_similar_length() -> None:
         assert padded < 1.1 * sum(utterance.duration for utterance in corpus)
     lengths = [batch[0].duration for batch in first[:POOL_BATCHES]]
     assert lengths != sorted(lengths)
+
+
+@pytest.mark.parametrize("beside", [200, 2000, 5000])
+def test_what_is_in_no_shard_is_heard_all_through_the_epoch(beside: int) -> None:
+    corpus = [*loose(beside), *listed([100] * 20)]
+    heard = []
+    for epoch in (1, 2):
+        plan = plan_epoch(corpus, batch_seconds=10, seed=1, epoch=epoch)
+        samples = [sample.utterances[0] for batch in plan for sample in batch]
+        for quarter in np.array_split(np.array([utterance.member is None for utterance in samples]), 4):
+            assert quarter.mean() == pytest.approx(beside / len(corpus), rel=0.3)
+        heard.append([utterance.audio for utterance in samples if utterance.member is None])
+    places = [[int(path.stem) for path in paths] for paths in heard]
+    assert places[0] != places[1]
+    for order in places:
+        assert abs(np.corrcoef(order, range(beside))[0, 1]) < 0.2  # not in the manifest's order
 
 
 # ------------------------------------------------------------------------------------------- what is read

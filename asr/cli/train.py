@@ -95,9 +95,9 @@ def train(
         return
     from asr import recipe as recipes  # torch: only once the recipe is known to be right
     from asr.training import distributed
-    from asr.training.loop import InterruptedTrainingError
+    from asr.training.loop import InterruptedTogetherError
 
-    with distributed.joined(raised_by_all=InterruptedTrainingError) as world:
+    with distributed.joined(raised_by_all=InterruptedTogetherError) as world:
         if not world.leads:
             recipes.run(resolved, folder, data_dir, Silent(), overwrite, world)
             return

@@ -62,9 +62,9 @@ def plan_epoch(
 ) -> list[list[Sample]]:
     """Plan an epoch in which every utterance is heard at least once.
 
-    Samples of similar length share a batch, so that little is padding; batches come in random order. Utterances in
-    shards are planned pool by pool (see `shards.pools`), so that each shard is read once, from beginning to end;
-    they are sorted, shuffled and joined within each pool.
+    Samples of similar length share a batch, so that little is padding; batches come in random order.
+    Where some are in shards, they are planned pool by pool (see `shards.pools`), so that each shard is read once,
+    from beginning to end; they are sorted, shuffled and joined within each pool.
 
     Args:
         utterances: the training set.

@@ -40,38 +40,56 @@ _LONGEST_STEM = 60
 def pools(utterances: Sequence[Utterance], seconds: float, rng: np.random.Generator) -> Iterator[list[int]]:
     """Part a training set into pools that are read one after another, and shuffled each in itself.
 
-    What is in no shard is one pool. Shards come in random order, `OPEN_SHARDS` at a time, and a pool is what comes
-    next in each of them: every shard is read once, in sequence but for the order within a pool.
+    Shards come in random order, `OPEN_SHARDS` at a time, and a pool is what comes next in each of them: every shard
+    is read once, in sequence but for the order within a pool. What is in no shard is dealt out among the pools, in
+    random order and in proportion, or is one pool where there are no shards. Where the first epoch is to go from
+    short to long, each of its pools does: the next one begins with the shortest again.
 
     Args:
         utterances: the training set.
         seconds: about how much audio a pool of shards holds.
-        rng: draws the order of shards.
+        rng: draws the order of shards, and of what is in none.
 
     Yields:
         Indices of utterances.
     """
     shards = _by_shard(utterances)
     queue = [shards[index] for index in rng.permutation(len(shards))]
-    whole = [index for index, utterance in enumerate(utterances) if utterance.member is None]
-    if whole:
-        yield whole
+    loose = [index for index, utterance in enumerate(utterances) if utterance.member is None]
+    if not shards:
+        yield loose
+        return
+    loose, in_shards = rng.permutation(loose).tolist(), len(utterances) - len(loose)
+    pool: list[int] = []
+    held, read, dealt = 0.0, 0, 0
+    for indices in _rounds(queue):
+        read += len(indices)
+        due = len(loose) * read // in_shards
+        indices += loose[dealt:due]
+        dealt = due
+        pool += indices
+        held += sum(utterances[index].duration for index in indices)
+        if held >= seconds:
+            yield pool
+            pool, held = [], 0.0
+    if pool:
+        yield pool
+
+
+def _rounds(queue: list[list[int]]) -> Iterator[list[int]]:
+    """What comes next in each of the shards that are read side by side, again and again until all are read."""
     lanes: list[Iterator[int]] = []
     while queue or lanes:
-        pool: list[int] = []
-        held = 0.0
-        while held < seconds and (queue or lanes):
-            while queue and len(lanes) < OPEN_SHARDS:
-                lanes.append(iter(queue.pop()))
-            for lane in list(lanes):
-                index = next(lane, None)
-                if index is None:
-                    lanes.remove(lane)
-                else:
-                    pool.append(index)
-                    held += utterances[index].duration
-        if pool:
-            yield pool
+        while queue and len(lanes) < OPEN_SHARDS:
+            lanes.append(iter(queue.pop()))
+        indices: list[int] = []
+        for lane in list(lanes):
+            index = next(lane, None)
+            if index is None:
+                lanes.remove(lane)
+            else:
+                indices.append(index)
+        yield indices
 
 
 def _by_shard(utterances: Sequence[Utterance]) -> list[list[int]]:

@@ -12,8 +12,12 @@ def limit_norms(model: nn.Module, most: float) -> None:
 
     A unit is a row of a matrix or an output channel of a convolution; each gate of a recurrent unit counts by
     itself, its weights from the input apart from those between hidden states. Biases and normalisations stay,
-    and so does what is frozen.
+    and so does what is frozen. Of normalised weights the norm is the gain, which is limited then.
     """
-    for parameter in model.parameters():
-        if parameter.ndim > 1 and parameter.requires_grad:
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if name.rpartition(".")[2] == "gain":
+            parameter.clamp_(-most, most)
+        elif parameter.ndim > 1:
             parameter.renorm_(p=2, dim=0, maxnorm=most)

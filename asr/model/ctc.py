@@ -46,8 +46,9 @@ class CtcLoss:
         Dividing by the labels of the batch, not by its utterances, keeps the gradient's scale the same in
         batches of many short and of few long utterances.
         """
-        finite = self.per_utterance.isfinite()
-        return self.per_utterance.where(finite, 0.0).sum() / max(self.labels, 1)
+        # What is not a number, of weights that have run away, is not hidden.
+        aligned = ~self.per_utterance.isinf()
+        return self.per_utterance.where(aligned, 0.0).sum() / max(self.labels, 1)
 
 
 def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> CtcLoss:

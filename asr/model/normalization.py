@@ -51,8 +51,9 @@ class MaskedBatchNorm(nn.Module):
         var = self._over_all(((x - _per_channel(mean, x)) * valid).square().sum(dims)) / count
         with torch.no_grad():
             unbiased = var * (count / (count - 1).clamp(min=1))
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(unbiased, self.momentum)
+            share = self.momentum * unbiased.isfinite()  # none of a batch that overflows: the step will be skipped
+            self.running_mean.lerp_(mean.nan_to_num(), share)
+            self.running_var.lerp_(unbiased.nan_to_num(), share)
         return mean, var
 
     def _over_all(self, sums: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from asr.errors import AsrError, ConfigError, MissingDependencyError
+from asr.errors import AsrError, ConfigError, DiskFullError, MissingDependencyError
 from asr.search import space as spaces
 from asr.search.space import Choices, Interval, Space
 from asr.training.loop import InterruptedTrainingError
@@ -145,6 +145,7 @@ def run(
 
     Raises:
         ConfigError: another search is at work in the folder.
+        DiskFullError: there is no room for what the trial under way writes; it goes on next time.
         InterruptedTrainingError: the trial under way was interrupted; it goes on next time.
         MissingDependencyError: Optuna is not installed.
     """
@@ -266,6 +267,10 @@ def _attempt(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: Ob
             f"stopped in trial {trial.number + 1}; everything is saved",
             hint="the same command again, to go on from here",
         ) from None
+    except DiskFullError:
+        with suppress(load_optuna().exceptions.StorageInternalError):  # the database may find no room either
+            trial.set_user_attr("starts", 0)
+        raise
     except (AsrError, ArithmeticError, MemoryError, RuntimeError, ValueError) as error:  # the last two of torch
         state, fault = "failed", str(error) or type(error).__name__
     told = {"settings": settings, "state": state, "curve": watch.curve, "fault": fault}

@@ -71,6 +71,7 @@ def search(
 
     Raises:
         ConfigError: another search is at work in the folder.
+        DiskFullError: the trial under way goes on next time.
         InterruptedTrainingError: stopped by a signal.
     """
     done = study.ended(plan, folder)

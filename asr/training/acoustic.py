@@ -17,6 +17,7 @@ from asr.config import Training
 from asr.data.batching import Concatenation, Sample, plan_epoch, plan_in_order
 from asr.data.loading import Batch, Loader, Reader
 from asr.data.manifest import Utterance
+from asr.errors import AsrError
 from asr.features import FeatureExtractor
 from asr.files import write_json
 from asr.model.acoustic import AcousticModel
@@ -24,7 +25,7 @@ from asr.model.ctc import CtcLoss, ctc_loss, disagreement
 from asr.reporting import Reporter
 from asr.training import loop
 from asr.training.distributed import ALONE, World
-from asr.training.memory import fitting_budget, padded_seconds
+from asr.training.memory import LOWERED, fitting_budget, is_lack_of_memory, padded_seconds
 from asr.training.optimization import Methods, resolve_precision
 from asr.training.optimizers import STATES, Rule
 from asr.training.schedule import Shape
@@ -76,9 +77,20 @@ def train(job: Job, reporter: Reporter) -> loop.Outcome[DevResult]:
     Raises:
         InterruptedTrainingError: SIGINT or SIGTERM came; a checkpoint was written first.
         AudioError: a recording can't be read.
+        AsrError: a batch does not fit into memory, although a trial did; next time batches are smaller.
     """
     job = _within_memory(job, reporter)
-    return loop.train(AcousticTask(job), loop_settings(job), job.folder, reporter, job.on_epoch, job.world)
+    try:
+        return loop.train(AcousticTask(job), loop_settings(job), job.folder, reporter, job.on_epoch, job.world)
+    except (RuntimeError, MemoryError) as error:
+        if not is_lack_of_memory(error):
+            raise
+        lowered = LOWERED * job.settings.batch_seconds
+        write_json(job.folder / LOWERED_BUDGET, lowered)
+        raise AsrError(
+            f"out of memory with training.batch_seconds={job.settings.batch_seconds:.4g}, although a trial did fit",
+            hint=f"the same command again: it goes on from the last checkpoint with {lowered:.4g}",
+        ) from None
 
 
 def _within_memory(job: Job, reporter: Reporter) -> Job:

@@ -24,7 +24,7 @@ from asr.model.acoustic import AcousticModel
 from asr.model.denoising import DenoisingModel, SquaredErrors, squared_errors
 from asr.reporting import Reporter
 from asr.training import loop
-from asr.training.task import Epoch, Loss
+from asr.training.task import Epoch, Loss, comparable
 
 PARTS = ("frontend.", "encoder.")
 """How the names of the tensors begin that an acoustic model takes over; the head's work is done."""
@@ -72,7 +72,7 @@ class DevResult:
     @property
     def rank(self) -> tuple[float, float]:
         """Smaller is better."""
-        return self.loss, 0.0
+        return comparable(self.loss), 0.0
 
     def __str__(self) -> str:
         return f"dev loss {self.loss:.3f} (masked {self.masked:.3f}, visible {self.visible:.3f})"

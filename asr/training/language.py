@@ -19,7 +19,7 @@ from asr.text.padding import NOTHING, fill_batches, pad
 from asr.text.perplexity import Perplexity, summed
 from asr.text.units import BOUNDARY, Units
 from asr.training import loop
-from asr.training.task import Epoch, Loss, mean
+from asr.training.task import Epoch, Loss, comparable, mean
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class DevResult:
     @property
     def rank(self) -> tuple[float, float]:
         """Smaller is better: the perplexity per word."""
-        return self.measured.perplexity, 0.0
+        return comparable(self.measured.perplexity), 0.0
 
     def __str__(self) -> str:
         return f"dev perplexity {self.measured.perplexity:.2f}"

@@ -36,6 +36,10 @@ class InterruptedTrainingError(AsrError):
     exit_code = 130
 
 
+class InterruptedTogetherError(InterruptedTrainingError):
+    """Likewise, in all processes of a training at the same step."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """What the trainings of all models have in common.
@@ -242,7 +246,7 @@ class _Run(Generic[ResultT]):
             )
         self._add({"steps": 1, "skipped": update.skipped})
         if not update.skipped:
-            self._add({"gradient_norm": update.gradient_norm, **loss.sums, **figures})
+            self._add({"learnt": 1, "gradient_norm": update.gradient_norm, **loss.sums, **figures})
         for name in loss.infinite:
             self.progress.infinite.setdefault(name, self.progress.epoch)
 
@@ -261,7 +265,7 @@ class _Run(Generic[ResultT]):
             dev = self.task.validate()
             epoch, weights = BestEpoch(dev.rank, progress.epoch), self.task.model.state_dict()
             progress.best = self.world.first(lambda: self.checkpoints.keep_best(progress.best, epoch, weights))
-        self.schedule.end_epoch(dev.rank[0])
+        self.schedule.end_epoch(dev.rank)
         if self.log:
             self._tell(self.log, dev)
         progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, {}
@@ -278,7 +282,7 @@ class _Run(Generic[ResultT]):
                 "learning_rate": self.optimization.current_learning_rate,
                 **self.task.figures(totals, dev),
                 "infinite": [name for name, first in progress.infinite.items() if first == progress.epoch],
-                "gradient_norm": mean(totals, "gradient_norm", "steps"),
+                "gradient_norm": mean(totals, "gradient_norm", "learnt"),
                 "skipped_steps": totals["skipped"],
                 "layers": averages(totals),
                 "seconds": totals["seconds"],
@@ -352,7 +356,8 @@ class _Run(Generic[ResultT]):
         """Stop, with all saved, where a signal has come to any process."""
         if self.world.any(bool(self.signals), False)[0]:
             signals = [name for names in self.world.gather(self.signals) for name in names]
-            raise InterruptedTrainingError(
+            interrupted = InterruptedTogetherError if self.world.size > 1 else InterruptedTrainingError
+            raise interrupted(
                 f"stopped by {signals[0]} at epoch {self.progress.epoch}, step {self.progress.step}; "
                 "everything is saved",
                 hint="the same command again, to go on from here",
@@ -383,7 +388,7 @@ def _signals_noted() -> Iterator[list[str]]:
 
     def note(number: int, _: object) -> None:
         noted.append(signal.Signals(number).name)
-        if len(noted) > 1:
+        if noted.count("SIGINT") > 1:
             raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():

@@ -56,14 +56,19 @@ def fitting_budget(
 def _fits(attempt: Callable[[Sequence[Sample]], None], samples: Sequence[Sample]) -> bool:
     try:
         attempt(samples)
-    except (RuntimeError, MemoryError) as error:  # the former is what torch raises, on all devices
-        if not (isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error))):
+    except (RuntimeError, MemoryError) as error:
+        if not is_lack_of_memory(error):
             raise
     else:
         return True
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # only now: the error held on to the tensors
     return False
+
+
+def is_lack_of_memory(error: Exception) -> bool:
+    """Whether there was too little memory, for which torch has several kinds of RuntimeError."""
+    return isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def padded_seconds(samples: Sequence[Sample]) -> float:

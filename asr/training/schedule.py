@@ -127,10 +127,10 @@ class Schedule:
         """What the learning rate is multiplied by, in the epoch that was begun last."""
         return self._undivided(progress) * self.growth
 
-    def end_epoch(self, error: float) -> None:
+    def end_epoch(self, rank: tuple[float, ...]) -> None:
         """Take note of how well the dev set did; smaller is better."""
         if self.kind == "plateau":
-            self.plateau.note(error, self.shape)
+            self.plateau.note(rank, self.shape)
 
     def state(self) -> dict[str, Any]:
         """What a later run needs to go on from here."""
@@ -149,13 +149,13 @@ class Schedule:
 class _Plateau:
     """Where a training stands that waits for plateaus; as torch's `ReduceLROnPlateau` with a threshold of 0."""
 
-    best: float = math.inf
+    best: tuple[float, ...] = (math.inf,)
     waited: int = 0
     factor: float = 1.0
 
-    def note(self, error: float, shape: Shape) -> None:
-        if error < self.best:
-            self.best, self.waited = error, 0
+    def note(self, rank: tuple[float, ...], shape: Shape) -> None:
+        if rank < self.best:
+            self.best, self.waited = rank, 0
         else:
             self.waited += 1
         if self.waited > shape.plateau_patience:

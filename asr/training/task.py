@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -81,3 +82,8 @@ class Task(Protocol[BatchT, ResultT]):
 def mean(totals: Mapping[str, float], name: str, by: str) -> float:
     """One sum divided by another; 0 where there was nothing."""
     return totals.get(name, 0.0) / max(totals.get(by, 0.0), 1)
+
+
+def comparable(loss: float) -> float:
+    """Infinity for what is not a number: no comparison with that is true."""
+    return math.inf if math.isnan(loss) else loss

@@ -19,6 +19,7 @@ from asr.model.acoustic import AcousticModel
 from asr.model.ctc import BLANK, CtcLoss, ctc_loss
 from asr.text.tokenizer import Tokenizer
 from asr.training.distributed import ALONE, World
+from asr.training.task import comparable
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class DevResult:
     @property
     def rank(self) -> tuple[float, float]:
         """Smaller is better: the CER, and the loss between equals."""
-        return self.cer, self.loss
+        return self.cer, comparable(self.loss)
 
     @property
     def figures(self) -> Mapping[str, float]:

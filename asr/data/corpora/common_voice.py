@@ -66,7 +66,7 @@ def _unpacked(source: Path | None, output: Path) -> Path:
             "Common Voice is not downloaded here" if source is None else "there is no such file or folder",
             where=source,
             expected="an archive of a language, or what it holds: prepare.source=ARCHIVE",
-            hint="https://commonvoice.mozilla.org/datasets gives one to those who agree to its terms",
+            hint="https://datacollective.mozillafoundation.org gives one to those who agree to its terms",
         )
     if source.is_dir():
         return source
