@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ import soundfile
 from tones import SETTINGS, write_recipe
 
 from asr import recipe, stages
+from asr.data.batching import Sample
+from asr.data.loading import Batch, Reader
 from asr.data.manifest import Utterance, write_manifest
 from asr.recipe_file import read_recipe
 from asr.reporting import Silent
-from asr.training import log
+from asr.training import diagnosis, log
 from asr.training.diagnosis import Finding, diagnose, new_findings
 
 Log = list[dict[str, Any]]
@@ -239,6 +242,14 @@ def test_skipped_steps_are_an_explosion_unless_they_are_few() -> None:
     assert kinds(changed(skipped_steps=[2.0, 0.0]), finished=False) == []
 
 
+def test_steps_that_are_skipped_until_the_scale_is_found_are_no_explosion() -> None:
+    for skipped in (1.0, 16.0):  # of 65536 = 2 ** 16
+        assert kinds(changed(step=[50, 100], skipped_steps=[skipped, 0.0]), finished=False) == []
+    stuck = changed(step=[8, 16, 24, 32], skipped_steps=[8.0] * 4)
+    assert kinds(stuck[:2], finished=False) == []
+    assert kinds(stuck[:3], finished=False) == ["exploding gradient"]
+
+
 def test_vanishing_gradient() -> None:
     finding = only(with_layers("encoder.0", gradient=1e-7, update_ratio=1e-3))
     assert finding.kind == "vanishing gradient"
@@ -347,3 +358,51 @@ def test_real_infinite_losses(tones: Path, tmp_path: Path) -> None:
     assert all(name.endswith(".wav") for name in entries[0]["infinite"])
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert all(name in page for name in [*entries[0]["infinite"], *entries[0]["dev_infinite"]])
+
+
+def test_real_under_fitting(tones: Path, tmp_path: Path) -> None:
+    entries = trained(tones, tmp_path, "training.epochs=3", "training.learning_rate=3e-4")
+    assert kinds(entries) == ["under-fitting"]
+
+
+def test_a_real_learning_rate_that_is_too_low(tones: Path, tmp_path: Path) -> None:
+    entries = trained(tones, tmp_path, "training.epochs=3", "training.learning_rate=1e-6")
+    assert kinds(entries) == ["learning rate too low"]
+
+
+def test_real_dead_units(tones: Path, tmp_path: Path) -> None:
+    frontend = "model.frontend={channels: [16, 16, 16], strides: [2, 1, 1], normalization: none}"
+    settings = ("training.learning_rate=0.3", "training.schedule=constant", "training.warmup=0")
+    entries = trained(tones, tmp_path, "training.epochs=2", frontend, *settings)
+    assert "dead units" in kinds(entries)
+
+
+def test_a_real_exploding_gradient(tones: Path, tmp_path: Path) -> None:
+    frontend = "model.frontend={channels: [16], strides: [2], normalization: none}"
+    rate = ("training.learning_rate=10", "training.schedule=constant", "training.warmup=0")
+    optimizer = ("training.optimizer=sgd", "training.clip_norm=null")
+    entries = trained(tones, tmp_path, "training.epochs=2", frontend, *rate, *optimizer)
+    assert "exploding gradient" in kinds(entries)
+
+
+def test_a_real_vanishing_gradient(tones: Path, tmp_path: Path) -> None:
+    depth = 10
+    shape = f"channels: {depth * [8]}, strides: {[2] + (depth - 1) * [1]}, kernel: 3"
+    frontend = f"model.frontend={{{shape}, activation: softplus, normalization: none, initialization: uniform}}"
+    settings = ("training.epochs=3", "training.optimizer=sgd")  # Adam would mend it
+    entries = trained(tones, tmp_path, frontend, *settings)
+    (finding,) = (finding for finding in diagnose(entries, True) if finding.kind == "vanishing gradient")
+    assert "in frontend.blocks.0.conv.conv" in finding.seen
+
+
+def test_a_real_slow_loader(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Reader.read_batch
+
+    def slowly(reader: Reader, samples: Sequence[Sample]) -> Batch:
+        time.sleep(1.0)
+        return read(reader, samples)
+
+    monkeypatch.setattr(Reader, "read_batch", slowly)
+    monkeypatch.setattr(diagnosis, "WORTH_SECONDS", 1.0)  # a test has no minute to wait
+    entries = trained(tones, tmp_path, "training.epochs=2", "training.batch_seconds=100")
+    assert "slow loader" in kinds(entries)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from asr import build
 from asr.config import Model
+from asr.model.frontend import ConvSettings, MaskedConv
 from asr.training.watch import averages, watched_step
 
 
@@ -21,10 +22,10 @@ class Silenced(nn.Module):
         self.activation = nn.ReLU()
         self.dead = dead
 
-    def forward(self, x: Tensor) -> tuple[Tensor, int]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         y = x.abs().clone()
         y[:, : self.dead] *= -1
-        return self.activation(y), 0
+        return self.activation(y), torch.full((len(x),), x.shape[2])
 
 
 def step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor) -> None:
@@ -68,6 +69,36 @@ def test_dead_channels_are_counted(dead: int) -> None:
         model(torch.randn(2, 4, 7))
     assert averages(figures)[""]["dead"] == dead / 4
     assert not model._forward_hooks
+    assert not model.activation._forward_hooks
+
+
+@pytest.mark.parametrize("kind", ["conv1d", "resnet"])
+def test_what_dropout_silences_is_not_dead(kind: str) -> None:
+    def dead(dropout: float) -> list[float]:
+        frontend = {"kind": kind, "channels": [20], "strides": [2], "dropout": dropout, "dropout_kind": "locked"}
+        section = Model.model_validate({"frontend": frontend, "encoder": {"layers": 1, "hidden": 3}})
+        torch.manual_seed(1)
+        model = build.acoustic(section, 8, 5)
+        with watched_step(model) as figures:
+            log_probs, _ = model(torch.randn(1, 30, 8), torch.tensor([30]))
+            log_probs.square().mean().backward()
+        return [layer["dead"] for layer in averages(figures).values() if "dead" in layer]
+
+    assert dead(0.5) == dead(0.0)
+    assert max(dead(0.5)) < 0.1
+
+
+def test_padding_makes_no_channel_look_alive_or_dead() -> None:
+    model = MaskedConv(1, 1, 2, ConvSettings(normalization="none"), kernel=1)
+    with torch.no_grad():
+        model.conv.weight.copy_(torch.tensor([-1.0, 1.0]).view(2, 1, 1))
+        model.conv.bias.copy_(torch.tensor([0.5, -0.5]))  # what padding gives: alive and dead
+    x, lengths = torch.ones(2, 1, 6), torch.tensor([6, 2])
+    x[1, :, 2:] = 0
+    with watched_step(model) as figures:
+        model(x, lengths)[0].sum().backward()
+    (layer,) = (layer for layer in averages(figures).values() if "dead" in layer)
+    assert layer["dead"] == 1 / 2
 
 
 @pytest.mark.parametrize("kind", ["conv1d", "conv2d", "vgg", "resnet", "inception"])

@@ -48,7 +48,9 @@ EXPLODED = 10.0
 LARGE_NORM = 100.0
 """Of gradients of a loss per label, which are around 1 to 10 in trainings that are well."""
 SKIPPED_SHARE = 0.01
-"""Of the steps. With fp16 some of the first are skipped until its scale is found."""
+"""Of the steps. Now and then the scale of fp16's gradients (and of bf16's on GPUs) is tried at twice its size."""
+SKIPPED_FIRST = 16
+"""Of the first steps, until that scale is found: it begins at 65536, and is halved each time."""
 DEAD_SHARE = 0.4
 """Of a layer's channels: what a learning rate that is too high leaves dead (Karpathy, CS231n notes)."""
 WAITING_SHARE = 0.25
@@ -181,7 +183,7 @@ def _exploding(entries: Entries) -> Iterator[Finding]:
     advice = "a smaller training.learning_rate; a smaller training.clip_norm; training.precision=fp32"
     steps = entries[-1]["step"] if entries else 0
     skipped = sum(entry.get("skipped_steps", 0.0) for entry in entries)
-    if skipped > SKIPPED_SHARE * steps:
+    if skipped > max(SKIPPED_SHARE * steps, SKIPPED_FIRST):
         seen = f"{skipped:.0f} of {steps} steps had a gradient that is not finite, and were skipped"
         yield Finding("exploding gradient", "serious", seen, advice)
         return

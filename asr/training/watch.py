@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from asr.lengths import valid_mask
+
 EVERY = 50
 """Steps, from one that is watched to the next; the first of an epoch is one. Watching costs a copy of the weights
 and a few norms, some hundredths of a step, which is nothing once spread over this many."""
@@ -24,7 +26,7 @@ def watched_step(model: nn.Module) -> Iterator[dict[str, float]]:
     Yields:
         Filled when the block ends: for each layer the L2 norms of its weights, of their gradient (clipped, as the
         optimiser sees it) and of their update; for each layer with ReLUs, the share of its channels that are
-        zero in the whole batch. `averages` makes something readable of the sums of many.
+        zero in the whole batch, before dropout. `averages` makes something readable of the sums of many.
     """
     matrices = _matrices(model)
     before = {name: [weight.detach().clone() for weight in weights] for name, weights in matrices.items()}
@@ -84,17 +86,28 @@ def _norm(tensors: list[Any]) -> float:
 
 @contextmanager
 def _dead_channels(model: nn.Module) -> Iterator[dict[str, float]]:
-    """Measure the modules that hold a ReLU, at their outputs, which are zero past each utterance's end."""
-    shares: dict[str, float] = {}
+    """Measure the modules that hold a ReLU and return (output, lengths).
 
-    def measure(name: str, output: Any) -> None:
-        x: Tensor = output[0] if isinstance(output, tuple) else output  # (batch, channels, …)
-        silent = (x.detach() == 0).transpose(0, 1).flatten(1).all(1)
-        shares[name] = float(silent.float().mean())
+    What counts is what the ReLU gives in valid frames: dropout silences channels that live, and padding, which is
+    masked only later, may be above zero where no sound is.
+    """
+    shares: dict[str, float] = {}
+    active: dict[str, Tensor] = {}
+
+    def note(name: str, output: Tensor) -> None:
+        active[name] = output.detach() != 0  # (batch, channels, time[, bins])
+
+    def measure(name: str, lengths: Tensor) -> None:
+        x = active.pop(name).transpose(1, 2)
+        alive = x[valid_mask(lengths, x.shape[1])].transpose(0, 1).flatten(1).any(1)  # (channels,)
+        shares[name] = float((~alive).float().mean())
 
     with ExitStack() as hooks:
         for name, module in model.named_modules():
-            if any(isinstance(child, nn.ReLU) for child in module.children()):
-                hook = module.register_forward_hook(lambda _, __, output, name=name: measure(name, output))
-                hooks.callback(hook.remove)
+            for child in module.children():
+                if isinstance(child, nn.ReLU):
+                    inner = child.register_forward_hook(lambda _, __, output, name=name: note(name, output))
+                    outer = module.register_forward_hook(lambda _, __, output, name=name: measure(name, output[1]))
+                    hooks.callback(inner.remove)
+                    hooks.callback(outer.remove)
         yield shares
