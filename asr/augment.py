@@ -212,11 +212,11 @@ class GeneratedNoise:
 
     snr: Snr
     exponent: Interval
-    """Of its spectrum's fall: 0 white, 1 pink, 2 brown."""
+    """Of its spectrum's fall, from 60 Hz on: 0 white, 1 pink, 2 brown."""
 
     def __call__(self, waveform: FloatArray, rng: Generator) -> Changed:
         snr_db, exponent = rng.uniform(*self.snr.decibels), rng.uniform(*self.exponent)
-        noise = coloured_noise(len(waveform), exponent, rng)
+        noise = coloured_noise(len(waveform), exponent, self.snr.sample_rate, rng)
         return Changed(self.snr.mixed(waveform, noise, snr_db), {"snr_db": snr_db, "exponent": exponent})
 
 

@@ -350,7 +350,7 @@ class Noise(Section):
     snr_of: Literal["utterance", "speech"] = "utterance"
     """The power of the whole utterance, as is usual; or without its pauses (softer than the loudest by 30 dB)."""
     colour: Annotated[Range, _within(-2, 3)] = Range(low=0, high=2)
-    """Of generated noise, how its spectrum falls: 0 white, 1 pink, 2 brown."""
+    """Of generated noise, how its spectrum falls from 60 Hz on, where it begins: 0 white, 1 pink, 2 brown."""
     folder: RecipePath | None = None
     """Recordings of noise, in place of generated noise."""
     at_once: tuple[Annotated[int, Field(ge=1, le=20)], Annotated[int, Field(ge=1, le=20)]] = (1, 1)

@@ -68,18 +68,28 @@ def test_silence_has_no_ratio() -> None:
 
 @pytest.mark.parametrize("exponent", [0.0, 0.7, 1.0, 2.0])
 def test_noise_has_its_colour(exponent: float) -> None:
-    noise = coloured_noise(2**17, exponent, generator())
-    frequencies, power = scipy.signal.welch(noise, fs=1.0, nperseg=4096)
-    band = (frequencies > 0.005) & (frequencies < 0.4)
+    noise = coloured_noise(2**17, exponent, RATE, generator())
+    frequencies, power = scipy.signal.welch(noise, fs=RATE, nperseg=4096)
+    band = (frequencies > 80) & (frequencies < 0.4 * RATE)
     slope, _ = np.polyfit(np.log(frequencies[band]), np.log(power[band]), 1)
     assert slope == pytest.approx(-exponent, abs=0.06)
     assert decibels(noise) == pytest.approx(0.0, abs=0.1)
     assert noise.dtype == np.float32
 
 
+@pytest.mark.parametrize("seconds", [1, 30])
+@pytest.mark.parametrize("exponent", [0, 1, 2])
+def test_generated_noise_is_as_loud_as_told_where_speech_is(exponent: int, seconds: int) -> None:
+    augment = augmenter(noise={"probability": 1, "snr_db": [5, 5], "colour": [exponent, exponent]})
+    speech = 0.1 * tone(300.0, seconds * RATE)
+    spectrum = np.fft.rfft(augment(speech, generator()) - speech)
+    spectrum[np.fft.rfftfreq(len(speech), 1 / RATE) < 60] = 0.0
+    assert decibels(speech) - decibels(np.fft.irfft(spectrum, len(speech))) == pytest.approx(5.0, abs=0.2)
+
+
 @pytest.mark.parametrize("samples", [0, 1, 2, 3, 47_981])
 def test_noise_has_any_length(samples: int) -> None:
-    noise = coloured_noise(samples, 1.0, generator())
+    noise = coloured_noise(samples, 1.0, RATE, generator())
     assert noise.shape == (samples,)
     assert np.isfinite(noise).all()
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.random import Generator
 
 from asr.effects.fourier import fft_length
 from asr.effects.level import FloatArray, power
+
+LOWEST_HZ = 60.0
+"""Of generated noise: below it there is no speech, and little that features or ears take notice of."""
 
 
 def add_noise(waveform: FloatArray, noise: FloatArray, snr_db: float, signal: float | None = None) -> FloatArray:
@@ -28,17 +33,21 @@ def add_noise(waveform: FloatArray, noise: FloatArray, snr_db: float, signal: fl
     return waveform + noise * np.float32(np.sqrt(signal / disturbance * 10.0 ** (-snr_db / 10.0)))
 
 
-def coloured_noise(samples: int, exponent: float, rng: Generator) -> FloatArray:
+def coloured_noise(samples: int, exponent: float, sample_rate: int, rng: Generator) -> FloatArray:
     """Gaussian noise whose power spectrum falls as 1 / frequency**exponent: 0 white, 1 pink, 2 brown.
 
+    It begins at 60 Hz. From 0 on, nearly all of pink and brown noise's power would be rumble, the more the longer
+    it lasts, and a signal-to-noise ratio would say nothing of where speech is.
+
     Returns:
-        (samples,) float32 of about unit power and without a constant part.
+        (samples,) float32 of about unit power.
     """
     size = fft_length(max(samples, 2))
     bins = size // 2 + 1
     spectrum = rng.standard_normal(2 * bins, dtype=np.float32).view(np.complex64)
-    spectrum[0] = 0.0
-    spectrum[1:] *= np.arange(1, bins, dtype=np.float32) ** (-exponent / 2)
+    lowest = math.ceil(LOWEST_HZ * size / sample_rate)
+    spectrum[:lowest] = 0.0
+    spectrum[lowest:] *= np.arange(lowest, bins, dtype=np.float32) ** (-exponent / 2)
     noise = np.fft.irfft(spectrum, size).astype(np.float32, copy=False)
     return noise[:samples] / np.float32(np.sqrt(power(noise)))
 
