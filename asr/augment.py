@@ -323,9 +323,13 @@ class SpecAugment:
     """Widest time mask, in frames …"""
     time_fraction: float = 0.2
     """… and as a share of the utterance."""
+    probability: float = 1.0
+    """Of there being masks at all."""
 
     def plan(self, num_frames: int, num_bins: int, rng: Generator) -> Masks:
         """Draw the masks of one utterance: widths from 0 to the widest, anywhere that they fit."""
+        if self.probability < 1.0 and rng.random() >= self.probability:
+            return Masks((), ())
         widest = min(self.time_width, int(self.time_fraction * num_frames))
         return Masks(
             time=tuple(_stretch(num_frames, widest, rng) for _ in range(self.time_masks)),

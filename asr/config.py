@@ -289,6 +289,8 @@ class Features(Section):
 class SpecAugment(Section):
     """Park et al. 2019, without time warping."""
 
+    probability: Probability = 1.0
+    """Of an utterance's having masks at all."""
     freq_masks: Annotated[int, Field(ge=0)] = 2
     freq_width: Count = 20
     """Widest frequency mask, in bins."""

@@ -388,6 +388,24 @@ def test_widths_and_places_are_spread_evenly() -> None:
         assert {start for start, width in stretches if width == widest} == set(range(size - widest + 1))
 
 
+def test_masks_are_drawn_as_often_as_told() -> None:
+    always, sometimes, never = (
+        build.spec_augment(Augment.model_validate({"spec_augment": section}))
+        for section in ({}, {"probability": 0.3}, {"probability": 0})
+    )
+    assert always == SpecAugment()
+    rng = generator()
+    masks = [sometimes.plan(100, 40, rng) for _ in range(1000)]
+    assert {(len(each.time), len(each.freq)) for each in masks} == {(2, 2), (0, 0)}
+    assert sum(each != Masks((), ()) for each in masks) == pytest.approx(300, abs=60)
+    assert never.plan(100, 40, rng) == Masks((), ())
+
+
+def test_masks_that_are_always_there_are_those_that_a_seed_drew_before_they_had_a_probability() -> None:
+    masks = SpecAugment(probability=1.0).plan(100, 40, generator())
+    assert masks == Masks(time=((53, 17), (24, 10)), freq=((1, 6), (0, 1)))
+
+
 def test_masked_features_are_zero_and_others_untouched() -> None:
     features = torch.rand(3, 12, 7) + 1.0
     kept = features.clone()
