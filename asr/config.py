@@ -706,6 +706,15 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _can_be_masked(self) -> Recipe:
+        if self.augment.spec_augment is not None and self.features.normalization == "none":
+            raise ValueError(
+                "augment.spec_augment needs features.normalization utterance or global: what is masked becomes 0, "
+                "which is the mean then, and louder than speech without"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _has_two_views(self) -> Recipe:
         if self.training.consistency and self.augment.spec_augment is None:
             raise ValueError("training.consistency compares two views of SpecAugment: set augment.spec_augment too")

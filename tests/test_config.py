@@ -132,6 +132,16 @@ def test_wrong_overrides(tmp_path: Path, override: str, expected: str) -> None:
     assert expected in error_of(write(tmp_path, MINIMAL), override)
 
 
+def test_masks_need_normalised_features(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL + "features: {normalization: none}\n")
+    assert "augment.spec_augment needs features.normalization utterance or global" in error_of(
+        path, "augment.spec_augment={}"
+    )
+    assert read_recipe(path).augment.spec_augment is None
+    for normalization in ("utterance", "global"):
+        read_recipe(path, [f"features.normalization={normalization}", "augment.spec_augment={}"])
+
+
 def test_overrides_win_and_paths_are_relative_to_where_they_were_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
