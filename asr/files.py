@@ -116,6 +116,8 @@ def remove_partial(folder: Path) -> None:
 def files_in(folder: Path) -> Iterator[Path]:
     """All files in a folder and in those within it, sorted; links are followed, but not back to where they are.
 
+    What macOS leaves beside the files of others, `._*` and `__MACOSX`, is not among them.
+
     Raises:
         DataError: a folder can't be read; one that is not there holds nothing.
     """
@@ -127,7 +129,7 @@ def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
     if real in above:
         return
     try:
-        entries = sorted(folder.iterdir())
+        entries = sorted(entry for entry in folder.iterdir() if not _of_macos(entry.name))
         for entry in entries:
             if entry.is_dir():
                 yield from _walk(entry, above | {real})
@@ -135,6 +137,11 @@ def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
                 yield entry
     except OSError as error:
         raise DataError(f"can't be read: {error.strerror}", where=error.filename or folder) from error
+
+
+def _of_macos(name: str) -> bool:
+    """Whether a file or folder holds what only macOS keeps of another, under that one's name, suffix and all."""
+    return name.startswith("._") or name == "__MACOSX"
 
 
 def _sync(path: Path) -> None:

@@ -15,6 +15,7 @@ from asr.files import (
     PARTIAL,
     atomic_path,
     file_fingerprint,
+    files_in,
     fingerprint,
     remove_folder,
     remove_partial,
@@ -115,6 +116,21 @@ def test_what_was_never_finished_is_removed(tmp_path: Path) -> None:
     remove_partial(tmp_path)
     assert {path.name for path in tmp_path.rglob("*")} == {"sub", "mine", ".hidden"}
     remove_partial(tmp_path / "nothing")
+
+
+def test_what_macos_leaves_is_no_file_of_a_folder(tmp_path: Path) -> None:
+    for name in (
+        "a.wav",
+        "._a.wav",
+        ".hidden",
+        "sub/b.wav",
+        "sub/._b.wav",
+        "__MACOSX/._a.wav",
+        "__MACOSX/sub/c.wav",
+    ):
+        write_text(tmp_path / name, "x")
+    found = [path.relative_to(tmp_path).as_posix() for path in files_in(tmp_path)]
+    assert found == [".hidden", "a.wav", "sub/b.wav"]
 
 
 def test_a_folder_is_removed_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
