@@ -39,6 +39,7 @@ SUFFIXES = frozenset(
 """Lower-case suffixes of the files that a search of a folder takes for recordings."""
 
 
+_BLOCK_SECONDS = 30.0  # of a recording to decode at a time, where it is only measured
 _MAX_PEAK = 2.0**16  # a float file at the scale of 16-bit integers passes, wreckage does not
 _WRITERS = {
     ".wav": ("WAV", "PCM_16"),
@@ -74,6 +75,21 @@ def probe(source: AudioSource) -> AudioInfo:
     with open_recording(source) as decoder:
         rate, frames = decoder.sample_rate, decoder.frames
         return AudioInfo(decoder.name, rate, decoder.channels, frames, frames / rate)
+
+
+def duration(path: Path) -> float:
+    """Seconds that a recording lasts: as its header says, or of an MP3, which is decoded, what it holds.
+
+    The headers of MP3s tell no length, and what is estimated may be far off.
+
+    Raises:
+        AudioError: as `probe`, and of an MP3 as `load`.
+        MissingDependencyError: as `load`.
+    """
+    info = probe(path)
+    if path.suffix.lower() != ".mp3":
+        return info.duration
+    return sum(map(len, stream(path, info.sample_rate, _BLOCK_SECONDS))) / info.sample_rate
 
 
 def load(source: AudioSource, sample_rate: int) -> FloatArray:

@@ -148,7 +148,7 @@ def _recordings(folder: Path) -> tuple[tuple[Path, float], ...]:
     recordings, faults = [], []
     for path in found:
         try:
-            recordings.append((path, audio.probe(path).duration))
+            recordings.append((path, audio.duration(path)))
         except AsrError as error:
             faults.append(str(error))
     if faults:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.signal
 import torch
+from headerless import write_mp3_without_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -353,6 +354,24 @@ def test_folders_are_looked_through_before_training(tmp_path: Path) -> None:
     assert "2 of 3 recordings can't be used" in str(raised.value)
     assert "bad.wav" in str(raised.value)
     assert "worse.flac: is empty" in str(raised.value)
+
+
+def test_recordings_of_noise_are_as_long_as_they_sound(tmp_path: Path) -> None:
+    half = 0.3 * generator().standard_normal(2 * RATE).astype(np.float32)
+    write_mp3_without_length(tmp_path / "a.mp3", np.concatenate((np.zeros(6 * RATE, np.float32), half)), RATE)
+    assert audio.probe(tmp_path / "a.mp3").duration > 10
+    augment = augmenter(noise={"probability": 1, "folder": tmp_path})
+    ((_, seconds),) = augment.steps[0].change.files
+    assert seconds == pytest.approx(8, abs=0.2)
+    for seed in range(20):  # none of which begins after the end
+        augment(tone(300.0), generator(seed))
+
+
+def test_what_macos_leaves_beside_recordings_is_none(tmp_path: Path) -> None:
+    audio.save(tmp_path / "hum.wav", tone(1000.0), RATE)
+    (tmp_path / "._hum.wav").write_bytes(b"\0\5\x16\7" + bytes(300))
+    ((path, _),) = augmenter(noise={"folder": tmp_path}).steps[0].change.files
+    assert path.name == "hum.wav"
 
 
 def test_a_silent_impulse_response_is_named(tmp_path: Path) -> None:

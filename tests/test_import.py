@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from command_line import Result, Run, command
+from headerless import write_mp3_without_length
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
@@ -503,18 +504,7 @@ def test_a_transcript_of_which_a_line_is_lost_is_not_used(tmp_path: Path) -> Non
 
 def test_a_length_that_a_header_does_not_tell_is_measured(tmp_path: Path) -> None:
     quiet = np.concatenate([np.zeros(16000 * 6), 0.3 * np.random.default_rng(0).standard_normal(32000)])
-    path = tmp_path / "a.mp3"
-    with soundfile.SoundFile(
-        path, "w", 16000, 1, "MPEG_LAYER_III", format="MP3", bitrate_mode="VARIABLE", compression_level=0.5
-    ) as file:
-        file.write(quiet)
-    content = path.read_bytes()
-    frame = next(
-        place
-        for place in range(content.find(b"Xing") + 41, len(content))
-        if content[place] == 0xFF and content[place + 1] >= 0xE0
-    )
-    path.write_bytes(content[frame:])  # without the frame that tells the length
+    write_mp3_without_length(tmp_path / "a.mp3", quiet, 16000)
     write(tmp_path / "a.txt", "hello")
     (utterance,), faults = measure(folder.read(tmp_path))
     assert faults == []

@@ -13,8 +13,6 @@ from asr.data.checks import listing
 from asr.data.manifest import Utterance
 from asr.errors import AsrError, DataError
 
-BLOCK = 30.0
-"""Seconds of a recording to decode at a time."""
 OVERSHOOT = 0.5
 """Seconds by which a stretch may end after its recording, and is cut: as in Kaldi's extract-segments."""
 
@@ -58,7 +56,7 @@ class Listing:
 def measure(
     found: Listing, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> tuple[list[Utterance], list[str]]:
-    """Make utterances of entries, of which the recordings' headers tell the duration.
+    """Make utterances of entries, with the durations of their recordings.
 
     Args:
         found: what the corpus lists.
@@ -122,11 +120,7 @@ def _duration(path: Path) -> float | str:
     except UnicodeEncodeError:
         return f"{str(path)!a}: its name is not UTF-8; rename it"
     try:
-        info = audio.probe(path)
-        if path.suffix.lower() != ".mp3":
-            return info.duration
-        # Their headers tell no length, and what is estimated may be far off.
-        return sum(map(len, audio.stream(path, info.sample_rate, BLOCK))) / info.sample_rate
+        return audio.duration(path)
     except AsrError as error:
         return f"{path}: {error.what}" + (f" (try: {error.hint})" if error.hint else "")
 
