@@ -465,6 +465,20 @@ def test_faults_of_a_folder(tmp_path: Path) -> None:
         folder.read(tmp_path / "empty")
 
 
+def test_a_text_that_cannot_be_read_is_a_fault_among_others(tmp_path: Path) -> None:
+    for name in "abcd":
+        sound(tmp_path / f"{name}.wav")
+        write(tmp_path / f"{name}.txt", "text", encoding="utf-16" if name in "ab" else "utf-8")
+    (tmp_path / "c.txt").write_text("")
+    found = folder.read(tmp_path)
+    assert [entry.id for entry in found.entries] == ["d"]
+    assert found.faults == [
+        f"{tmp_path / 'a.txt'}: is UTF-16 (try: iconv -f UTF-16 -t UTF-8 a.txt)",
+        f"{tmp_path / 'b.txt'}: is UTF-16 (try: iconv -f UTF-16 -t UTF-8 b.txt)",
+        f"{tmp_path / 'c.txt'}: is empty",
+    ]
+
+
 def link(path: Path, target: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -113,6 +113,12 @@ def faulty(faults: Iterable[str], where: Path, hint: str | None = None) -> DataE
     return DataError(f"{number} can't be used\n{listing(faults)}", where=where, hint=hint)
 
 
+def in_a_line(error: AsrError) -> str:
+    """An error as a fault among others."""
+    what = error.what if error.where is None else f"{error.where}: {error.what}"
+    return what + (f" (try: {error.hint})" if error.hint else "")
+
+
 def _duration(path: Path) -> float | str:
     """Seconds, or what is wrong."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from asr.audio import SUFFIXES
-from asr.data.layouts.entries import Entry, Listing
+from asr.data.layouts.entries import Entry, Listing, in_a_line
 from asr.data.layouts.lists import read_rows
 from asr.errors import DataError
 from asr.files import files_in
@@ -38,7 +38,10 @@ def read(folder: Path, speaker_folders: bool = False) -> Listing:
             faults.append(f"{sound}: there is no {sound.stem}.txt beside it")
             continue
         readable = len(faults)
-        text = " ".join(row.value for row in read_rows(path, faults))
+        try:
+            text = " ".join(row.value for row in read_rows(path, faults))
+        except DataError as error:
+            faults.append(in_a_line(error))
         if len(faults) > readable:
             continue
         if not text:
