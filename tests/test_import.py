@@ -327,6 +327,23 @@ def test_a_table_says_which_part_of_a_recording_a_row_means(tmp_path: Path) -> N
         assert (first.start, first.duration, first.fields) == (1.0, 1.5, {"id": "a@1-2.5"})
 
 
+def test_a_table_may_name_its_utterances(tmp_path: Path) -> None:
+    sound(tmp_path / "a.wav", 4.0)
+    sound(tmp_path / "b.wav")
+    rows = [["a.wav", "0", "2", "u1"], ["a.wav", "2", "4", "u2"], ["b.wav", "", "", ""], ["a.wav", "2", "4", "u3"]]
+    header = ["path", "start", "end", "id", "text"]
+    rows.append(["b.wav", "", "", "u1"])
+    path = make_table(tmp_path / "t.csv", [header, *([*row, "text"] for row in rows)])
+    found, faults = measure(table.read(path))
+    assert [(each.fields["id"], each.start) for each in found] == [("u1", 0.0), ("u2", 2.0), ("b", None)]
+    assert [fault.removeprefix(f"{path}:") for fault in faults] == [
+        f"5: u3 is the same sound as u2 in {path}:3",
+        f"6: the id u1 is in {path}:2 already; give the column another name if it names no utterances",
+    ]
+    found, faults = measure(table.read(path, Columns(speaker="id")))
+    assert [(each.fields["id"], each.speaker) for each in found][:2] == [("a@0-2", "u1"), ("a@2-4", "u2")]
+
+
 def test_names_with_dots_are_told_apart(tmp_path: Path) -> None:
     for name in ("spk.1", "spk.2"):
         sound(tmp_path / f"{name}.wav")

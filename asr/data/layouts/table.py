@@ -48,6 +48,8 @@ class Columns:
 def read(path: Path, columns: Columns = Columns(), audio_root: Path | None = None) -> Listing:
     """Read a table whose first line names its columns; what is in other columns goes into the manifest too.
 
+    A column `id` names the utterances; where there is none, their recordings do, and the stretches of these.
+
     Args:
         path: a CSV file whose cells are parted by commas, semicolons or bars, or a TSV file.
         columns: which is which.
@@ -69,12 +71,22 @@ def read(path: Path, columns: Columns = Columns(), audio_root: Path | None = Non
     roots = (path.parent, path.parent / "clips") if audio_root is None else (audio_root,)
     recordings = Recordings(*roots)
     entries = []
+    ids: dict[str, Entry] = {}
+    heard: dict[tuple[Path, float | None, float | None], Entry] = {}
     for values, where in records:
         if len(values) != len(header):
             faults.append(f"{where}: {len(values)} cells, where the header names {len(header)} columns")
             continue
         try:
-            entries.append(_entry(dict(zip(header, map(str.strip, values), strict=True)), where, found, recordings))
+            record = dict(zip(header, map(str.strip, values), strict=True))
+            entry = _entry(record, where, found, recordings)
+            if record.get("id") == entry.id:
+                _refuse_again(
+                    entry,
+                    ids.setdefault(entry.id, entry),
+                    heard.setdefault((entry.audio, entry.start, entry.end), entry),
+                )
+            entries.append(entry)
         except (ValueError, OSError) as error:
             faults.append(f"{where}: {error}")
     return Listing(entries, faults)
@@ -119,7 +131,24 @@ def _entry(record: dict[str, str], where: str, columns: Columns, recordings: Rec
     name = (path.with_suffix("") if path.suffix.lower() in SUFFIXES else path).as_posix()
     if start is not None:
         name += f"@{start:.10g}" + ("" if end is None else f"-{end:.10g}")
+    if record.get("id") and "id" not in used:
+        name = record["id"]
     return Entry(name, recordings.find(str(path)), text, where, start, end, fields)
+
+
+def _refuse_again(entry: Entry, named_so: Entry, heard: Entry) -> None:
+    """Refuse an entry of a name, or of a sound, that the table has already.
+
+    Raises:
+        ValueError: the first of that name, or of that sound, is another.
+    """
+    if named_so is not entry:
+        raise ValueError(
+            f"the id {entry.id} is in {named_so.where} already; "
+            "give the column another name if it names no utterances"
+        )
+    if heard is not entry:
+        raise ValueError(f"{entry.id} is the same sound as {heard.id} in {heard.where}")
 
 
 def _seconds(record: dict[str, str], column: str | None) -> float | None:
