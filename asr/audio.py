@@ -6,7 +6,7 @@ Opening a file, whatever its format, is the matter of `sound_files.py`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -77,10 +77,8 @@ def probe(source: AudioSource) -> AudioInfo:
         return AudioInfo(decoder.name, rate, decoder.channels, frames, frames / rate)
 
 
-def duration(path: Path) -> float:
-    """Seconds that a recording lasts: as its header says, or of an MP3, which is decoded, what it holds.
-
-    The headers of MP3s tell no length, and what is estimated may be far off.
+def measure(path: Path) -> AudioInfo:
+    """As `probe`, but of an MP3, whose header tells no length, that of what is decoded.
 
     Raises:
         AudioError: as `probe`, and of an MP3 as `load`.
@@ -88,8 +86,9 @@ def duration(path: Path) -> float:
     """
     info = probe(path)
     if path.suffix.lower() != ".mp3":
-        return info.duration
-    return sum(map(len, stream(path, info.sample_rate, _BLOCK_SECONDS))) / info.sample_rate
+        return info
+    frames = sum(map(len, stream(path, info.sample_rate, _BLOCK_SECONDS)))
+    return replace(info, frames=frames, duration=frames / info.sample_rate)
 
 
 def load(source: AudioSource, sample_rate: int) -> FloatArray:

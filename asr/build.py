@@ -148,7 +148,7 @@ def _recordings(folder: Path) -> tuple[tuple[Path, float], ...]:
     recordings, faults = [], []
     for path in found:
         try:
-            recordings.append((path, audio.duration(path)))
+            recordings.append((path, audio.measure(path).duration))
         except AsrError as error:
             faults.append(str(error))
     if faults:

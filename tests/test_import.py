@@ -157,6 +157,21 @@ def test_every_fault_of_a_data_directory_is_told_with_its_line(data: Path) -> No
         assert message in found[where]
 
 
+def test_segments_of_several_channels_are_not_averaged(data: Path, tmp_path: Path) -> None:
+    noise = 0.1 * np.random.default_rng(0).standard_normal((RATE * 4, 2))
+    soundfile.write(tmp_path / "wavs" / "call 1.wav", noise, RATE)
+    write(data / "segments", "u1 call1 0.5 1.75", "u2 call1 1.75 4.3 B", "u3 call2 0.25 -1")
+    (utterance,), faults = measure(kaldi.read(data))
+    assert utterance.fields["id"] == "u3"
+    assert "segments:2: call1 1.75 4.3 B" in faults[0]
+    assert "text:2: channel B: split the file into one per channel" in faults[0]
+    assert "text:1: " in faults[1] and "call 1.wav has 2 channels" in faults[1]
+    (data / "segments").unlink()
+    write(data / "text", "call1 both", "call2 one")
+    write(data / "utt2spk", "call1 anna", "call2 ben")
+    assert measure(kaldi.read(data))[1] == []
+
+
 def test_what_is_no_data_directory(data: Path) -> None:
     with pytest.raises(DataError, match=r"no wav.scp in it(.|\n)*one of its folders: train"):
         kaldi.read(data.parent)

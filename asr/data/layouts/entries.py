@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from asr import audio
+from asr.audio import AudioInfo
 from asr.data.checks import listing
 from asr.data.manifest import Utterance
 from asr.errors import AsrError, DataError
@@ -29,6 +30,7 @@ class Entry:
         start: seconds into the recording, or None for all of it.
         end: seconds into the recording, or None for its end.
         fields: what else is known, such as the speaker.
+        one_channel: whether its recording may have but one; else their mean is heard.
     """
 
     id: str
@@ -38,6 +40,7 @@ class Entry:
     start: float | None = None
     end: float | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
+    one_channel: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,17 +73,17 @@ def measure(
     for entry in found.entries:
         first.setdefault(entry.id, entry.where)
     paths = list(dict.fromkeys(entry.audio for entry in found.entries))
-    durations: dict[Path, float | str] = {}
+    recordings: dict[Path, AudioInfo | str] = {}
     with ThreadPoolExecutor() as pool:
-        for path, duration in zip(paths, pool.map(_duration, paths), strict=True):
-            durations[path] = duration
-            progress(len(durations), len(paths))
+        for path, recording in zip(paths, pool.map(_probe, paths), strict=True):
+            recordings[path] = recording
+            progress(len(recordings), len(paths))
     utterances, faults = [], list(found.faults)
     for entry in found.entries:
         try:
             if first[entry.id] != entry.where:
                 raise ValueError(f"{entry.id} is in {first[entry.id]} already")
-            utterances.append(_utterance(entry, durations[entry.audio]))
+            utterances.append(_utterance(entry, recordings[entry.audio]))
         except ValueError as error:
             faults.append(f"{entry.where}: {error}")
     return utterances, faults
@@ -119,21 +122,27 @@ def in_a_line(error: AsrError) -> str:
     return what + (f" (try: {error.hint})" if error.hint else "")
 
 
-def _duration(path: Path) -> float | str:
-    """Seconds, or what is wrong."""
+def _probe(path: Path) -> AudioInfo | str:
+    """What a recording's header says, or what is wrong with it."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
         return f"{str(path)!a}: its name is not UTF-8; rename it"
     try:
-        return audio.duration(path)
+        return audio.measure(path)
     except AsrError as error:
         return f"{path}: {error.what}" + (f" (try: {error.hint})" if error.hint else "")
 
 
-def _utterance(entry: Entry, duration: float | str) -> Utterance:
-    if isinstance(duration, str):
-        raise ValueError(duration)
+def _utterance(entry: Entry, recording: AudioInfo | str) -> Utterance:
+    if isinstance(recording, str):
+        raise ValueError(recording)
+    if entry.one_channel and recording.channels > 1:
+        raise ValueError(
+            f"{entry.audio} has {recording.channels} channels, each of them perhaps a speaker: "
+            "split the file into one per channel"
+        )
+    duration = recording.duration
     fields = {"id": entry.id, **entry.fields}
     if entry.start is None:
         return Utterance(entry.audio, duration, entry.text, fields)

@@ -53,7 +53,8 @@ def read(folder: Path, audio_root: Path | None = None) -> Listing:
             faults.append(f"{where}: {error}")
             continue
         if recording in recordings:  # else wav.scp is at fault, and said so
-            entries.append(Entry(name, recordings[recording], text, where, start, end, fields))
+            sound = recordings[recording]
+            entries.append(Entry(name, sound, text, where, start, end, fields, one_channel=stretches is not None))
     listed = tables["wav.scp"] if stretches is None else stretches
     faults += [f"{row.where}: {name} has no transcript" for name, row in listed.items() if name not in texts]
     return Listing(entries, faults)
@@ -91,6 +92,12 @@ def _stretch(name: str, segments: Mapping[str, Row]) -> tuple[str, float, float 
     if name not in segments:
         raise ValueError(f"segments has no utterance {name}")
     value, where = segments[name]
+    if len(value.split()) == 4:
+        channel = value.split()[-1]
+        raise ValueError(
+            f"channel {channel}: split the file into one per channel, and leave this field out, "
+            f"as in {where}: {value}"
+        )
     try:
         recording, start, end = value.split()
         return recording, float(start), None if float(end) == -1 else float(end)
