@@ -384,6 +384,25 @@ def test_a_slip_in_a_table_costs_its_own_record(tmp_path: Path) -> None:
         table.read(tmp_path / "t.csv")
 
 
+def test_a_faulty_header_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "path,text", "a.wav,one", ends="\r")
+    with pytest.raises(DataError, match=r"lines end in CR alone"):
+        table.read(path)
+    write(path, 'path,"te"xt', "a.wav,one")
+    with pytest.raises(DataError, match=r"t\.csv:1: not CSV"):
+        table.read(path)
+    for lines in ("", "päth;text", "a;b"), ("sep=;", "päth;text", "a;b"):
+        write(path, *lines, encoding="latin-1")
+        with pytest.raises(DataError, match=r"t\.csv:2: byte 2 is not UTF-8"):
+            table.read(path)
+
+
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "SEP=;"])
+def test_the_line_that_tells_excel_the_separator_is_no_header(tmp_path: Path, first: str) -> None:
+    path = write(tmp_path / "t.csv", first, "", "path;text, and, more", "a.wav;one, two", ends="\r\n")
+    assert texts(table.read(path, Columns(text="text, and, more"))) == ["one, two"]
+
+
 def test_missing_columns_are_told_with_those_that_are_there(tmp_path: Path) -> None:
     make_table(tmp_path / "t.csv", [["Datei", "text"], ["a", "b"]])
     with pytest.raises(DataError) as raised:

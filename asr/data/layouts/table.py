@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
 from pathlib import Path
@@ -24,6 +25,8 @@ USUAL_NAMES = {
 """Names of columns that are looked for, in this order, where the user gives none."""
 OF_THE_MANIFEST = frozenset({"audio_filepath", "offset", "duration", "text", "speaker", "id"})
 """Keys that no other column may fill."""
+SEPARATOR_LINE = re.compile(rf'"?sep=([{DELIMITERS}])"?', re.IGNORECASE)
+"""A first line by which Excel is told the separator; it is no header."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,21 @@ def read(path: Path, columns: Columns = Columns(), audio_root: Path | None = Non
         DataError: it is no such table, or a column is missing.
     """
     faults: list[str] = []
-    lines = read_lines(path, faults)
-    if faults and (not lines or _number(lines[0]) > 1):  # the lost line was the header
+    rows = read_lines(path, faults)
+    lines = _from_first_content(rows)
+    separator = SEPARATOR_LINE.fullmatch(lines[0].value) if lines else None
+    if separator is not None:
+        lines = _from_first_content(lines[1:])
+    if faults and (not lines or _number(lines[0]) != len(rows) - len(lines) + 1):  # the lost line was the header
         raise faulty(faults, path)
-    records = _records(list(dropwhile(lambda row: not row.value.strip(), lines)), faults)
+    if lines and "\r" in lines[0].value:
+        raise DataError(
+            "its lines end in CR alone", where=path, expected="LF or CRLF", hint="save it as CSV once more"
+        )
+    records = _records(lines, separator and separator[1], faults)
     header, where = next(records, ([], str(path)))
+    if lines and where != lines[0].where:  # the header was no record
+        raise faulty(faults, path)
     header = [name.strip() for name in header]
     if len(set(header)) < len(header):
         raise DataError("names a column twice", where=where, expected="a name of its own for each column")
@@ -160,11 +173,15 @@ def _seconds(record: dict[str, str], column: str | None) -> float | None:
         raise ValueError(f"{column} is {record[column]!r}, not a number of seconds") from None
 
 
-def _records(lines: Sequence[Row], faults: list[str]) -> Iterator[tuple[list[str], str]]:
+def _from_first_content(rows: Iterable[Row]) -> list[Row]:
+    return list(dropwhile(lambda row: not row.value.strip(), rows))
+
+
+def _records(lines: Sequence[Row], separator: str | None, faults: list[str]) -> Iterator[tuple[list[str], str]]:
     """The cells of each line, and where it stands; a CSV record may go over several lines."""
     if not lines:
         return
-    delimiter = max(DELIMITERS, key=lines[0].value.count)
+    delimiter = separator or max(DELIMITERS, key=lines[0].value.count)
     if delimiter == "\t":
         yield from ((_unquoted(row.value.split("\t")), row.where) for row in lines if row.value.strip())
         return
