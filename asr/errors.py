@@ -6,6 +6,11 @@ do next. The command line prints it without a traceback and exits with its `exit
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+MOST_SHOWN = 30
+"""Lines of a listing."""
+
 
 class AsrError(Exception):
     """An error for the user.
@@ -55,3 +60,10 @@ class MissingDependencyError(AsrError):
 
 class DiskFullError(AsrError):
     """A file can't be written: there is no room left for it, or the user may use no more."""
+
+
+def listing(items: Iterable[object]) -> str:
+    """Items one to a line, the first of many."""
+    lines = [f"  {item}" for item in items]
+    rest = len(lines) - MOST_SHOWN
+    return "\n".join(lines if rest <= 0 else [*lines[:MOST_SHOWN], f"  … and {rest} more"])

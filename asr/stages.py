@@ -17,12 +17,12 @@ from asr.assess import recognise_manifest
 from asr.card import model_card
 from asr.config import CommandsCorpus, ManifestsCorpus, Recipe, Speechocean762Corpus, Training
 from asr.data.batching import Sample
-from asr.data.checks import check_sets, infeasible, listing
+from asr.data.checks import check_sets, infeasible
 from asr.data.corpora.registry import PREPARE
 from asr.data.loading import Reader
 from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.decoder_settings import DecoderSettings
-from asr.errors import DataError, DiskFullError
+from asr.errors import DataError, DiskFullError, listing
 from asr.evaluation.report import format_report, format_totals, to_results
 from asr.evaluation.wer import breakdown, score
 from asr.features import FeatureExtractor, GlobalNorm

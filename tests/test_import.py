@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -647,6 +649,13 @@ def test_too_few_speakers() -> None:
 
 
 # -------------------------------------------------------------------------------------- the command itself
+
+
+def test_torch_is_not_waited_for() -> None:
+    modules = "asr.data.layouts.folder, asr.data.layouts.kaldi, asr.data.layouts.table, asr.data.splitting"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
 
 
 @pytest.fixture

@@ -11,14 +11,13 @@ import torch
 
 from asr import audio
 from asr.data.manifest import Utterance
-from asr.errors import AudioError, DataError
+from asr.errors import AudioError, DataError, listing
 from asr.lengths import ctc_frames
 from asr.text.normalize import Normalizer
 
 SLACK_SECONDS = 0.25
 """How far a manifest's duration may be from the file's: lossy formats round to their frames."""
 BLOCK_SECONDS = 30.0
-MOST_SHOWN = 30
 
 
 @dataclass(frozen=True)
@@ -141,13 +140,6 @@ def _empty(sets: Mapping[str, Sequence[Utterance]], normalizer: Normalizer) -> l
         if silent:
             warnings.append(f"{len(silent)} transcripts of {name} are empty\n{listing(silent)}")
     return warnings
-
-
-def listing(items: Iterable[object]) -> str:
-    """Items one to a line, the first of many."""
-    lines = [f"  {item}" for item in items]
-    rest = len(lines) - MOST_SHOWN
-    return "\n".join(lines if rest <= 0 else [*lines[:MOST_SHOWN], f"  … and {rest} more"])
 
 
 def infeasible(

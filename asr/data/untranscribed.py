@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from asr import audio
-from asr.data.checks import listing
 from asr.data.manifest import Utterance, read_manifest
-from asr.errors import AudioError, DataError
+from asr.errors import AudioError, DataError, listing
 from asr.files import files_in
 
 PIECE_SECONDS = 15.0

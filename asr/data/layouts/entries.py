@@ -10,9 +10,8 @@ from typing import Any
 
 from asr import audio
 from asr.audio import AudioInfo
-from asr.data.checks import listing
 from asr.data.manifest import Utterance
-from asr.errors import AsrError, DataError
+from asr.errors import AsrError, DataError, listing
 
 OVERSHOOT = 0.5
 """Seconds by which a stretch may end after its recording, and is cut: as in Kaldi's extract-segments."""
