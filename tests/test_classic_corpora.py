@@ -205,6 +205,10 @@ def test_librispeech_in_folders_and_in_archives(tmp_path: Path) -> None:
         }
     with pytest.raises(DataError, match="test-clean: there is no such folder"):
         librispeech.prepare(archives, ("train-clean-100",), "dev-clean", ("test-clean",), tmp_path / "out")
+    with pytest.raises(DataError, match=rf"no such folder\n  try: give the folder above the sets: {root}$"):
+        librispeech.prepare(
+            root / "dev-clean", ("train-clean-100",), "dev-clean", ("test-other",), tmp_path / "out"
+        )
 
 
 def test_published_checksums() -> None:

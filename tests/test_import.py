@@ -361,6 +361,15 @@ def test_a_table_may_name_its_utterances(tmp_path: Path) -> None:
     assert [(each.fields["id"], each.speaker) for each in found][:2] == [("a@0-2", "u1"), ("a@2-4", "u2")]
 
 
+def test_a_path_from_windows_is_explained(tmp_path: Path) -> None:
+    path = make_table(tmp_path / "t.csv", [["path", "text"], ["wavs\\0.wav", "one"], ["wavs/0.wav", "two"]])
+    _, faults = measure(table.read(path))
+    assert faults == [
+        rf"{path}:2: {tmp_path}/wavs\0.wav: there is no such file (try: / in place of \ in its path)",
+        f"{path}:3: {tmp_path}/wavs/0.wav: there is no such file",
+    ]
+
+
 def test_names_with_dots_are_told_apart(tmp_path: Path) -> None:
     for name in ("spk.1", "spk.2"):
         sound(tmp_path / f"{name}.wav")
@@ -511,7 +520,7 @@ def test_faults_of_a_folder(tmp_path: Path) -> None:
         "f.txt: there is no recording beside it",
     ]
     assert messages[4].startswith(f"d.wav: d is in {tmp_path}/d.flac already")
-    assert messages[5].startswith("e.wav: ")
+    assert messages[5].startswith("e.wav: ") and messages[5].count("e.wav") == 1
     assert len(messages) == 6
     with pytest.raises(DataError, match="no recordings"):
         (tmp_path / "empty").mkdir()
@@ -587,7 +596,7 @@ def test_detection(data: Path, libri: Path, tmp_path: Path) -> None:
     assert detect(tmp_path / "lj") == Layout.LJSPEECH
     assert detect(tmp_path / "mine") == Layout.FOLDER
     assert detect(write(tmp_path / "t.TSV", "path\ttext")) == Layout.TABLE
-    with pytest.raises(DataError, match=rf"the one meant: {data}"):
+    with pytest.raises(DataError, match=rf"the one meant: {data}(.|\n)*--format folder"):
         detect(data.parent)
     with pytest.raises(DataError, match="a table"):
         detect(write(tmp_path / "a.xlsx", ""))
@@ -644,7 +653,9 @@ def test_one_speaker_is_divided_and_a_recording_never() -> None:
 
 
 def test_too_few_speakers() -> None:
-    with pytest.raises(DataError, match="2 speakers can't be dealt out to 3 sets"):
+    with pytest.raises(
+        DataError, match=r"2 speakers can't be dealt out to 3 sets(.|\n)*fewer sets, or add speakers"
+    ):
         split(spoken(["a", "b", "b"], [1, 1, 1]), {"dev": 0.1, "test": 0.1}, 1)
 
 
@@ -714,6 +725,14 @@ def test_faults_leave_no_manifest_unless_they_may_be_skipped(recordings: Path, r
     assert not Path("m.jsonl").exists()
     result = run("recordings", "--out", "m.jsonl", "--skip-faulty")
     assert (result.code, "18 utterances" in result.out, "2 entries" in result.err) == (0, True, True)
+
+
+def test_too_few_speakers_are_told_before_recordings_are_read(tmp_path: Path, run: Run) -> None:
+    for speaker in "ab":
+        write(tmp_path / "two" / speaker / "0.wav", "no sound")
+        write(tmp_path / "two" / speaker / "0.txt", "text")
+    result = run("two", "--out", "mine", "--dev", 0.2, "--test", 0.2, "--speaker-folders")
+    assert (result.code, "2 speakers can't be dealt out to 3 sets" in result.err) == (1, True), result.err
 
 
 def test_a_list_without_utterances(run: Run) -> None:

@@ -84,7 +84,7 @@ def import_(
     from asr.data.layouts.entries import faulty, measure
     from asr.data.layouts.table import Columns
     from asr.data.manifest import write_manifest
-    from asr.data.splitting import split
+    from asr.data.splitting import refuse_too_few, split
 
     shares = {name: share for name, share in (("dev", dev), ("test", test)) if share}
     paths = _outputs(out, shares)
@@ -94,6 +94,9 @@ def import_(
     columns = Columns(audio_column, text_column, speaker_column, start_column, end_column)
     _refuse_what_is_for_others(layout, columns, audio_root, speaker_folders)
     listing = _read(source, layout, columns, audio_root, speaker_folders)
+    if shares and listing.entries and (skip_faulty or not listing.faults):
+        speakers = ((entry.audio, entry.fields.get("speaker")) for entry in listing.entries)
+        refuse_too_few(list(speakers), len(shares) + 1)
     reporter = TerminalReporter()
     with reporter.progress("read", len({entry.audio for entry in listing.entries})) as advance:
         utterances, faults = measure(listing, lambda done, total: advance(done, ""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -28,14 +29,7 @@ def split(utterances: Sequence[Utterance], shares: Mapping[str, float], seed: in
     Raises:
         DataError: there are fewer speakers than sets.
     """
-    several = len({utterance.speaker for utterance in utterances}) > 1
-    groups: dict[str, list[int]] = defaultdict(list)
-    for index, utterance in enumerate(utterances):
-        speaker = utterance.speaker if several else None
-        groups[f"recording {utterance.audio}" if speaker is None else f"speaker {speaker}"].append(index)
-    if len(groups) <= len(shares):
-        kind = "speakers" if several else "recordings"
-        raise DataError(f"{len(groups)} {kind} can't be dealt out to {len(shares) + 1} sets that share none")
+    groups = _groups([(utterance.audio, utterance.speaker) for utterance in utterances], len(shares) + 1)
     seconds = {name: sum(utterances[index].duration for index in group) for name, group in groups.items()}
     names = sorted(groups)
     left = [names[index] for index in np.random.default_rng(seed).permutation(len(names))]
@@ -50,6 +44,34 @@ def split(utterances: Sequence[Utterance], shares: Mapping[str, float], seed: in
         name: [utterances[index] for index in sorted(index for group in chosen for index in groups[group])]
         for name, chosen in {"train": left, **sets}.items()
     }
+
+
+def refuse_too_few(recordings: Sequence[tuple[Path, str | None]], sets: int) -> None:
+    """Refuse what `split` can't deal out to so many sets, before anything has been read.
+
+    Args:
+        recordings: where each utterance's is, and its speaker if that is known.
+        sets: how many, the training set included.
+
+    Raises:
+        DataError: there are fewer speakers than sets.
+    """
+    _groups(recordings, sets)
+
+
+def _groups(recordings: Sequence[tuple[Path, str | None]], sets: int) -> dict[str, list[int]]:
+    """What has to be in one set: the numbers of utterances, by speaker or else by recording."""
+    several = len({speaker for _, speaker in recordings}) > 1
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, (audio, speaker) in enumerate(recordings):
+        groups[f"speaker {speaker}" if several and speaker is not None else f"recording {audio}"].append(index)
+    if len(groups) < sets:
+        kind = "speakers" if several else "recordings"
+        raise DataError(
+            f"{len(groups)} {kind} can't be dealt out to {sets} sets that share none",
+            hint=f"hold out fewer sets, or add {kind}",
+        )
+    return groups
 
 
 def _choose(groups: Sequence[str], seconds: Mapping[str, float], wanted: float, most: int) -> list[str]:

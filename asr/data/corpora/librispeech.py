@@ -13,6 +13,7 @@ from asr.data.corpora.download import Archive, Progress, obtain, silent
 from asr.data.layouts import librispeech
 from asr.data.layouts.entries import all_of
 from asr.data.manifest import Utterance
+from asr.errors import DataError
 
 CHECKSUMS = {
     "12/dev-clean": "sha256:76f87d090650617fca0cac8f88b9416e0ebf80350acb97b343a85fa903728ab3",
@@ -73,6 +74,10 @@ def prepare(
 
 def _read(name: str, source: Path | None, output: Path, progress: Progress) -> list[Utterance]:
     folder = obtain(ARCHIVES[name], _copy(name, source), output, progress) / name
+    if source is not None and source.name in ARCHIVES and not folder.is_dir():
+        raise DataError(
+            "there is no such folder", where=folder, hint=f"give the folder above the sets: {source.parent}"
+        )
     return all_of(librispeech.read(folder), folder, progress)
 
 

@@ -42,5 +42,10 @@ def detect(source: Path) -> Layout:
     inside += [path.parent for path in sorted(source.glob("*/wav.scp"))]
     if inside:
         names = ", ".join(str(path) for path in inside)
-        raise DataError("holds lists of recordings, and is none", where=source, expected=f"the one meant: {names}")
+        raise DataError(
+            "holds lists of recordings, and is none",
+            where=source,
+            expected=f"the one meant: {names}",
+            hint=f"--format {Layout.FOLDER}, if each recording has its text beside it",
+        )
     return Layout.FOLDER

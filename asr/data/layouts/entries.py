@@ -117,25 +117,37 @@ def faulty(faults: Iterable[str], where: Path, hint: str | None = None) -> DataE
 
 def in_a_line(error: AsrError) -> str:
     """An error as a fault among others."""
-    what = error.what if error.where is None else f"{error.where}: {error.what}"
-    return what + (f" (try: {error.hint})" if error.hint else "")
+    return f"{error.where}: {_what(error)}"
+
+
+def _what(error: AsrError) -> str:
+    return error.what + (f" (try: {error.hint})" if error.hint else "")
 
 
 def _probe(path: Path) -> AudioInfo | str:
     """What a recording's header says, or what is wrong with it."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return f"{str(path)!a}: its name is not UTF-8; rename it"
+    if _printable(path) != str(path):
+        return "its name is not UTF-8; rename it"
     try:
         return audio.measure(path)
     except AsrError as error:
-        return f"{path}: {error.what}" + (f" (try: {error.hint})" if error.hint else "")
+        if "\\" in path.as_posix() and not path.exists():  # on Windows itself, it parts folders
+            return f"{error.what} (try: / in place of \\ in its path)"
+        return _what(error)
+
+
+def _printable(path: Path) -> str:
+    try:
+        return str(path).encode().decode()
+    except UnicodeEncodeError:
+        return ascii(str(path))
 
 
 def _utterance(entry: Entry, recording: AudioInfo | str) -> Utterance:
     if isinstance(recording, str):
-        raise ValueError(recording)
+        raise ValueError(
+            recording if entry.where == str(entry.audio) else f"{_printable(entry.audio)}: {recording}"
+        )
     if entry.one_channel and recording.channels > 1:
         raise ValueError(
             f"{entry.audio} has {recording.channels} channels, each of them perhaps a speaker: "
