@@ -13,11 +13,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 import pytest
 
 from asr.data.corpora import download as module
-from asr.data.corpora.download import download, extract
-from asr.errors import DataError
+from asr.data.corpora.download import Archive, download, extract, fetch, silent
+from asr.errors import DataError, DiskFullError
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
@@ -61,6 +62,18 @@ def chunked(most: int) -> Answer:
         handler.wfile.write(b"%x\r\n%s\r\n" % (most, CONTENT[:most]))
         if most == len(CONTENT):
             handler.wfile.write(b"0\r\n\r\n")
+
+    return answer
+
+
+def holding(content: bytes) -> Answer:
+    """Other content than `CONTENT`, whole."""
+
+    def answer(handler: BaseHTTPRequestHandler, start: int) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
 
     return answer
 
@@ -248,3 +261,35 @@ def test_bad_archive_leaves_nothing(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"archive.tar.gz: the archive can't be unpacked"):
         extract(archive, tmp_path / "out")
     assert list(tmp_path.iterdir()) == [archive]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's cache."""
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: tmp_path / "cache" / name)
+    return tmp_path / "cache" / "asr"
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), DiskFullError("there is no room to write it")])
+def test_download_outlives_an_unpacking_that_does_not_end(
+    end: BaseException, serve: Serve, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: object) -> None:
+        raise end
+
+    with serve(holding(tar(("root/a", b"1")))) as (url, starts):
+        with monkeypatch.context() as patched, pytest.raises(type(end)):
+            patched.setattr(module, "extract", ended)
+            fetch(Archive("one", url, "root"), silent)
+        folder = fetch(Archive("one", url, "root"), silent)
+    assert starts == [0]
+    assert (folder / "root" / "a").read_bytes() == b"1"
+    assert not list(cache.glob("*.tar.gz"))
+
+
+def test_damaged_download_is_fetched_anew(serve: Serve, cache: Path) -> None:
+    with serve(holding(b"<html>"), holding(tar(("root/a", b"1")))) as (url, _):
+        with pytest.raises(DataError, match="can't be unpacked"):
+            fetch(Archive("one", url, "root"), silent)
+        assert not list(cache.glob("*.tar.gz"))
+        assert (fetch(Archive("one", url, "root"), silent) / "root" / "a").read_bytes() == b"1"

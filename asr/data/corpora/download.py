@@ -98,8 +98,10 @@ def fetch(archive: Archive, progress: Progress) -> Path:
         )
         try:
             extract(path, folder)
-        finally:
-            path.unlink()  # used up, or damaged: then the next run fetches it anew
+        except DataError:
+            path.unlink()  # damaged: the next run fetches it anew
+            raise
+        path.unlink()  # used up; an unpacking that was cut off, or found no room, finds it here again
     return folder
 
 
