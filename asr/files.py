@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,28 @@ def only_writer(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def one_at_a_time(lock: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Run the block once no other process is in the block of this lock.
+
+    Args:
+        lock: a file that stands for the block; it may stay behind.
+        waiting: called once if another process is there, which is waited for.
+    """
+    claim = FileLock(lock)
+    with full_disk_in_words(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            claim.acquire(timeout=0)
+        except Timeout:
+            waiting()
+            claim.acquire()
+    try:
+        yield
+    finally:
+        claim.release()
 
 
 def remove_partial(folder: Path) -> None:

@@ -178,7 +178,7 @@ def prepare(work: Workspace) -> None:
         PREPARE[section.corpus](
             **settings,
             output=work.corpus,
-            progress=lambda done, total, unit="": advance(done, f"of {total} {unit}".rstrip()),
+            progress=lambda done, total, unit="": advance(done, f"of {total} {unit}".rstrip() if total else unit),
         )
 
 

@@ -8,6 +8,7 @@ import re
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -293,3 +294,23 @@ def test_damaged_download_is_fetched_anew(serve: Serve, cache: Path) -> None:
             fetch(Archive("one", url, "root"), silent)
         assert not list(cache.glob("*.tar.gz"))
         assert (fetch(Archive("one", url, "root"), silent) / "root" / "a").read_bytes() == b"1"
+
+
+def test_processes_that_start_together_download_once(serve: Serve, cache: Path) -> None:
+    told, another_waits = [], threading.Event()
+
+    def slowly(handler: BaseHTTPRequestHandler, start: int) -> None:
+        another_waits.wait(5)
+        holding(tar(("root/a", b"1")))(handler, start)
+
+    def progress(done: int, total: int, unit: str = "") -> None:
+        told.append(unit)
+        if "another process" in unit:
+            another_waits.set()
+
+    with serve(slowly, slowly) as (url, starts), ThreadPoolExecutor() as pool:
+        folders = list(pool.map(lambda _: fetch(Archive("one", url, "root"), progress), range(2)))
+    assert starts == [0]
+    assert told.count("another process is downloading it") == 1
+    assert folders == [cache / "one"] * 2
+    assert (cache / "one" / "root" / "a").read_bytes() == b"1"

@@ -19,7 +19,7 @@ from typing import BinaryIO, Protocol
 import platformdirs
 
 from asr.errors import DataError
-from asr.files import atomic_path
+from asr.files import atomic_path, one_at_a_time
 
 MEGABYTE = 10**6
 
@@ -28,7 +28,7 @@ class Progress(Protocol):
     """Told how a corpus is prepared."""
 
     def __call__(self, done: int, total: int, unit: str = "", /) -> None:
-        """So many are done, of so many in all: utterances, unless a unit is named."""
+        """So many are done, of so many in all, or 0 where nobody knows: utterances, unless a unit is named."""
 
 
 def silent(done: int, total: int, unit: str = "", /) -> None:
@@ -86,23 +86,32 @@ def obtain(archive: Archive, source: Path | None, output: Path, progress: Progre
 
 
 def fetch(archive: Archive, progress: Progress) -> Path:
-    """An archive's content in the user's cache, downloaded the first time."""
+    """An archive's content in the user's cache, downloaded the first time, by one process alone."""
     cache = platformdirs.user_cache_path("asr")
     folder = cache / archive.name
-    if not folder.is_dir():
-        path = download(
-            archive.url,
-            cache / f"{archive.name}.tar.gz",
-            archive.checksum,
-            lambda done, total: progress(done // MEGABYTE, total // MEGABYTE, "MB"),
-        )
-        try:
-            extract(path, folder)
-        except DataError:
-            path.unlink()  # damaged: the next run fetches it anew
-            raise
-        path.unlink()  # used up; an unpacking that was cut off, or found no room, finds it here again
+    if folder.is_dir():
+        return folder
+    with one_at_a_time(
+        cache / f".{archive.name}.lock", lambda: progress(0, 0, "another process is downloading it")
+    ):
+        if not folder.is_dir():  # as it is where another process was waited for
+            _download_and_unpack(archive, folder, progress)
     return folder
+
+
+def _download_and_unpack(archive: Archive, folder: Path, progress: Progress) -> None:
+    path = download(
+        archive.url,
+        folder.with_name(f"{archive.name}.tar.gz"),
+        archive.checksum,
+        lambda done, total: progress(done // MEGABYTE, total // MEGABYTE, "MB"),
+    )
+    try:
+        extract(path, folder)
+    except DataError:
+        path.unlink()  # damaged: the next run fetches it anew
+        raise
+    path.unlink()  # used up; an unpacking that was cut off, or found no room, finds it here again
 
 
 def download(
