@@ -26,7 +26,7 @@ _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}  # W
 
 
 @contextmanager
-def atomic_path(path: Path, size: int | None = None) -> Iterator[Path]:
+def atomic_path(path: Path, size: int | None = None, sync_each: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what is written there takes its place when the block succeeds.
 
     Works for a file and for a folder (create it at the yielded path). A folder replaces an existing one as a
@@ -36,6 +36,8 @@ def atomic_path(path: Path, size: int | None = None) -> Iterator[Path]:
     Args:
         path: to be written.
         size: bytes to be written, if they are known, for the error.
+        sync_each: wait for each file in a folder to be on the disk, which takes an hour for 100,000; else for all
+            that the system has to write, at once, and on Windows, which has no call for it, for none of them.
 
     Raises:
         DiskFullError: there is no room for it.
@@ -46,8 +48,11 @@ def atomic_path(path: Path, size: int | None = None) -> Iterator[Path]:
         temporary = holder / path.name
         try:
             yield temporary
-            for each in (*temporary.rglob("*"), temporary):
-                _sync(each)
+            if sync_each:
+                for each in (*temporary.rglob("*"), temporary):
+                    _sync(each)
+            elif os.name == "posix":
+                os.sync()
             if temporary.is_dir() and path.is_dir():
                 path.rename(holder / "previous")
             temporary.replace(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import tarfile
 import threading
@@ -245,6 +246,24 @@ def test_archive_is_unpacked(tmp_path: Path) -> None:
     extract(archive, tmp_path / "out")
     assert (tmp_path / "out" / "root" / "a").read_bytes() == b"1"
     assert (tmp_path / "out" / "root" / "deep" / "b").read_bytes() == b"2"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows can't wait for all files at once")
+def test_unpacking_tells_how_far_it_is_and_waits_for_the_disk_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    told: list[tuple[int, int, str]] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append("one"))
+    monkeypatch.setattr(os, "sync", lambda: synced.append("all"), raising=False)
+    archive = tmp_path / "archive.tar.gz"
+    archive.write_bytes(tar(*((f"root/{number}", 4 * CONTENT) for number in range(4))))
+    extract(archive, tmp_path / "out", lambda done, total, unit="": told.append((done, total, unit)))
+    assert synced == ["all", "one"]  # the files, then the folder that has the name
+    steps = [report[0] for report in told]
+    assert steps == sorted(steps)
+    assert len(set(steps)) > 2
+    assert {report[1:] for report in told} == {(4, "MB unpacked")}
 
 
 @pytest.mark.parametrize(

@@ -35,13 +35,13 @@ def prepare(
         train: "train", in which a sentence stands once; or "validated": all that listeners have confirmed, of the
             speakers who are neither in the development nor in the test set.
         output: the corpus's folder.
-        progress: called as recordings are looked at.
+        progress: called as megabytes are unpacked, then as recordings are looked at.
 
     Raises:
         DataError: the source is no Common Voice, or has several languages and none is named, or is faulty.
     """
     report = progress or silent
-    folder = _language_folder(_unpacked(source, output), language)
+    folder = _language_folder(_unpacked(source, output, report), language)
     sets = {name: _read(folder, name, report) for name in (train, "dev", "test")}
     held_out = {utterance.speaker for name in ("dev", "test") for utterance in sets[name]} - {None}
     prepared.write(
@@ -60,7 +60,7 @@ def _read(folder: Path, name: str, progress: Progress) -> list[Utterance]:
     return all_of(table.read(path, COLUMNS, folder / "clips"), folder, progress, without)
 
 
-def _unpacked(source: Path | None, output: Path) -> Path:
+def _unpacked(source: Path | None, output: Path, progress: Progress) -> Path:
     if source is None or not source.exists():
         raise DataError(
             "Common Voice is not downloaded here" if source is None else "there is no such file or folder",
@@ -70,7 +70,7 @@ def _unpacked(source: Path | None, output: Path) -> Path:
         )
     if source.is_dir():
         return source
-    extract(source, output / "archive")
+    extract(source, output / "archive", progress)
     return output / "archive"
 
 

@@ -69,7 +69,7 @@ def obtain(archive: Archive, source: Path | None, output: Path, progress: Progre
         archive: the published one, which is downloaded into the user's cache the first time.
         source: a copy in its place: the archive, or a folder with what the archive holds.
         output: where a copy of the archive is unpacked.
-        progress: told of the megabytes that have arrived.
+        progress: told of the megabytes that have arrived, then of those unpacked.
 
     Raises:
         DataError: there is no such copy, it can't be unpacked, or the download failed.
@@ -81,7 +81,7 @@ def obtain(archive: Archive, source: Path | None, output: Path, progress: Progre
     folder = source
     if source.is_file():
         folder = output / archive.name
-        extract(source, folder)
+        extract(source, folder, progress)
     return folder / archive.root if (folder / archive.root).is_dir() else folder
 
 
@@ -107,7 +107,7 @@ def _download_and_unpack(archive: Archive, folder: Path, progress: Progress) -> 
         lambda done, total: progress(done // MEGABYTE, total // MEGABYTE, "MB"),
     )
     try:
-        extract(path, folder)
+        extract(path, folder, progress)
     except DataError:
         path.unlink()  # damaged: the next run fetches it anew
         raise
@@ -214,16 +214,27 @@ def _checksum(path: Path, like: str) -> str:
         return f"{kind}:{hashlib.file_digest(file, kind).hexdigest()}"
 
 
-def extract(archive: Path, folder: Path) -> None:
+def extract(archive: Path, folder: Path, progress: Progress = silent) -> None:
     """Unpack a tar archive, compressed or not, as `folder`: whole or not at all.
+
+    Args:
+        archive: to unpack.
+        folder: to be made.
+        progress: told of the megabytes of the archive that are unpacked.
 
     Raises:
         DataError: the archive is damaged, or has a member that would lie outside (PEP 706).
     """
-    with atomic_path(folder) as temporary:
+    size = archive.stat().st_size
+    with atomic_path(folder, sync_each=False) as temporary, archive.open("rb") as file:
         temporary.mkdir()
+
+        def watched(member: tarfile.TarInfo, place: str) -> tarfile.TarInfo | None:
+            progress(file.tell() // MEGABYTE, size // MEGABYTE, "MB unpacked")
+            return tarfile.data_filter(member, place)
+
         try:
-            with tarfile.open(archive) as tar:
-                tar.extractall(temporary, filter="data")
+            with tarfile.open(fileobj=file) as tar:
+                tar.extractall(temporary, filter=watched)
         except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise DataError(f"the archive can't be unpacked ({error})", where=archive) from error
