@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from asr.card import model_card
 from asr.config import CommandsCorpus, ManifestsCorpus, Recipe, Speechocean762Corpus, Training
 from asr.data.batching import Sample
 from asr.data.checks import check_sets, infeasible
+from asr.data.corpora import prepared
 from asr.data.corpora.registry import PREPARE
 from asr.data.loading import Reader
 from asr.data.manifest import Utterance, read_manifest, write_manifest
@@ -188,6 +190,8 @@ def prepare(work: Workspace) -> None:
 def check(work: Workspace) -> None:
     """Look at every recording and transcript before time is spent on them."""
     sets = work.sets()
+    if not isinstance(work.recipe.prepare, ManifestsCorpus):
+        prepared.refuse_missing(work.corpus, chain.from_iterable(sets.values()))
     normalizer = build.normalizer(work.recipe.text)
     total = sum(len(utterances) for utterances in sets.values())
     with work.reporter.progress("check", total) as advance:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import shutil
 import tarfile
 import threading
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from asr import catalogue, stages
 from asr.config import CORPORA, Recipe
 from asr.data.corpora import an4, common_voice, librispeech, speech_commands, yesno
 from asr.data.corpora.download import Archive
+from asr.data.corpora.prepared import write as write_prepared
 from asr.data.corpora.registry import PREPARE
 from asr.data.manifest import Utterance, read_manifest
 from asr.errors import DataError
@@ -107,6 +109,37 @@ def test_download_goes_into_the_cache_and_is_used_again(tmp_path: Path, monkeypa
     units = [report[2] for report in reports if len(report) == 3]
     assert list(dict.fromkeys(units)) == ["MB", "MB unpacked"]
     assert len(units) == len(reports) - 16
+
+
+def test_a_corpus_whose_recordings_have_gone_names_the_folders_to_delete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: tmp_path / "cache" / name)
+    unpacked = tmp_path / "cache" / "asr" / "yesno"
+    source = make_yesno(unpacked)
+    recipe = read_recipe(catalogue.shipped()["yesno"] / "recipe.yaml", [f"prepare.source={source}"])
+    work = workspace(recipe, tmp_path / "run", tmp_path / "data", Silent())
+    stages.prepare(work)
+    gone = next(source.glob("*.wav"))
+    gone.unlink()
+    with pytest.raises(DataError, match="1 of 16 files with recordings") as raised:
+        stages.check(work)
+    assert f"  {gone}\n" in str(raised.value)
+    assert f"delete {work.corpus} and {unpacked}, then" in str(raised.value)
+    shutil.rmtree(unpacked)
+    with pytest.raises(DataError, match=f"16 of 16 files(.|\n)*delete {work.corpus}, then"):
+        stages.check(work)
+    shutil.rmtree(work.corpus)
+    make_yesno(unpacked)
+    stages.prepare(work)
+    stages.check(work)
+
+
+def test_no_set_is_prepared_empty(tmp_path: Path) -> None:
+    official = [Utterance(tmp_path / "a.wav", 1.0, "a", {})]
+    with pytest.raises(DataError, match="no recordings for dev and other"):
+        write_prepared(tmp_path / "out", official, [], {"test": official, "other": []})
+    assert not (tmp_path / "out").exists()
 
 
 # ---------------------------------------------------------------------------------------------------- AN4
