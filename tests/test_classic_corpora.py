@@ -71,7 +71,8 @@ def make_yesno(folder: Path) -> Path:
     for number in range(16):
         code = f"{number // 12}{number:04b}011"
         sound(folder / "waves_yesno" / f"{'_'.join(code)}.wav", 0.8, 8000)
-    write(folder / "waves_yesno" / "README~", "about")
+    for stray in ("README~", "0_1_x.wav", "0_1_1_0_1_1_0_1 (copy).wav"):
+        write(folder / "waves_yesno" / stray, "about")
     return folder / "waves_yesno"
 
 

@@ -5,6 +5,7 @@ https://www.openslr.org/1. A recording's name is its transcript: `0_1_1_0_1_1_0_
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from asr.data.corpora import prepared
@@ -18,6 +19,7 @@ ARCHIVE = Archive(
     root="waves_yesno",
     checksum="sha256:c3f49e0cca421f96b75b41640749167b52118f232498667ca7a5f9416aef8e73",
 )
+NAME = re.compile("[01](_[01]){7}")
 WORDS = {"0": "no", "1": "yes"}
 DEV = 5
 """Recordings of the training set that are held out."""
@@ -39,7 +41,7 @@ def prepare(source: Path | None, output: Path, progress: Progress | None = None)
     """
     report = progress or silent
     folder = obtain(ARCHIVE, source, output, report)
-    recordings = sorted(folder.glob("[01]_*.wav"))
+    recordings = sorted(path for path in folder.glob("*.wav") if NAME.fullmatch(path.stem))
     train = [path for path in recordings if path.name.startswith("0")]
     if len(train) <= DEV or len(train) == len(recordings):
         raise DataError(
