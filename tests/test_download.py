@@ -210,14 +210,15 @@ def test_file_with_another_checksum_is_fetched_anew(serve: Serve, tmp_path: Path
 
 
 def test_refusal_is_final(serve: Serve, tmp_path: Path) -> None:
-    with serve(status(404)) as (url, starts), pytest.raises(DataError, match=r"archive.tar.gz.* 404 Not Found"):
+    answer = r"archive.tar.gz.* 404 Not Found\n.*yourself.* prepare\.source=FILE"
+    with serve(status(404)) as (url, starts), pytest.raises(DataError, match=answer):
         download(url, tmp_path / "file")
     assert starts == [0]
     assert not (tmp_path / "file").exists()
 
 
 def test_busy_server_is_asked_again(serve: Serve, tmp_path: Path) -> None:
-    with serve(status(503), status(500), whole) as (url, _):
+    with serve(status(503), status(429), status(500), whole) as (url, _):
         download(url, tmp_path / "file", SHA256)
     with serve(*[status(503)] * module.ATTEMPTS) as (url, _), pytest.raises(DataError, match="503 Service"):
         download(url, tmp_path / "other")

@@ -56,6 +56,7 @@ ATTEMPTS = 5
 PAUSE = 1.0  # seconds before the second attempt; each later pause is twice as long
 TIMEOUT = 30.0  # seconds without a byte
 BLOCK = 1 << 16
+BY_HAND = "download it yourself, with a browser or from another server, and give prepare.source=FILE"
 
 
 class _CutOffError(Exception):
@@ -155,8 +156,9 @@ def _fetch(url: str, part: Path, progress: Callable[[int, int], None]) -> None:
             return _fetch_rest(url, part, progress)
         except urllib.error.HTTPError as error:
             error.close()
-            if error.code < 500:
-                raise DataError(f"the server answered {error.code} {error.reason}", where=url) from None
+            if error.code < 500 and error.code != HTTPStatus.TOO_MANY_REQUESTS:
+                refusal = f"the server answered {error.code} {error.reason}"
+                raise DataError(refusal, where=url, hint=BY_HAND) from None
             failure = f"{error.code} {error.reason}"
         except (OSError, http.client.HTTPException, _CutOffError) as error:
             failure = str(getattr(error, "reason", error)) or type(error).__name__
