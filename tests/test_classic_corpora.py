@@ -338,7 +338,7 @@ def test_which_language_of_common_voice(tmp_path: Path) -> None:
         common_voice.prepare(root, "de", "train", tmp_path / "out")
     with pytest.raises(DataError, match=r"not downloaded here(.|\n)*prepare\.source=ARCHIVE"):
         common_voice.prepare(None, None, "train", tmp_path / "out")
-    with pytest.raises(DataError, match=r"no such file(.|\n)*commonvoice\.mozilla\.org"):
+    with pytest.raises(DataError, match=r"no such file(.|\n)*datacollective\.mozillafoundation\.org"):
         common_voice.prepare(tmp_path / "gone.tar.gz", None, "train", tmp_path / "out")
     next((root / "cy" / "clips").glob("*dev_0.mp3")).unlink()
     with pytest.raises(DataError, match=r"dev\.tsv:2: (.|\n)*try: asr data import .*dev\.tsv (.|\n)*--skip-faulty"):
