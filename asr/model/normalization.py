@@ -51,7 +51,7 @@ class MaskedBatchNorm(nn.Module):
         var = self._over_all(((x - _per_channel(mean, x)) * valid).square().sum(dims)) / count
         with torch.no_grad():
             unbiased = var * (count / (count - 1).clamp(min=1))
-            share = self.momentum * unbiased.isfinite()  # none of a batch that overflows: the step will be skipped
+            share = self.momentum * unbiased.isfinite().to(unbiased)  # none of a batch that overflows
             self.running_mean.lerp_(mean.nan_to_num(), share)
             self.running_var.lerp_(unbiased.nan_to_num(), share)
         return mean, var
