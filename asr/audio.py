@@ -84,10 +84,18 @@ def measure(path: Path) -> AudioInfo:
         AudioError: as `probe`, and of an MP3 as `load`.
         MissingDependencyError: as `load`.
     """
-    info = probe(path)
-    if path.suffix.lower() != ".mp3":
-        return info
-    frames = sum(map(len, stream(path, info.sample_rate, _BLOCK_SECONDS)))
+    return decoded(path) if path.suffix.lower() == ".mp3" else probe(path)
+
+
+def decoded(source: AudioSource) -> AudioInfo:
+    """As `probe`, but with the length of what is decoded, which takes as long as reading all of it.
+
+    Raises:
+        AudioError: as `probe` and `load`: damage inside does not show in a header.
+        MissingDependencyError: as `load`.
+    """
+    info = probe(source)
+    frames = sum(map(len, stream(source, info.sample_rate, _BLOCK_SECONDS)))
     return replace(info, frames=frames, duration=frames / info.sample_rate)
 
 

@@ -162,14 +162,7 @@ def spec_augment(section: config.Augment) -> SpecAugment | None:
     masks = section.spec_augment
     if masks is None:
         return None
-    return SpecAugment(
-        masks.freq_masks,
-        masks.freq_width,
-        masks.time_masks,
-        masks.time_width,
-        masks.time_fraction,
-        masks.probability,
-    )
+    return SpecAugment(**masks.model_dump(exclude={"start_epoch"}))
 
 
 def masking(section: config.Pretrain) -> SpanMasking:

@@ -114,7 +114,7 @@ class Reader:
             torch.from_numpy(self.waveform(sample, rng)) for sample, rng in zip(samples, rngs, strict=True)
         ]
         texts = tuple(self.text(sample) for sample in samples)
-        targets = [torch.tensor(self.labels(text), dtype=torch.long) for text in texts]
+        targets = [torch.tensor(self.labels(text), dtype=torch.long) for text in texts] * self.views
         frames = [self.extractor.num_frames(len(waveform)) for waveform in waveforms]
         masks = tuple(
             self._masks(count, rng) for _ in range(self.views) for count, rng in zip(frames, rngs, strict=True)
@@ -127,8 +127,8 @@ class Reader:
             tuple(samples),
             pad_in_steps(rows, round(LENGTH_STEP * (self.sample_rate if self.on_device else self.frame_rate))),
             torch.tensor([len(row) for row in rows]),
-            pad_sequence(targets * self.views, batch_first=True),
-            torch.tensor([len(target) for target in targets * self.views]),
+            pad_sequence(targets, batch_first=True),
+            torch.tensor([len(target) for target in targets]),
             texts,
             masks if self.on_device and self.spec_augment else (),
         )
