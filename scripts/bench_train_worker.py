@@ -70,7 +70,7 @@ def in_a_bare_loop(job: Job, clock: Callable[[], float]) -> float:
         [with_features(batch.to(device), job) for batch in task.epoch(number, 0).batches]
         for number in range(1, settings.epochs + 1)
     ]
-    finish = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    on_gpu = device.type == "cuda"
     scaler = torch.amp.grad_scaler.GradScaler(device.type, enabled=needs_scaling(precision, device))
     model = job.acoustic.train()
     optimizer = torch.optim.AdamW(
@@ -79,7 +79,8 @@ def in_a_bare_loop(job: Job, clock: Callable[[], float]) -> float:
     started, seconds = 0.0, 0.0
     for number, batches in enumerate(epochs):
         if number == 1:
-            finish()
+            if on_gpu:
+                torch.cuda.synchronize()
             started = clock()
         for batch in batches:
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
@@ -93,7 +94,8 @@ def in_a_bare_loop(job: Job, clock: Callable[[], float]) -> float:
             optimizer.zero_grad()
             if number:
                 seconds += sum(sample.duration for sample in batch.samples)
-    finish()
+    if on_gpu:
+        torch.cuda.synchronize()
     return seconds / (clock() - started)
 
 
