@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -151,11 +152,23 @@ def test_an_error_in_one_process_ends_all_with_one_message(found: Found) -> None
     assert found.errors == "error: disc.wav: this recording is broken\n"
 
 
-def test_the_command_trains_in_two_processes(tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path, train=24)
-    command = [sys.executable, "-m", "asr", "train", str(recipe), *SETTINGS, "training.epochs=2", "--nproc", "2"]
-    folders = ["--run-dir", str(tmp_path / "run"), "--data-dir", str(tmp_path / "data")]
-    done = subprocess.run([*command, *folders], capture_output=True, text=True, check=False)
+ASR = [sys.executable, "-m", "asr"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "asr"]
+
+
+def command(folder: Path, start: Sequence[str], *settings: str) -> list[str]:
+    """`asr train`, or torchrun with it, of a small corpus that is made."""
+    recipe = folder / "recipe.yaml"
+    if not recipe.exists():
+        write_recipe(folder, train=24)
+    folders = ["--run-dir", str(folder / "run"), "--data-dir", str(folder / "data")]
+    return [*start, "train", str(recipe), *SETTINGS, *settings, *folders]
+
+
+@pytest.mark.parametrize(("start", "settings"), [(ASR, ("--nproc", "2")), (TORCHRUN, ())], ids=["asr", "torchrun"])
+def test_the_command_trains_in_two_processes(tmp_path: Path, start: list[str], settings: tuple[str, ...]) -> None:
+    words = command(tmp_path, start, "training.epochs=2", *settings)
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (
         done.stderr.count("in 2 processes") == done.stderr.count("epoch   1") == done.stdout.count("model: ") == 1
@@ -164,11 +177,28 @@ def test_the_command_trains_in_two_processes(tmp_path: Path) -> None:
     assert set(text.split()) <= set(TONES)
 
 
+def test_torchrun_hands_on_what_ends_it_and_all_is_saved(tmp_path: Path) -> None:
+    """As Slurm ends a job: SIGTERM to torchrun, which hands it on and waits; the same command then goes on."""
+    words = command(tmp_path, TORCHRUN, "training.epochs=300", "training.average=1")
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as training:
+        assert training.stderr is not None
+        assert any(line.startswith("epoch   2") for line in training.stderr)
+        training.send_signal(signal.SIGTERM)
+        _, said = training.communicate(timeout=300)
+    assert training.returncode != 0
+    assert said.count("stopped by SIGTERM") == 1
+    log = tmp_path / "run" / "train" / "log.jsonl"
+    done = len(log.read_text().splitlines())
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as training:
+        assert training.stderr is not None
+        assert any(line.startswith(f"resuming at epoch {done + 1},") for line in training.stderr)
+        training.send_signal(signal.SIGTERM)
+        training.communicate(timeout=300)
+
+
 def test_an_interruption_while_one_process_works_alone_ends_all(tmp_path: Path) -> None:
-    settings = [*SETTINGS, "pretrain={epochs: 500}", "--nproc", "2", "--run-dir", str(tmp_path / "run")]
-    recipe, data = str(write_recipe(tmp_path, train=24)), str(tmp_path / "data")
-    command = [sys.executable, "-m", "asr", "train", recipe, *settings, "--data-dir", data]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as training:
+    words = command(tmp_path, ASR, "pretrain={epochs: 500}", "--nproc", "2")
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as training:
         assert training.stderr is not None
         assert any(line.startswith("epoch   1") for line in training.stderr)
         training.send_signal(signal.SIGINT)

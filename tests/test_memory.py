@@ -12,12 +12,16 @@ from tones import SETTINGS, write_recipe
 
 from asr import recipe
 from asr.data.batching import Sample
+from asr.data.corruption import CorruptingReader
 from asr.data.manifest import Utterance
 from asr.errors import AsrError, DataError
 from asr.recipe_file import read_recipe
 from asr.reporting import Silent
 from asr.training.acoustic import AcousticTask
+from asr.training.denoising import DenoisingTask
 from asr.training.memory import fitting_budget, padded_seconds
+
+AnyTask = AcousticTask | DenoisingTask
 
 
 class Recorder(Silent):
@@ -81,30 +85,57 @@ def path(tmp_path: Path) -> Path:
     return write_recipe(tmp_path, train=30)
 
 
-def run(path: Path, folder: Path, reporter: Silent) -> None:
-    wanted = read_recipe(path, [*SETTINGS, "training.epochs=1", "model.frontend.dropout=0.1"])
+def run(path: Path, folder: Path, reporter: Silent, *settings: str) -> None:
+    wanted = read_recipe(path, [*SETTINGS, "training.epochs=1", "model.frontend.dropout=0.1", *settings])
     recipe.run(wanted, folder, folder.parent / "data", reporter)
 
 
-def test_the_trial_changes_nothing_and_sees_the_longest_batch(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    attempt, seen = AcousticTask.attempt, []
+TASKS = [(AcousticTask, 6.0), (DenoisingTask, 8.0)]
+PRETRAINED = "pretrain={epochs: 1, batch_seconds: 8}"
 
-    def watched(task: AcousticTask, samples: Sequence[Sample]) -> None:
+
+@pytest.mark.parametrize(("kind", "budget"), TASKS)
+def test_the_trial_changes_nothing_and_sees_the_longest_batch(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[AnyTask], budget: float
+) -> None:
+    attempt, seen = kind.attempt, []
+
+    def watched(task: AnyTask, samples: Sequence[Sample]) -> None:
         before = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
         generator = torch.get_rng_state()
         attempt(task, samples)
         assert torch.equal(generator, torch.get_rng_state())
         assert all(torch.equal(tensor, before[name]) for name, tensor in task.model.state_dict().items())
         assert all(parameter.grad is None for parameter in task.model.parameters())
-        batches = [batch.samples for batch in task.epoch(1, 0).batches]
-        seen.append((padded_seconds(samples), max(map(padded_seconds, batches))))
+        seen.append((padded_seconds(samples), max(map(padded_seconds, task._plan(1, budget)))))
 
-    monkeypatch.setattr(AcousticTask, "attempt", watched)
-    run(path, tmp_path / "run", Silent())
+    monkeypatch.setattr(kind, "attempt", watched)
+    run(path, tmp_path / "run", Silent(), PRETRAINED)
     ((tried, longest),) = seen
     assert tried == longest
+
+
+def test_a_self_supervised_start_has_smaller_batches_too(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_small(task: DenoisingTask, samples: Sequence[Sample]) -> None:
+        if padded_seconds(samples) > 6:
+            raise MemoryError
+
+    monkeypatch.setattr(DenoisingTask, "attempt", too_small)
+    sizes: list[float] = []
+    read = CorruptingReader.read_batch
+
+    def watched(reader: CorruptingReader, samples: Sequence[Sample]) -> object:
+        sizes.append(padded_seconds(samples))
+        return read(reader, samples)
+
+    monkeypatch.setattr(CorruptingReader, "read_batch", watched)
+    reporter = Recorder()
+    run(path, tmp_path / "run", reporter, PRETRAINED)
+    assert any("out of memory with pretrain.batch_seconds=8" in message for message in reporter.warned)
+    assert json.loads((tmp_path / "run" / "pretrain" / "batch_seconds.json").read_text()) == pytest.approx(16 / 3)
+    assert max(sizes) <= 6
 
 
 def test_memory_that_runs_out_later_lowers_the_budget_for_the_next_time(

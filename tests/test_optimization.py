@@ -175,15 +175,16 @@ def test_steps_follow_the_papers_and_vectors_do_not_decay(name: str) -> None:
         assert optimized.current_learning_rate == RATE * factor
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_restored_optimisation_goes_on_bit_for_bit(name: str) -> None:
-    """With everything that has a state, dropout included."""
+@pytest.mark.parametrize(("name", "precision"), [*((name, "fp32") for name in OPTIMIZERS), ("adamw", "fp16")])
+def test_a_restored_optimisation_goes_on_bit_for_bit(name: str, precision: str) -> None:
+    """With everything that has a state: dropout, and in fp16 the scale of the gradients."""
     more = {"backstitch": 0.3, "backstitch_interval": 2} if name == "sgd" else {}
 
     def begin() -> tuple[nn.Module, Optimization]:
         torch.manual_seed(5)
         model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 1))
-        return model, optimization(model, name, weight_decay=DECAY, ema=0.9, l1=0.01, max_norm=0.5, **more)
+        methods = {"ema": 0.9, "l1": 0.01, "max_norm": 0.5, **more}
+        return model, optimization(model, name, weight_decay=DECAY, precision=precision, **methods)
 
     def train(model: nn.Module, optimized: Optimization, batches: range) -> None:
         for batch in batches:

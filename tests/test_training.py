@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from tones import SETTINGS, write_recipe, write_set
 from torch import nn
 
-from asr import audio, build, files
+from asr import audio, build, files, stages
 from asr import recipe as recipes
 from asr.data.manifest import read_manifest
 from asr.errors import ConfigError, DataError
@@ -39,11 +39,11 @@ LONG_ENOUGH = "training.epochs=12"
 class Recorder(Silent):
     """Keeps what is said, and sends this process a signal when so many steps are done in all."""
 
-    def __init__(self, interrupt_after: int | None = None) -> None:
+    def __init__(self, interrupt_after: int | None = None, by: signal.Signals = signal.SIGINT) -> None:
         self.said: list[str] = []
         self.warned: list[str] = []
         self.steps = 0
-        self.interrupt_after = interrupt_after
+        self.interrupt_after, self.by = interrupt_after, by
 
     def say(self, message: str) -> None:
         self.said.append(message)
@@ -57,7 +57,7 @@ class Recorder(Silent):
             self.steps += name.startswith("epoch")
             if self.steps == self.interrupt_after:
                 self.interrupt_after = None
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), self.by)
 
         yield advance
 
@@ -109,18 +109,66 @@ def test_learns_the_language_exactly(path: Path, tmp_path: Path) -> None:
     assert losses[-1] < 0.1 * losses[0]
 
 
-@pytest.mark.parametrize(("workers", "cuts"), [(0, (1,)), (0, (23, 5)), (2, (17, 1, 1))])
+@pytest.mark.parametrize(
+    ("workers", "cuts", "by"),
+    [(0, (1,), signal.SIGINT), (0, (23, 5), signal.SIGTERM), (2, (17, 1, 1), signal.SIGINT)],
+)
 def test_a_cut_off_training_resumes_exactly(
-    path: Path, finished: Path, tmp_path: Path, workers: int, cuts: tuple[int, ...]
+    path: Path, finished: Path, tmp_path: Path, workers: int, cuts: tuple[int, ...], by: signal.Signals
 ) -> None:
     for cut in cuts:
-        with pytest.raises(InterruptedTrainingError, match="SIGINT"):
-            run(path, tmp_path / "run", *AUGMENTED, f"training.workers={workers}", reporter=Recorder(cut))
+        with pytest.raises(InterruptedTrainingError, match=by.name):
+            run(path, tmp_path / "run", *AUGMENTED, f"training.workers={workers}", reporter=Recorder(cut, by))
     run(path, tmp_path / "run", *AUGMENTED, f"training.workers={workers}")
-    for name, tensor in load_file(finished / "model" / "model.safetensors").items():
-        assert torch.equal(tensor, load_file(tmp_path / "run" / "model" / "model.safetensors")[name]), name
-    assert without_times(log(tmp_path / "run")) == without_times(log(finished))
+    assert_same_training(tmp_path / "run", finished)
     assert all(entry["seconds_waiting_for_data"] < entry["seconds"] for entry in log(tmp_path / "run"))
+
+
+def assert_same_training(found: Path, wanted: Path) -> None:
+    """That two runs ended with the same weights, bit for bit, and the same log."""
+    weights = load_file(found / "model" / "model.safetensors")
+    for name, tensor in load_file(wanted / "model" / "model.safetensors").items():
+        assert torch.equal(tensor, weights[name]), name
+    assert without_times(log(found)) == without_times(log(wanted))
+
+
+def test_so_does_one_in_half_precision_with_a_moving_average(path: Path, tmp_path: Path) -> None:
+    settings = ("training.precision=bf16", "training.ema=0.9", "training.epochs=2", "model.encoder.dropout=0.3")
+    run(path, tmp_path / "whole", *settings)
+    with pytest.raises(InterruptedTrainingError):
+        run(path, tmp_path / "run", *settings, reporter=Recorder(interrupt_after=7))
+    run(path, tmp_path / "run", *settings)
+    assert_same_training(tmp_path / "run", tmp_path / "whole")
+
+
+def lengths(path: Path, folder: Path, epoch: int, *settings: str) -> list[float]:
+    """Seconds of the longest sample of each batch of an epoch, in the order in which they come."""
+    recipe = read_recipe(path, [*SETTINGS, *settings])
+    work = recipes.workspace(recipe, folder / "run", folder / "data", Silent())
+    for stage in (stages.prepare, stages.tokens):
+        stage(work)
+    batches = AcousticTask(stages.training_job(work)).epoch(epoch, 0).batches
+    return [max(sample.duration for sample in batch.samples) for batch in batches]
+
+
+def test_the_first_epoch_alone_goes_from_short_to_long(path: Path, tmp_path: Path) -> None:
+    first, second = (lengths(path, tmp_path / f"{epoch}", epoch) for epoch in (1, 2))
+    assert first == sorted(first)
+    assert second != sorted(second)
+    unsorted = lengths(path, tmp_path / "off", 1, "training.sorted_first_epoch=false")
+    assert unsorted != sorted(unsorted)
+
+
+def test_an_epoch_of_several_rounds_hears_everything_so_often(path: Path, tmp_path: Path) -> None:
+    run(path, tmp_path / "once", "training.epochs=1")
+    run(path, tmp_path / "thrice", "training.epochs=1", "training.rounds=3")
+    ((once,), (thrice,)) = (log(tmp_path / name) for name in ("once", "thrice"))
+    assert thrice["audio_seconds"] == pytest.approx(3 * once["audio_seconds"])
+    assert thrice["step"] >= 3 * once["step"] - 2
+    rounds = lengths(path, tmp_path / "plan", 1, "training.rounds=3")
+    first = lengths(path, tmp_path / "plan", 1)
+    assert rounds[: len(first)] == first
+    assert rounds[len(first) :] != sorted(rounds[len(first) :])
 
 
 def test_a_signal_while_dev_is_measured_for_the_last_time_counts(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -10,29 +9,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from asr.config import Training
 from asr.data.batching import Concatenation, Sample, plan_epoch, plan_in_order
 from asr.data.loading import Batch, Loader, Reader
 from asr.data.manifest import Utterance
-from asr.errors import AsrError
 from asr.features import FeatureExtractor
-from asr.files import write_json
 from asr.model.acoustic import AcousticModel
 from asr.model.ctc import CtcLoss, ctc_loss, disagreement
 from asr.reporting import Reporter
 from asr.training import loop
 from asr.training.distributed import ALONE, World
-from asr.training.memory import LOWERED, fitting_budget, is_lack_of_memory, padded_seconds
-from asr.training.optimization import Methods, resolve_precision
-from asr.training.optimizers import STATES, Rule
+from asr.training.memory import Budget, padded_seconds, try_step
+from asr.training.optimization import Methods
+from asr.training.optimizers import Rule
 from asr.training.schedule import Shape
 from asr.training.task import Epoch, Loss, mean
 from asr.training.validation import DevResult, validate, without_alignment
-
-LOWERED_BUDGET = "batch_seconds.json"
 
 
 @dataclass(frozen=True)
@@ -79,33 +73,12 @@ def train(job: Job, reporter: Reporter) -> loop.Outcome[DevResult]:
         AudioError: a recording can't be read.
         AsrError: a batch does not fit into memory, although a trial did; next time batches are smaller.
     """
-    job = _within_memory(job, reporter)
-    try:
+    budget = Budget("training.batch_seconds", job.settings.batch_seconds, job.folder)
+    trial = AcousticTask(job)
+    fitting = budget.fitting(trial.longest_batch, trial.attempt, reporter, job.world)
+    job = replace(job, settings=job.settings.model_copy(update={"batch_seconds": fitting}))
+    with budget.lowered_when_exhausted(fitting):
         return loop.train(AcousticTask(job), loop_settings(job), job.folder, reporter, job.on_epoch, job.world)
-    except (RuntimeError, MemoryError) as error:
-        if not is_lack_of_memory(error):
-            raise
-        lowered = LOWERED * job.settings.batch_seconds
-        write_json(job.folder / LOWERED_BUDGET, lowered)
-        raise AsrError(
-            f"out of memory with training.batch_seconds={job.settings.batch_seconds:.4g}, although a trial did fit",
-            hint=f"the same command again: it goes on from the last checkpoint with {lowered:.4g}",
-        ) from None
-
-
-def _within_memory(job: Job, reporter: Reporter) -> Job:
-    """The job, with batches that fit into memory; a budget that was lowered once holds when it is resumed."""
-    record, settings, world = job.folder / LOWERED_BUDGET, job.settings, job.world
-    lowered = world.first(lambda: json.loads(record.read_text(encoding="utf-8")) if record.exists() else None)
-    task = AcousticTask(job)
-    fitting = fitting_budget(
-        lowered or settings.batch_seconds, task.longest_batch, task.attempt, reporter, everywhere=world.all
-    )
-    if fitting == settings.batch_seconds:
-        return job
-    if world.leads:
-        write_json(record, fitting)
-    return replace(job, settings=settings.model_copy(update={"batch_seconds": fitting}))
 
 
 def loop_settings(job: Job) -> loop.Settings:
@@ -195,33 +168,14 @@ class AcousticTask:
         return max(self._plan(1, budget * self.job.settings.batch_growth), key=padded_seconds)
 
     def attempt(self, samples: Sequence[Sample]) -> None:
-        """Forward and backward pass of this process's share of a batch, which change nothing.
-
-        They take place beside as many numbers as the optimiser and the moving average will remember.
-
-        Raises:
-            RuntimeError, MemoryError: it does not fit into memory.
-        """
-        model, device = self.model.train(), self.device
-        lower = resolve_precision(self.job.settings.precision, device) != "fp32"
-        autocast = torch.autocast(device.type, torch.bfloat16, enabled=lower)  # fp16 takes as much memory
-        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            try:
-                share = self.job.world.share(samples)
-                remembered = self._numbers_to_remember()
-                _, objective = self._ctc(model, self.job.train_reader.read_batch(share), autocast)
-                torch.autograd.backward(objective)
-                del remembered
-            finally:
-                model.zero_grad(set_to_none=True)
-                for name, buffer in model.named_buffers():
-                    buffer.copy_(before[name])
-
-    def _numbers_to_remember(self) -> list[Tensor]:
-        settings = self.job.settings
-        copies = STATES[settings.optimizer] + (settings.ema is not None)
-        return [torch.empty_like(weights) for weights in self.model.parameters() for _ in range(copies)]
+        """A step with this process's share of a batch, which changes nothing: see `try_step`."""
+        job, share = self.job, self.job.world.share(samples)
+        try_step(
+            self.model,
+            loop_settings(job).methods,
+            job.settings.precision,
+            lambda autocast: self._ctc(self.model, job.train_reader.read_batch(share), autocast)[1],
+        )
 
     def validate(self) -> DevResult:
         job = self.job

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 
-from asr.data.batching import plan_epoch
+from asr.data.batching import Sample, plan_epoch
 from asr.data.corruption import CorruptedBatch, CorruptingReader
 from asr.data.loading import Loader
 from asr.data.manifest import Utterance
@@ -24,6 +24,7 @@ from asr.model.acoustic import AcousticModel
 from asr.model.denoising import DenoisingModel, SquaredErrors, squared_errors
 from asr.reporting import Reporter
 from asr.training import loop
+from asr.training.memory import Budget, padded_seconds, try_step
 from asr.training.task import Epoch, Loss, comparable
 
 PARTS = ("frontend.", "encoder.")
@@ -84,8 +85,14 @@ def train(job: Job, reporter: Reporter) -> loop.Outcome[DevResult]:
     Raises:
         InterruptedTrainingError: SIGINT or SIGTERM came; a checkpoint was written first.
         AudioError: a recording can't be read.
+        DataError: a recording alone does not fit into memory.
+        AsrError: a batch does not fit into memory, although a trial did; next time batches are smaller.
     """
-    return loop.train(DenoisingTask(job), job.settings, job.folder, reporter)
+    budget = Budget("pretrain.batch_seconds", job.batch_seconds, job.folder)
+    trial = DenoisingTask(job)
+    fitting = budget.fitting(trial.longest_batch, trial.attempt, reporter)
+    with budget.lowered_when_exhausted(fitting):
+        return loop.train(DenoisingTask(replace(job, batch_seconds=fitting)), job.settings, job.folder, reporter)
 
 
 class DenoisingTask:
@@ -96,14 +103,27 @@ class DenoisingTask:
         self.device = next(job.model.parameters()).device
 
     def epoch(self, number: int, done: int, growth: float = 1.0) -> Epoch:
-        job = self.job
-        plan = plan_epoch(job.train, batch_seconds=job.batch_seconds * growth, seed=job.seed, epoch=number)
+        plan = self._plan(number, self.job.batch_seconds * growth)
         return Epoch(len(plan), self._train_loader(plan[done:]))
 
     def loss(self, batch: CorruptedBatch, autocast: AbstractContextManager[Any]) -> Loss:
         errors = self._errors(batch, autocast)
         sums = {name: total.detach() for name, total in errors._asdict().items()}
         return Loss(errors.mean, {**sums, "audio_seconds": batch.seconds})
+
+    def longest_batch(self, budget: float) -> list[Sample]:
+        """The batch that needs most memory in the first epoch, with such a budget."""
+        return max(self._plan(1, budget), key=padded_seconds)
+
+    def attempt(self, samples: Sequence[Sample]) -> None:
+        """A step with a batch, which changes nothing: see `try_step`."""
+        settings, reader = self.job.settings, self.job.reader
+        try_step(
+            self.model,
+            settings.methods,
+            settings.precision,
+            lambda autocast: self._errors(reader.read_batch(samples), autocast).mean,
+        )
 
     @torch.inference_mode()
     def validate(self) -> DevResult:
@@ -130,6 +150,9 @@ class DenoisingTask:
 
     def note(self, totals: Mapping[str, float]) -> str:
         return f"loss {_mean(totals):.3f}"
+
+    def _plan(self, number: int, budget: float) -> list[list[Sample]]:
+        return plan_epoch(self.job.train, batch_seconds=budget, seed=self.job.seed, epoch=number)
 
     def _errors(self, batch: CorruptedBatch, autocast: AbstractContextManager[Any]) -> SquaredErrors:
         batch = batch.to(self.device)

@@ -2,19 +2,83 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from asr.data.batching import Sample
-from asr.errors import DataError
+from asr.errors import AsrError, DataError
+from asr.files import write_json
 from asr.reporting import Reporter
+from asr.training.distributed import ALONE, World
+from asr.training.optimization import Methods, resolve_precision
+from asr.training.optimizers import STATES
 
 LOWERED = 2 / 3
 """What is left of a budget that was too large."""
 
 _OUT_OF_MEMORY = re.compile("out of memory|can't allocate|not enough memory|alloc_failed", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much audio a batch may have: what the recipe says, unless a training has found that it is too much.
+
+    Attributes:
+        key: of the recipe.
+        wanted: seconds, padding included.
+        folder: of the training, which remembers what was found.
+    """
+
+    key: str
+    wanted: float
+    folder: Path
+
+    @property
+    def record(self) -> Path:
+        """The file in which a lowered budget is kept."""
+        return self.folder / "batch_seconds.json"
+
+    def fitting(
+        self,
+        longest: Callable[[float], Sequence[Sample]],
+        attempt: Callable[[Sequence[Sample]], None],
+        reporter: Reporter,
+        world: World = ALONE,
+    ) -> float:
+        """The budget with which the longest batch fits: see `fitting_budget`. Once lowered it stays so."""
+        record = self.record
+        lowered = world.first(lambda: json.loads(record.read_text(encoding="utf-8")) if record.exists() else None)
+        found = fitting_budget(lowered or self.wanted, longest, attempt, reporter, world.all, self.key)
+        if found != self.wanted and world.leads:
+            write_json(record, found)
+        return found
+
+    @contextmanager
+    def lowered_when_exhausted(self, budget: float) -> Iterator[None]:
+        """Train with a budget; where memory runs out all the same, the next training has a lower one.
+
+        Raises:
+            AsrError: memory has run out.
+        """
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if not is_lack_of_memory(error):
+                raise
+            lowered = LOWERED * budget
+            write_json(self.record, lowered)
+            raise AsrError(
+                f"out of memory with {self.key}={budget:.4g}, although a trial did fit",
+                hint=f"the same command again: it goes on from the last checkpoint with {lowered:.4g}",
+            ) from None
 
 
 def fitting_budget(
@@ -23,6 +87,7 @@ def fitting_budget(
     attempt: Callable[[Sequence[Sample]], None],
     reporter: Reporter,
     everywhere: Callable[[bool], bool] = bool,
+    key: str = "training.batch_seconds",
 ) -> float:
     """The largest of a few budgets, the wanted one first, with which the longest batch fits into memory.
 
@@ -32,6 +97,7 @@ def fitting_budget(
         attempt: forward and backward pass of a batch.
         reporter: told when the budget is lowered.
         everywhere: whether it fits in all processes, given whether it fits in this one.
+        key: the recipe's, for messages.
 
     Raises:
         DataError: a single utterance does not fit.
@@ -46,7 +112,7 @@ def fitting_budget(
             )
         lowered, seconds = budget * LOWERED, max(sample.duration for sample in samples)
         reporter.warn(
-            f"out of memory with training.batch_seconds={budget:.4g}, in a batch of {len(samples)} utterances of "
+            f"out of memory with {key}={budget:.4g}, in a batch of {len(samples)} utterances of "
             f"up to {seconds:.1f} s; going on with {lowered:.4g}"
         )
         budget, samples = lowered, longest(lowered)
@@ -64,6 +130,42 @@ def _fits(attempt: Callable[[Sequence[Sample]], None], samples: Sequence[Sample]
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # only now: the error held on to the tensors
     return False
+
+
+def try_step(
+    model: nn.Module,
+    methods: Methods,
+    precision: str,
+    loss: Callable[[AbstractContextManager[Any]], Tensor],
+) -> None:
+    """Forward and backward pass of a batch, which change nothing.
+
+    They take place beside as many numbers as the optimiser and the moving average will remember.
+
+    Args:
+        model: on the device to train on.
+        methods: of the training.
+        precision: the recipe's.
+        loss: what is to be minimised of the batch, computed in such a precision.
+
+    Raises:
+        RuntimeError, MemoryError: it does not fit into memory.
+    """
+    device = next(model.parameters()).device
+    lower = resolve_precision(precision, device) != "fp32"
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=lower)  # fp16 takes as much memory
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model.train()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        try:
+            copies = STATES[methods.rule.name] + (methods.ema is not None)
+            remembered = [torch.empty_like(weights) for weights in model.parameters() for _ in range(copies)]
+            torch.autograd.backward(loss(autocast))
+            del remembered
+        finally:
+            model.zero_grad(set_to_none=True)
+            for name, buffer in model.named_buffers():
+                buffer.copy_(before[name])
 
 
 def is_lack_of_memory(error: Exception) -> bool:
