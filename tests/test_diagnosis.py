@@ -165,6 +165,17 @@ def test_under_fitting_shows_at_the_end_only() -> None:
     assert only(flat).advice.startswith("a larger model")
 
 
+def test_little_data_is_neither_over_nor_under_fitting() -> None:
+    """As in recipes/speechocean762: both losses are high, and far apart."""
+    train = [2.7, 1.9, 1.7, 1.5, 1.35, 1.29, 1.25, 1.22]
+    finding = only(changed(train_loss=train, dev_loss=[3.0, 2.0, 1.8, 1.6, 1.49, 1.47, 1.46, 1.46]))
+    assert finding.kind == "little data"
+    assert "after 8 epochs the training loss is still 1.22" in finding.seen
+    assert "dev loss with 1.46" in finding.seen
+    near = changed(train_loss=train, dev_loss=[3.0, 2.0, 1.8, 1.6, 1.4, 1.35, 1.3, 1.3])
+    assert only(near).kind == "under-fitting"
+
+
 def test_learning_rate_too_low() -> None:
     layers = {"frontend": {"gradient": 1.0, "update_ratio": 3e-5}, "head": {"gradient": 1.0, "update_ratio": 1e-5}}
     entries = changed(train_loss=[3.0, 2.9, 2.8, 2.7], dev_loss=[3.0, 2.9, 2.8, 2.7], layers=[layers] * 4)
