@@ -27,7 +27,7 @@ OVERFIT_WER = 0.1
 HIGH_LOSS = 0.5
 """Nats per label in training: a label has a probability of 60 %."""
 WIDE_GAP = 1.15
-"""Dev loss over a training loss that is high itself, although dropout and masks make training the harder of the two."""
+"""Dev loss over a training loss that is high itself, and made higher by dropout and masks."""
 STILL_FALLING = 0.95
 """Of the training loss from one epoch to the next."""
 JUMP = 1.5
@@ -220,16 +220,6 @@ def _blank_collapse(entries: Entries) -> Iterator[Finding]:
         return
     train = curve(entries, "train_loss")
     falling = train[-1][1] < STILL_FALLING * train[-2][1]
-    dev = dev_losses(entries)
-    if dev and dev[-1][1] > WIDE_GAP * train[-1][1] and not falling:
-        yield Finding(
-            "little data",
-            "warning",
-            f"{seen}, and the dev loss with {dev[-1][1]:.2f} well above it, though dropout and masks make training "
-            "harder: part of what is learnt does not carry over to other recordings",
-            "more recordings, of more speakers, or similar ones (prepare.extra, training.init_from); a language_model",
-        )
-        return
     yield Finding(
         "blank collapse",
         "warning" if falling else "serious",
@@ -303,7 +293,8 @@ def _under_fitting(entries: Entries) -> Iterator[Finding]:
             "warning",
             f"{seen}, and the dev loss with {dev[-1][1]:.2f} well above it, though dropout and masks make training "
             "harder: part of what is learnt does not carry over to other recordings",
-            "more recordings, of more speakers, or similar ones (prepare.extra, training.init_from); a language_model",
+            "more recordings, of more speakers, or similar ones (prepare.extra, training.init_from); "
+            "a language_model",
         )
         return
     yield Finding(
