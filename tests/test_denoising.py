@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from headerless import write_mp3_without_length
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -380,6 +381,17 @@ def test_recordings_are_found_in_a_folder_and_long_ones_are_cut(folder: Path) ->
     assert [piece.duration for piece in pieces] == [2.5 * untranscribed.PIECE_SECONDS / 3] * 3
     joined = np.concatenate([audio.load(piece.source, 8000) for piece in pieces])
     assert np.array_equal(joined, audio.load(folder / "long.wav", 8000))
+
+
+def test_pieces_of_an_mp3_are_of_what_sounds(tmp_path: Path) -> None:
+    """Whose header, without a length, lets one guess more than there is."""
+    rng = np.random.default_rng(1)
+    sound = np.concatenate((np.zeros(8000 * 30), 0.3 * rng.standard_normal(8000 * 10))).astype(np.float32)
+    write_mp3_without_length(tmp_path / "radio.mp3", sound, 8000)
+    assert audio.probe(tmp_path / "radio.mp3").duration > 45
+    pieces = list(untranscribed.in_pieces(untranscribed.find(tmp_path)))
+    assert sum(piece.duration for piece in pieces) == pytest.approx(40, abs=0.2)
+    assert len(audio.load(pieces[-1].source, 8000)) == pytest.approx(8000 * pieces[-1].duration, abs=8000 * 0.2)
 
 
 def test_recordings_of_the_corpus_are_left_out(folder: Path) -> None:

@@ -30,7 +30,7 @@ def find(source: Path) -> list[Utterance]:
     found, faults = [], []
     for path in paths:
         try:
-            found.append(Utterance(path.resolve(), audio.probe(path).duration, ""))
+            found.append(Utterance(path.resolve(), audio.measure(path).duration, ""))
         except AudioError as error:
             faults.append(error)
     if faults:
