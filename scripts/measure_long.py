@@ -32,14 +32,17 @@ from asr.sound_files import FloatArray
 HOURS = (0.1, 0.5, 1, 2, 4)
 """Of the recordings whose memory is measured: the chapters one after another, over and over."""
 WATCH = """
-import resource, runpy, sys
+import runpy, sys
+from pathlib import Path
 sys.argv = ["asr", "transcribe", *sys.argv[1:]]
 try:
     runpy.run_module("asr", run_name="__main__")
 finally:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+    status = Path("/proc/self/status").read_text()
+    print(status.partition("VmHWM:")[2].split()[0], file=sys.stderr)
 """
-"""A transcription that tells the most memory that it had, in KiB (Linux), in the last line."""
+"""A transcription that tells the most memory that it had, in KiB (Linux), in the last line. (What getrusage tells begins
+with the memory of the process that started it.)"""
 
 
 def main() -> None:
