@@ -41,8 +41,8 @@ finally:
     status = Path("/proc/self/status").read_text()
     print(status.partition("VmHWM:")[2].split()[0], file=sys.stderr)
 """
-"""A transcription that tells the most memory that it had, in KiB (Linux), in the last line. (What getrusage tells begins
-with the memory of the process that started it.)"""
+"""A transcription that tells the most memory that it had, in KiB (Linux), in the last line. (What getrusage tells
+begins with the memory of the process that started it.)"""
 
 
 def main() -> None:
