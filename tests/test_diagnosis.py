@@ -291,6 +291,15 @@ def test_what_was_said_before_is_not_said_again() -> None:
     assert [finding.kind for finding in new_findings(entries)] == ["exploding gradient"]
 
 
+def test_what_comes_and_goes_is_said_once() -> None:
+    dev = [2.0, 1.2, 0.9, 1.0, 1.1, 1.3, 0.95, 1.3]
+    entries = changed(train_loss=[2.0, 1.0, 0.5, 0.3, 0.2, 0.15, 0.12, 0.1], dev_loss=dev)
+    there = ["over-fitting" in kinds(entries[:count], finished=False) for count in range(1, 9)]
+    assert there[5:] == [True, False, True]
+    said = [finding.kind for count in range(1, 9) for finding in new_findings(entries[:count])]
+    assert said == ["over-fitting"]
+
+
 # ------------------------------------------------------------------------------------------- real trainings
 
 

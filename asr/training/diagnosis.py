@@ -99,8 +99,9 @@ def diagnose(entries: Entries, finished: bool) -> list[Finding]:
 
 
 def new_findings(entries: Entries) -> list[Finding]:
-    """What is wrong since the last entry, in a training that goes on."""
-    before = {finding.kind for finding in diagnose(entries[:-1], finished=False)}
+    """What is wrong since the last entry, and was not before, in a training that goes on."""
+    earlier = (entries[:count] for count in range(1, len(entries)))
+    before = {finding.kind for part in earlier for finding in diagnose(part, finished=False)}
     return [finding for finding in diagnose(entries, finished=False) if finding.kind not in before]
 
 
