@@ -392,7 +392,9 @@ def test_a_real_learning_rate_that_is_too_low(tones: Path, tmp_path: Path) -> No
 
 def test_real_dead_units(tones: Path, tmp_path: Path) -> None:
     # So deep that some half of a layer dies, in single precision and in bf16.
-    frontend = "model.frontend={channels: [16, 16, 16, 16, 16, 16], strides: [2, 1, 1, 1, 1, 1], normalization: none}"
+    frontend = (
+        "model.frontend={channels: [16, 16, 16, 16, 16, 16], strides: [2, 1, 1, 1, 1, 1], normalization: none}"
+    )
     settings = ("training.learning_rate=0.3", "training.schedule=constant", "training.warmup=0")
     entries = trained(tones, tmp_path, "training.epochs=2", frontend, *settings)
     assert "dead units" in kinds(entries)
