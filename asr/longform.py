@@ -17,6 +17,10 @@ from torch import Tensor
 
 from asr.sound_files import FloatArray
 
+LONGEST_WINDOW, SHORTEST_WINDOW = 30.0, 8.0
+LONGEST_CONTEXT = 3.0
+"""Seconds, as are those of windows."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -59,8 +63,16 @@ class Windowing:
             raise ValueError(f"a window of {self.window} frames has no middle with {self.context} at each end")
 
     @classmethod
-    def in_seconds(cls, frame: int, sample_rate: int, window: float = 30.0, context: float = 3.0) -> Windowing:
-        """Windows of about so many seconds, in whole frames."""
+    def for_samples(cls, frame: int, sample_rate: int, longest: float | None = None) -> Windowing:
+        """Windows for a model that has learnt from samples of up to so many seconds.
+
+        Recurrent models read worse what is longer than anything they have learnt from, so a window is about as
+        long as that: at most `LONGEST_WINDOW`, as for a model of which it is not known, and at least
+        `SHORTEST_WINDOW`, for a model of single words hears sentences too. A quarter of a short one is context
+        at each end.
+        """
+        window = LONGEST_WINDOW if longest is None else min(max(longest, SHORTEST_WINDOW), LONGEST_WINDOW)
+        context = min(LONGEST_CONTEXT, window / 4)
         return cls(frame, round(window * sample_rate / frame), round(context * sample_rate / frame))
 
     @property

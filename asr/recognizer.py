@@ -31,6 +31,7 @@ Sources: TypeAlias = list[Any] | tuple[Any, ...]
 
 BATCH_SIZE = 8
 BLOCK_SECONDS = 30.0
+LONGEST_STRETCH_SECONDS = 30.0
 _NO_WINDOW = Window(np.zeros(0, np.float32), 0, 0, slice(0))
 
 T = TypeVar("T")
@@ -84,7 +85,9 @@ class Recognizer:
         # A model of characters may put its space anywhere into a pause.
         self._says_nothing = torch.tensor([not surface.strip() for surface in surfaces])
         frame = round(model.features.frame_shift * self.sample_rate) * model.acoustic.subsampling
-        self._windowing = Windowing.in_seconds(frame, self.sample_rate)
+        longest = model.metadata.get("training", {}).get("long_sample_seconds")
+        self._windowing = Windowing.for_samples(frame, self.sample_rate, longest)
+        self._longest_stretch = round(LONGEST_STRETCH_SECONDS * self.sample_rate / frame)
 
     @overload
     def transcribe(self, source: Source, **options: Unpack[Options]) -> Transcript: ...
@@ -251,7 +254,7 @@ class Recognizer:
                 place = piece.place
                 yield piece.log_probs
 
-        cut = stretches(log_probs(), self._is_silent, self._windowing.window)
+        cut = stretches(log_probs(), self._is_silent, self._longest_stretch)
         for (start, output), last in _with_last(cut):
             yield _Stretch(replace(place, last=last), start, output)
 

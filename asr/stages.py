@@ -340,7 +340,12 @@ def _train(work: Workspace, rounds: int | None, target: float | None) -> None:
     if not work.world.leads:
         return
     parameters = sum(parameter.numel() for parameter in job.acoustic.parameters())
-    training = {"epochs": outcome.epochs, "parameters": parameters, "dev": outcome.dev.figures}
+    training = {
+        "epochs": outcome.epochs,
+        "parameters": parameters,
+        "dev": outcome.dev.figures,
+        "long_sample_seconds": round(acoustic_training.long_sample_seconds(job), 2),
+    }
     artefact.save(
         work.trained,
         config=recipe,

@@ -77,11 +77,12 @@ class ToneHearer(nn.Module):
         return torch.log_softmax(10 * scores, dim=-1), lengths
 
 
-def tone_model() -> Model:
+def tone_model(long_sample_seconds: float | None = None) -> Model:
     # Sorted, so "nonsense" would stand between the tones: the fake wants it last.
     tokenizer = build.tokens(RECIPE.tokens, ["low mid high zz"])
     features = build.features(RECIPE.features)
-    return Model(RECIPE, tokenizer, features, ToneHearer(tokenizer.surfaces), {})  # type: ignore[arg-type]
+    known = {} if long_sample_seconds is None else {"training": {"long_sample_seconds": long_sample_seconds}}
+    return Model(RECIPE, tokenizer, features, ToneHearer(tokenizer.surfaces), known)  # type: ignore[arg-type]
 
 
 def tone_recognizer(decoder: BatchDecoder | None = None, **options: Any) -> Recognizer:
@@ -145,6 +146,27 @@ def test_words_and_times_are_right_across_the_seams(seconds: float) -> None:
     assert nonsense[0].end <= 0.2 + 1e-9
     assert nonsense[1].start >= seconds - 0.25
     assert transcript.text == " ".join(word.text for word in transcript.words)
+
+
+@pytest.mark.parametrize(
+    ("heard", "window"), [(None, 30.0), (45.0, 30.0), (30.0, 30.0), (12.0, 12.0), (9.0, 9.0), (1.5, 8.0)]
+)
+def test_a_window_is_as_long_as_what_the_model_has_learnt_from(
+    heard: float | None, window: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = []
+    log_probs = Recognizer.log_probs
+
+    def listening(recognizer: Recognizer, waveforms: list[np.ndarray]) -> tuple[Tensor, Tensor]:
+        lengths.extend(len(waveform) / RATE for waveform in waveforms)
+        return log_probs(recognizer, waveforms)
+
+    monkeypatch.setattr(Recognizer, "log_probs", listening)
+    waveform, said = tones(65.3)
+    words = Recognizer(tone_model(heard)).transcribe(waveform).words
+    assert [word.text for word in without_nonsense(words)] == [word.word for word in said]
+    assert len(words) == len(said) + 2
+    assert max(lengths) == lengths[0] == pytest.approx(window, abs=FRAME_SECONDS)
 
 
 def test_a_file_is_the_same_as_its_waveform(tmp_path: Path) -> None:

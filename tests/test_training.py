@@ -255,6 +255,8 @@ def test_early_stopping_keeps_the_best(path: Path, tmp_path: Path) -> None:
     assert len(entries) == best + 1 + 1
     metadata = json.loads((tmp_path / "run" / "model" / "metadata.json").read_text())
     assert metadata["training"]["dev"]["loss"] == pytest.approx(ranks[best][1], rel=1e-4)
+    durations = sorted(utterance.duration for utterance in read_manifest(path.parent / "corpus" / "train.jsonl"))
+    assert durations[-3] <= metadata["training"]["long_sample_seconds"] <= durations[-1]  # of 120
 
 
 def test_infinite_losses_are_counted_and_named(path: Path, tmp_path: Path) -> None:
