@@ -95,11 +95,16 @@ def vtt(transcript: Transcript) -> str:
 
 def ctm(transcript: Transcript) -> str:
     """NIST's time-marked conversation format: recording, channel, start, duration, word, confidence."""
-    recording = "_".join(PurePath(transcript.path).stem.split())
+    recording = ctm_name(PurePath(transcript.path))
     return "".join(
         f"{recording} 1 {word.start:.3f} {word.end - word.start:.3f} {word.text} {word.confidence:.4f}\n"
         for word in transcript.words
     )
+
+
+def ctm_name(path: PurePath) -> str:
+    """What a recording is called in a CTM file: its file's name without suffix and blanks."""
+    return "_".join(path.stem.split())
 
 
 def tsv(transcript: Transcript) -> str:

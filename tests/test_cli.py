@@ -301,6 +301,10 @@ def test_what_can_not_be_written_is_refused_at_once(run: Run, here: Path) -> Non
     assert result.code == 2
     assert "sub/b.flac and of other/b.wav" in result.err
     assert not Path("texts").exists()
+    result = run("transcribe", "sub", "a.wav", "other", "--format", "ctm")
+    assert result.code == 2
+    assert "sub/b.flac and other/b.wav would have the same name in the CTM file, b" in result.err
+    assert run("transcribe", "sub", "a.wav", "--format", "ctm").out.count("b 1 ") == 1
 
 
 def test_an_unreadable_recording_costs_the_exit_code_only(run: Run, here: Path) -> None:
@@ -524,6 +528,18 @@ def test_hypotheses_carry_the_paths_of_the_manifest(run: Run, manifest: Path) ->
     assert run("evaluate", "runs/tones", manifest, "--hypotheses", "h.tsv").code == 0
     assert outside.is_file()
     assert Path("h.tsv").read_text() == f"{inside}\thigh\n../a.wav\tlow high\n"
+
+
+def test_hypotheses_of_stretches_carry_their_places(run: Run, manifest: Path) -> None:
+    entries = (
+        {"audio_filepath": "3.wav", "duration": 0.5, "text": "middle"},
+        {"audio_filepath": "3.wav", "offset": 0.5, "duration": 0.25, "text": "middle"},
+    )
+    manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    assert run("evaluate", "runs/tones", manifest, "--hypotheses", "h.tsv").code == 0
+    rows = [line.split("\t") for line in Path("h.tsv").read_text().splitlines()]
+    assert [row[:3] for row in rows] == [["3.wav", "0", "0.5"], ["3.wav", "0.5", "0.25"]]
+    assert all(len(row) == 4 for row in rows)
 
 
 def test_evaluate_never_overwrites_nor_leaves_out(run: Run, manifest: Path) -> None:

@@ -20,7 +20,7 @@ from asr.data.manifest import Utterance, write_manifest
 from asr.recipe_file import read_recipe
 from asr.reporting import Silent
 from asr.training import diagnosis, log
-from asr.training.diagnosis import Finding, diagnose, new_findings
+from asr.training.diagnosis import Finding, NewFindings, diagnose
 
 Log = list[dict[str, Any]]
 
@@ -286,9 +286,12 @@ def test_the_gravest_come_first() -> None:
 
 def test_what_was_said_before_is_not_said_again() -> None:
     entries = changed(infinite=[["a.wav"], [], []], skipped_steps=[0.0, 0.0, 200.0])
-    assert [finding.kind for finding in new_findings(entries[:1])] == ["infinite losses"]
-    assert new_findings(entries[:2]) == []
-    assert [finding.kind for finding in new_findings(entries)] == ["exploding gradient"]
+    findings = NewFindings([])
+    assert [finding.kind for finding in findings.since(entries[:1])] == ["infinite losses"]
+    assert findings.since(entries[:2]) == []
+    assert [finding.kind for finding in findings.since(entries)] == ["exploding gradient"]
+    resumed = NewFindings(entries[:2])
+    assert [finding.kind for finding in resumed.since(entries)] == ["exploding gradient"]
 
 
 def test_what_comes_and_goes_is_said_once() -> None:
@@ -296,8 +299,10 @@ def test_what_comes_and_goes_is_said_once() -> None:
     entries = changed(train_loss=[2.0, 1.0, 0.5, 0.3, 0.2, 0.15, 0.12, 0.1], dev_loss=dev)
     there = ["over-fitting" in kinds(entries[:count], finished=False) for count in range(1, 9)]
     assert there[5:] == [True, False, True]
-    said = [finding.kind for count in range(1, 9) for finding in new_findings(entries[:count])]
+    findings = NewFindings([])
+    said = [finding.kind for count in range(1, 9) for finding in findings.since(entries[:count])]
     assert said == ["over-fitting"]
+    assert NewFindings(entries[:7]).since(entries) == []
 
 
 # ------------------------------------------------------------------------------------------- real trainings

@@ -714,6 +714,14 @@ def test_nothing_is_overwritten_unasked(recordings: Path, run: Run) -> None:
     assert Path("m.jsonl").read_bytes() != before
 
 
+def test_sets_of_an_earlier_import_are_named(recordings: Path, run: Run) -> None:
+    options = ("--out", "mine", "--dev", 0.2, "--speaker-folders", "--overwrite")
+    assert "earlier import" not in run("recordings", *options, "--test", 0.2).err
+    told = run("recordings", *options).err
+    assert f"{Path('mine') / 'test.jsonl'} is of an earlier import" in told
+    assert "dev.jsonl" not in told
+
+
 def test_faults_leave_no_manifest_unless_they_may_be_skipped(recordings: Path, run: Run) -> None:
     (recordings / "a" / "0.txt").unlink()
     (recordings / "b" / "0.wav").write_bytes(b"")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -110,6 +110,8 @@ def import_(
     for name, path in paths.items():
         write_manifest(path, sets[name], relative)
         typer.echo(f"{path}: {_summary(sets[name])}")
+    for path in _left_over(paths.values()):
+        reporter.warn(f"{path} is of an earlier import: the new sets may share speakers and recordings with it")
     if len(paths) == 3:
         typer.echo(_recipe(paths))
 
@@ -133,6 +135,12 @@ def _outputs(out: Path, shares: Mapping[str, float]) -> dict[str, Path]:
     if out.suffix == ".jsonl" or out.is_file():
         raise ConfigError("a file", where=f"--out {out}", expected="a folder, for several manifests")
     return {name: out / f"{name}.jsonl" for name in ("train", *shares)}
+
+
+def _left_over(paths: Collection[Path]) -> list[Path]:
+    """The held-out sets beside new ones that were not made with them."""
+    beside = {path.with_name(f"{name}.jsonl") for path in paths for name in ("dev", "test")}
+    return sorted(path for path in beside - set(paths) if len(paths) > 1 and path.exists())
 
 
 def _refuse_what_is_for_others(

@@ -56,7 +56,11 @@ def evaluate(
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show.")] = 10,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
     hypotheses: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write what was heard: audio path, tab, text.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write what was heard: audio path (of stretches offset and duration, too) and text, between tabs.",
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings at once.")] = 8,
@@ -141,8 +145,15 @@ def _figures(
 
 
 def _hypotheses(manifest: Path, answers: Sequence[wer.Utterance]) -> str:
-    # The path as it stands in the manifest, for others to join the two by it.
+    # What names them stands as it is in the manifest, for others to join the two by it.
     lines = filter(str.strip, manifest.read_text(encoding="utf-8-sig").split("\n"))
-    names = [json.loads(line)["audio_filepath"] for line in lines]
-    pairs = zip(names, answers, strict=True)
-    return "".join(f"{name}\t{answer.hypothesis}\n" for name, answer in pairs)
+    entries = [json.loads(line) for line in lines]
+    keys = (
+        ["audio_filepath", "offset", "duration"]
+        if any("offset" in entry for entry in entries)
+        else ["audio_filepath"]
+    )
+    return "".join(
+        "\t".join([*(str(entry.get(key, 0)) for key in keys), answer.hypothesis]) + "\n"
+        for entry, answer in zip(entries, answers, strict=True)
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,8 +142,24 @@ def _check_output(recordings: Sequence[Recording], form: Format, output: Path | 
         )
     else:
         paths = [] if output is None else [output]
+        if form.suffix == ".ctm":
+            _refuse_equal_names(recordings)
     if not overwrite:
         refuse_existing(paths)
+
+
+def _refuse_equal_names(recordings: Sequence[Recording]) -> None:
+    from asr.formats import ctm_name
+
+    paths = defaultdict(list)
+    for recording in recordings:
+        paths[ctm_name(recording.name)].append(str(recording.source))
+    for name, sharing in paths.items():
+        if len(sharing) > 1:
+            raise ConfigError(
+                f"{' and '.join(sharing[:3])} would have the same name in the CTM file, {name}",
+                expected="recordings with names of their own; or --output FOLDER, for a file each",
+            )
 
 
 def _seconds(recordings: Sequence[Recording]) -> int | None:

@@ -98,11 +98,23 @@ def diagnose(entries: Entries, finished: bool) -> list[Finding]:
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
-def new_findings(entries: Entries) -> list[Finding]:
-    """What is wrong since the last entry, and was not before, in a training that goes on."""
-    earlier = (entries[:count] for count in range(1, len(entries)))
-    before = {finding.kind for part in earlier for finding in diagnose(part, finished=False)}
-    return [finding for finding in diagnose(entries, finished=False) if finding.kind not in before]
+class NewFindings:
+    """What is wrong with a training that goes on, each kind of finding once.
+
+    Args:
+        entries: of its log, as far as it has come.
+    """
+
+    def __init__(self, entries: Entries) -> None:
+        self._told: set[str] = set()
+        for count in range(1, len(entries) + 1):
+            self.since(entries[:count])
+
+    def since(self, entries: Entries) -> list[Finding]:
+        """What is wrong now that there is another entry, and was not before."""
+        new = [each for each in diagnose(entries, finished=False) if each.kind not in self._told]
+        self._told |= {each.kind for each in new}
+        return new
 
 
 def _infinite_losses(entries: Entries) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from asr.errors import AsrError, DiskFullError, ModelError
 from asr.reporting import Reporter
 from asr.training import randomness
 from asr.training.checkpoint import BestEpoch, Checkpoints, Progress, average
-from asr.training.diagnosis import new_findings
+from asr.training.diagnosis import NewFindings
 from asr.training.distributed import ALONE, World
 from asr.training.log import TrainingLog
 from asr.training.optimization import Methods, Optimization
@@ -178,6 +178,7 @@ class _Run(Generic[ResultT]):
         self._restore()
         self.ahead: _Ahead | None = None
         self.log = TrainingLog(folder, self.progress.log, self.progress.step) if world.leads else None
+        self.findings = NewFindings(self.log.entries if self.log else [])
         self.saved_at = time.monotonic()
 
     def run(self) -> Outcome[ResultT]:
@@ -292,7 +293,7 @@ class _Run(Generic[ResultT]):
         self.reporter.say(
             f"epoch {progress.epoch:3d}  train {self.task.note(totals)}  {dev}  {totals['seconds']:.0f} s"
         )
-        for finding in new_findings(log.entries):
+        for finding in self.findings.since(log.entries):
             self.reporter.warn(str(finding))
 
     def _done_early(self) -> bool:
