@@ -41,6 +41,7 @@ class Contestant(NamedTuple):
         threads: of the network's operations.
         precision: of these: fp32 or bf16.
         augmented: whether audio is changed as the recipe says.
+        reading: whether the bare loop has batches read beside it, and thrown away.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Contestant(NamedTuple):
     threads: int
     precision: str
     augmented: bool = False
+    reading: bool = False
 
 
 def main() -> None:
@@ -87,6 +89,7 @@ def contestants(wanted: Recipe, peer: bool) -> list[Contestant]:
     for precision in dict.fromkeys(("fp32", resolve_precision("auto", build.device(wanted.training.device)))):
         found += [
             Contestant(f"bare loop, threads: {threads}", "bare", threads, precision),
+            Contestant("bare loop, a loader beside it", "bare", threads, precision, reading=True),
             Contestant("asr", "asr", threads, precision),
             Contestant("asr, with the recipe's augmentation", "asr", threads, precision, augmented=True),
         ]

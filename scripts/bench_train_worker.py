@@ -11,9 +11,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+import peers
 import torch
 
 from asr import recipe, recipe_file, stages
@@ -31,7 +33,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         job = new_job(task, Path(folder))
         clock = time.process_time if task.get("processor_time") else time.perf_counter
-        speed = by_asr(job) if task["tool"] == "asr" else in_a_bare_loop(job, clock)
+        speed = by_asr(job) if task["tool"] == "asr" else in_a_bare_loop(job, clock, task.get("reading", False))
     print(json.dumps(speed))
 
 
@@ -55,11 +57,18 @@ def by_asr(job: Job) -> float:
     """As `asr train` does it; the log tells the time of each epoch, without that of the dev set."""
     acoustic.train(job, Silent())
     entries = log.read(job.folder)[1:]
-    return float(sum(entry["audio_seconds"] for entry in entries) / sum(entry["seconds"] for entry in entries))
+    audio, seconds, waiting = (
+        sum(entry[key] for entry in entries) for key in ("audio_seconds", "seconds", "seconds_waiting_for_data")
+    )
+    peers.log(f"{waiting / seconds:.1%} of {seconds:.1f} s were spent waiting for data")
+    return float(audio / seconds)
 
 
-def in_a_bare_loop(job: Job, clock: Callable[[], float]) -> float:
-    """Features of all batches in memory; forward, loss, backward, clipping and step, and nothing else."""
+def in_a_bare_loop(job: Job, clock: Callable[[], float], reading: bool) -> float:
+    """Features of all batches in memory; forward, loss, backward, clipping and step, and nothing else.
+
+    With `reading`, the same batches are read beside it, as they are for asr, and thrown away.
+    """
     settings = acoustic.loop_settings(job)
     assert settings.threads is not None
     torch.set_num_threads(settings.threads)
@@ -77,12 +86,14 @@ def in_a_bare_loop(job: Job, clock: Callable[[], float]) -> float:
         model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
     started, seconds = 0.0, 0.0
+    beside = AcousticTask(job)
     for number, batches in enumerate(epochs):
+        read = beside.epoch(number + 1, 0).batches if reading else repeat(None)
         if number == 1:
             if on_gpu:
                 torch.cuda.synchronize()
             started = clock()
-        for batch in batches:
+        for batch, _ in zip(batches, read, strict=False):
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                 log_probs, lengths = model(batch.inputs, batch.lengths)
             loss = ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths).mean
