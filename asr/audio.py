@@ -52,7 +52,7 @@ _WRITERS = {
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a sound file's header says. `frames` is an estimate in some MP3 files and videos."""
+    """What a sound file's header says."""
 
     path: str
     sample_rate: int
@@ -60,6 +60,8 @@ class AudioInfo:
     frames: int
     duration: float
     """Seconds."""
+    estimated: bool
+    """Whether the header does not tell the length, as in MP3 files and bare AAC streams."""
 
 
 def probe(source: AudioSource) -> AudioInfo:
@@ -74,17 +76,18 @@ def probe(source: AudioSource) -> AudioInfo:
     """
     with open_recording(source) as decoder:
         rate, frames = decoder.sample_rate, decoder.frames
-        return AudioInfo(decoder.name, rate, decoder.channels, frames, frames / rate)
+        return AudioInfo(decoder.name, rate, decoder.channels, frames, frames / rate, decoder.estimated)
 
 
-def measure(path: Path) -> AudioInfo:
-    """As `probe`, but of an MP3, whose header tells no length, that of what is decoded.
+def measure(source: AudioSource) -> AudioInfo:
+    """As `probe`, but where the header tells no length, with that of what is decoded.
 
     Raises:
-        AudioError: as `probe`, and of an MP3 as `load`.
+        AudioError: as `probe`, and where it is decoded as `load`.
         MissingDependencyError: as `load`.
     """
-    return decoded(path) if path.suffix.lower() == ".mp3" else probe(path)
+    info = probe(source)
+    return decoded(source) if info.estimated else info
 
 
 def decoded(source: AudioSource) -> AudioInfo:
@@ -96,18 +99,19 @@ def decoded(source: AudioSource) -> AudioInfo:
     """
     info = probe(source)
     frames = sum(map(len, stream(source, info.sample_rate, _BLOCK_SECONDS)))
-    return replace(info, frames=frames, duration=frames / info.sample_rate)
+    return replace(info, frames=frames, duration=frames / info.sample_rate, estimated=False)
 
 
-def load(source: AudioSource, sample_rate: int) -> FloatArray:
+def load(source: AudioSource, sample_rate: int, channel: int | None = None) -> FloatArray:
     """Read a whole sound file.
 
     Args:
         source: a path, or a binary file object (read from its beginning).
         sample_rate: of the result, in hertz; other rates are resampled (soxr, high quality).
+        channel: the one to read, from 0; None reads the mean of all.
 
     Returns:
-        (samples,) float32, full scale ±1: the mean of the channels.
+        (samples,) float32, full scale ±1.
 
     Raises:
         AudioError: the file is missing, is a folder, is empty, is no sound, holds zero frames, is damaged or cut
@@ -116,7 +120,8 @@ def load(source: AudioSource, sample_rate: int) -> FloatArray:
         MissingDependencyError: soundfile can't read it, and PyAV is not installed.
     """
     with open_recording(source) as decoder:
-        return np.concatenate(list(_resampled(_mono(decoder), decoder.sample_rate, sample_rate)))
+        blocks = _mono(decoder, channel)
+        return np.concatenate(list(_resampled(blocks, decoder.sample_rate, sample_rate)))
 
 
 def stream(source: AudioSource, sample_rate: int, block_seconds: float) -> Iterator[FloatArray]:
@@ -176,8 +181,9 @@ def save(path: str | Path, waveform: FloatArray, sample_rate: int) -> None:
 # ----------------------------------------------------------------------------------------- from file to blocks
 
 
-def _mono(decoder: OpenRecording) -> Iterator[FloatArray]:
-    """The mean of the channels, block by block, checked to be sound and to be all of it."""
+def _mono(decoder: OpenRecording, channel: int | None = None) -> Iterator[FloatArray]:
+    """A channel, or the mean of all, block by block, checked to be sound and to be all of it."""
+    only = 0 if decoder.channels == 1 else channel
     weights = np.full(decoder.channels, 1 / decoder.channels, np.float32)
     frames = 0
     for block in decoder.blocks:
@@ -187,7 +193,7 @@ def _mono(decoder: OpenRecording) -> Iterator[FloatArray]:
             what = f"holds a sample that is no sound: {block[row, channel]:g} at {seconds:.2f} s"
             raise AudioError(what, where=decoder.name, expected="finite numbers, within ±1 as a rule")
         frames += len(block)
-        yield block[:, 0].copy() if decoder.channels == 1 else block @ weights
+        yield block @ weights if only is None else block[:, only].copy()
     if frames == 0:
         raise AudioError("holds no sound (zero frames)", where=decoder.name)
     if frames < decoder.least_frames:

@@ -90,6 +90,7 @@ _UNKNOWN_BYTES = 0x7FFF_F000  # WAV writers that can't seek (ffmpeg, sox in a pi
 _SLACK_SECONDS = 0.01  # some writers count their header among the data
 _AV_SLACK_SECONDS = 0.3  # codecs delay and pad by up to 2048 samples
 _STRETCH_SLACK_SECONDS = 0.25  # lossy formats round a file's length to their frames
+_BARE_STREAMS = ("aac", "ac3", "eac3", "dts", "mp3")  # FFmpeg's names of formats without a header
 _LENGTHLESS = ("MP3", "OGG")  # these headers tell no length: it is estimated, or that of the last page
 _AGAIN = "copy or download it again"
 
@@ -104,6 +105,8 @@ class OpenRecording:
     frames: int
     least_frames: int
     """With fewer decoded, the file has been cut off."""
+    estimated: bool
+    """Whether `frames` is an estimate."""
     blocks: Iterator[FloatArray]
     """(frames, channels) each."""
     skip: Callable[[int], int] = lambda frames: 0
@@ -282,8 +285,9 @@ def _open_soundfile(name: str, file: BinaryIO, stack: ExitStack) -> OpenRecordin
     least = sound.frames - slack if sound.format not in _LENGTHLESS else 1
     blocks = _read_soundfile(name, file, sound)
     # MP3 is decoded from its beginning: its frames lean on those before them, and a seek may land beside the place.
-    skip = sound.seek if sound.format != "MP3" else lambda frames: 0
-    return OpenRecording(name, sound.samplerate, sound.channels, sound.frames, least, blocks, skip)
+    estimated = sound.format == "MP3"
+    skip = (lambda frames: 0) if estimated else sound.seek
+    return OpenRecording(name, sound.samplerate, sound.channels, sound.frames, least, estimated, blocks, skip)
 
 
 def _claimed_frames(sound: Any) -> int:
@@ -348,14 +352,17 @@ def _open_av(name: str, file: BinaryIO, reason: str, stack: ExitStack) -> OpenRe
         ) from error
     frames, slack = round(seconds * track.rate), round(_AV_SLACK_SECONDS * track.rate)
     least = frames - slack if exact else 1
-    return OpenRecording(name, track.rate, track.channels, frames, least, _read_av(name, container, track))
+    return OpenRecording(
+        name, track.rate, track.channels, frames, least, not exact, _read_av(name, container, track)
+    )
 
 
 def _av_seconds(container: Any, track: Any) -> tuple[float, bool]:
     """A sound track's length, and whether it can be held against the file."""
-    if track.duration is not None:
+    bare = container.format.name in _BARE_STREAMS  # of which FFmpeg guesses the length by the bit rate
+    if track.duration is not None and not bare:
         return float(track.duration * track.time_base), True
-    if container.duration is not None:  # in microseconds, of the longest track: perhaps the pictures
+    if container.duration is not None and not bare:  # in microseconds, of the longest track: perhaps the pictures
         return container.duration / 1e6, len(container.streams) == 1
     ends = [packet.pts + (packet.duration or 0) for packet in container.demux(track) if packet.pts is not None]
     container.seek(0)

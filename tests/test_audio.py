@@ -106,6 +106,18 @@ def test_other_formats_are_read_with_pyav(form: str, codec: str) -> None:
     assert spectrum.argmax() == 440
 
 
+@pytest.mark.parametrize("form", ["adts", "ac3"])
+def test_the_length_of_a_bare_stream_is_measured(tmp_path: Path, form: str) -> None:
+    """FFmpeg guesses it by the bit rate at the beginning, which silence takes little of."""
+    waveform = np.concatenate((np.zeros(3 * 48000, np.float32), tone(3.0, 48000)))
+    (tmp_path / "a").write_bytes(encoded(waveform, form=form, codec="aac" if form == "adts" else form))
+    assert audio.probe(tmp_path / "a").estimated
+    info = audio.measure(tmp_path / "a")
+    assert info.duration == pytest.approx(6.0, abs=0.1)
+    assert len(audio.load(tmp_path / "a", 48000)) == info.frames
+    assert not info.estimated
+
+
 def test_flac_of_untold_length_is_read(tmp_path: Path) -> None:
     pytest.importorskip("av", reason="soundfile can't read FLAC from a pipe")
     waveform = speechlike(10_000)
@@ -183,7 +195,9 @@ def test_resampling_keeps_a_tone_and_its_length(tmp_path: Path, rate: int) -> No
 
 def test_probe_tells_what_the_header_says(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.flac", np.zeros((24000, 2)), 8000)
-    expected = audio.AudioInfo(str(tmp_path / "a.flac"), sample_rate=8000, channels=2, frames=24000, duration=3.0)
+    expected = audio.AudioInfo(
+        str(tmp_path / "a.flac"), sample_rate=8000, channels=2, frames=24000, duration=3.0, estimated=False
+    )
     assert audio.probe(tmp_path / "a.flac") == expected
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.signal
+import soundfile
 import torch
 from headerless import write_mp3_without_length
 from hypothesis import given, settings
@@ -337,6 +338,16 @@ def test_recorded_rooms(tmp_path: Path) -> None:
     expected = reverberate(speech, response)
     assert decibels(heard - expected) < decibels(expected) - 40  # 16 bits
     assert applied.drawn == {"file": "room.wav"}
+
+
+def test_a_room_is_heard_by_one_microphone_of_an_array(tmp_path: Path) -> None:
+    late = round(0.0005 * RATE)  # 17 cm apart, so what lies between them at 1 kHz is silent in their mean
+    room = np.zeros((2000, 2), np.float32)
+    room[100, 0] = room[100 + late, 1] = 0.5
+    soundfile.write(tmp_path / "array.wav", room, RATE, subtype="FLOAT")
+    speech = 0.1 * generator().standard_normal(RATE).astype(np.float32)
+    heard = augmenter(reverb={"probability": 1, "folder": tmp_path})(speech, generator())
+    assert np.corrcoef(heard, speech)[0, 1] > 0.99
 
 
 def test_folders_are_looked_through_before_training(tmp_path: Path) -> None:

@@ -239,6 +239,9 @@ def test_librispeech_in_folders_and_in_archives(tmp_path: Path) -> None:
             "dev": ["FROM DEV-CLEAN"],
             "test-other": ["FROM TEST-OTHER"],
         }
+    (root / "dev-clean.tar.gz").write_bytes(b"what was unpacked")
+    librispeech.prepare(root, ("train-clean-5",), "dev-clean", ("test-other",), tmp_path / "beside")
+    assert texts(tmp_path / "beside")["dev"] == ["FROM DEV-CLEAN"]
     with pytest.raises(DataError, match="test-clean: there is no such folder"):
         librispeech.prepare(archives, ("train-clean-100",), "dev-clean", ("test-clean",), tmp_path / "out")
     with pytest.raises(DataError, match=rf"no such folder\n  try: give the folder above the sets: {root}$"):
@@ -341,7 +344,10 @@ def test_which_language_of_common_voice(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no such file(.|\n)*datacollective\.mozillafoundation\.org"):
         common_voice.prepare(tmp_path / "gone.tar.gz", None, "train", tmp_path / "out")
     next((root / "cy" / "clips").glob("*dev_0.mp3")).unlink()
-    with pytest.raises(DataError, match=r"dev\.tsv:2: (.|\n)*try: asr data import .*dev\.tsv (.|\n)*--skip-faulty"):
+    with pytest.raises(
+        DataError,
+        match=r"dev\.tsv:2: (.|\n)*try: asr data import .*dev\.tsv (.|\n)*--skip-faulty(.|\n)*'prepare=\{corpus: manifests",
+    ):
         common_voice.prepare(root, "cy", "train", tmp_path / "out")
     with pytest.raises(DataError, match=r"no train\.tsv"):
         common_voice.prepare(make_yesno(tmp_path), None, "train", tmp_path / "out")

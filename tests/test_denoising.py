@@ -34,6 +34,7 @@ from asr.errors import ConfigError, DataError, ModelError
 from asr.model.denoising import VISIBLE_WEIGHT, DenoisingModel, squared_errors
 from asr.recipe_file import read_recipe
 from asr.reporting import Silent
+from asr.sound_files import Member
 from asr.training import denoising, log
 from asr.training.loop import InterruptedTrainingError
 
@@ -381,6 +382,13 @@ def test_recordings_are_found_in_a_folder_and_long_ones_are_cut(folder: Path) ->
     assert [piece.duration for piece in pieces] == [2.5 * untranscribed.PIECE_SECONDS / 3] * 3
     joined = np.concatenate([audio.load(piece.source, 8000) for piece in pieces])
     assert np.array_equal(joined, audio.load(folder / "long.wav", 8000))
+
+
+def test_recordings_in_shards_are_heard_once_each(folder: Path) -> None:
+    """They are read as wholes, so pieces of them would all be the same."""
+    (long,) = untranscribed.find(folder / "long.wav")
+    sharded = replace(long, member=Member(folder / "x.tar", "long.wav", 0, 1))
+    assert list(untranscribed.in_pieces([sharded])) == [sharded]
 
 
 def test_pieces_of_an_mp3_are_of_what_sounds(tmp_path: Path) -> None:

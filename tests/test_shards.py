@@ -338,7 +338,9 @@ def test_tars_of_other_tools(tmp_path: Path, sound: bytes, form: int) -> None:
         "a/1.x.wav": b"",  # its suffix is x.wav: no sound
         "a/1.wav": sound,
         "a/1.txt": "Grüß dich\n".encode(),
-        f"{long}.json": json.dumps({"text": "zwei", "speaker": "ben", "audio_filepath": "/old/2.wav"}).encode(),
+        f"{long}.json": json.dumps(
+            {"text": "zwei", "speaker": "ben", "audio_filepath": "/old/2.wav", "offset": 7.5}
+        ).encode(),
         f"{long}.WAV": sound,
     }
     first, second = shards.scan(write_tar(tmp_path / "x.tar", files, form))

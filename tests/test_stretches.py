@@ -110,6 +110,9 @@ def test_checks(tmp_path: Path) -> None:
     _, warnings = check_sets({"train": good, "dev": good[2:]}, Normalizer())
     assert "1 recordings are in train and in dev" in warnings[0]
     assert "a.wav (2.00 to 3.00 s)" in warnings[0]
+    for other, shared in ((Utterance(tmp_path / "a.wav", 5, "all"), True), (replace(good[1], start=0.95), False)):
+        _, warnings = check_sets({"train": [good[0]], "dev": [other]}, Normalizer())
+        assert any("in train and in dev" in warning for warning in warnings) is shared
     with pytest.raises(DataError, match=r"a\.wav \(4\.50 to 5\.50 s\): the recording ends at 5\.00 s"):
         check_sets({"train": [*good, Utterance(tmp_path / "a.wav", 1, "two", start=4.5)]}, Normalizer())
 

@@ -225,6 +225,14 @@ def test_text_is_read_aloud(run: Run, tmp_path: Path) -> None:
 
 
 @espeak
+def test_pieces_of_punctuation_are_not_read(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("good morning , said he .\n", encoding="utf-8")
+    assert run("speak", "text.txt", "--out", "spoken", "--longest", 1).code == 0
+    spoken = read_manifest(tmp_path / "spoken" / "manifest.jsonl")
+    assert sorted(each.text for each in spoken) == ["good", "he", "morning", "said"]
+
+
+@espeak
 def test_a_seed_gives_the_same_recordings_and_a_count_some_of_them(run: Run, tmp_path: Path) -> None:
     folders = []
     for name, seed in (("one", 3), ("two", 3), ("other", 4)):

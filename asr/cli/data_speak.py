@@ -58,8 +58,9 @@ def speak(
 
     synthesis.require()
     rng = np.random.default_rng(seed)
-    lines = [" ".join(line.split()) for line in read_sentences(texts, None) if any(map(str.isalnum, line))]
+    lines = [" ".join(line.split()) for line in read_sentences(texts, None)]
     pieces = [piece for line in lines for piece in (synthesis.in_pieces(line, longest, rng) if longest else [line])]
+    pieces = [piece for piece in pieces if any(map(str.isalnum, piece))]
     pieces = [pieces[index] for index in rng.permutation(len(pieces))[:count]]
     if not pieces:
         raise DataError("the text has no words", expected="a sentence to a line")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -17,6 +17,8 @@ from asr.text.normalize import Normalizer
 
 SLACK_SECONDS = 0.25
 """How far a manifest's duration may be from the file's: lossy formats round to their frames."""
+NEIGHBOURS_SHARE_SECONDS = 0.1
+"""What two stretches of a recording may have in common, and be different utterances all the same."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,16 @@ def _summary(utterances: Sequence[Utterance], normalizer: Normalizer) -> Summary
 def _shared(sets: Mapping[str, Sequence[Utterance]]) -> list[str]:
     """Recordings of the training set that are also in another: a test on them says nothing."""
     training, *others = sets
-    seen = {_place(utterance) for utterance in sets[training]}
+    heard = defaultdict(list)
+    for utterance in sets[training]:
+        heard[utterance.audio.resolve()].append(_interval(utterance))
     warnings = []
     for name in others:
-        both = [utterance.source for utterance in sets[name] if _place(utterance) in seen]
+        both = [
+            utterance.source
+            for utterance in sets[name]
+            if _overlaps(_interval(utterance), heard[utterance.audio.resolve()])
+        ]
         if both:
             warnings.append(
                 f"{len(both)} recordings are in {training} and in {name}, whose figures they flatter\n"
@@ -124,8 +132,15 @@ def _shared(sets: Mapping[str, Sequence[Utterance]]) -> list[str]:
     return warnings
 
 
-def _place(utterance: Utterance) -> tuple[Path, float | None]:
-    return utterance.audio.resolve(), utterance.start
+def _interval(utterance: Utterance) -> tuple[float, float]:
+    """From where to where in its recording, in seconds."""
+    start = utterance.start or 0.0
+    return start, start + utterance.duration
+
+
+def _overlaps(interval: tuple[float, float], others: Iterable[tuple[float, float]]) -> bool:
+    start, end = interval
+    return any(min(end, last) - max(start, first) > NEIGHBOURS_SHARE_SECONDS for first, last in others)
 
 
 def _empty(sets: Mapping[str, Sequence[Utterance]], normalizer: Normalizer) -> list[str]:

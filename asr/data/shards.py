@@ -30,7 +30,7 @@ from asr.sound_files import Member
 
 OPEN_SHARDS = 8
 """How many shards an epoch reads side by side."""
-_RESERVED = ("audio_filepath", "duration", "text", *MEMBER_KEYS)
+_RESERVED = ("audio_filepath", "offset", "duration", "text", *MEMBER_KEYS)
 _LONGEST_STEM = 60
 
 
@@ -297,7 +297,7 @@ def _utterance(path: Path, key: str, files: Mapping[str, File]) -> Utterance:
         raise DataError(f"{key} has no text", where=path, expected="a .txt, or a .json with “text”, beside it")
     text, duration = fields.pop("text"), fields.pop("duration", None)
     if not isinstance(duration, int | float):
-        duration = audio.probe(sounds[0]).duration
+        duration = audio.measure(sounds[0]).duration
     return Utterance(path / sounds[0].name, float(duration), text, fields, member=sounds[0])
 
 

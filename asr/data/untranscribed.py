@@ -53,9 +53,12 @@ def without(utterances: Iterable[Utterance], others: Iterable[Utterance]) -> lis
 
 
 def in_pieces(utterances: Iterable[Utterance]) -> Iterator[Utterance]:
-    """Recordings, and in place of those longer than `PIECE_SECONDS` stretches of them, all of one length."""
+    """Recordings, and in place of those longer than `PIECE_SECONDS` stretches of them, all of one length.
+
+    Those in shards, which are read as wholes, stay whole.
+    """
     for utterance in utterances:
-        count = math.ceil(utterance.duration / PIECE_SECONDS)
+        count = 1 if utterance.member else math.ceil(utterance.duration / PIECE_SECONDS)
         if count <= 1:
             yield utterance
             continue

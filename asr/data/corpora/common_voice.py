@@ -55,7 +55,8 @@ def prepare(
 def _read(folder: Path, name: str, progress: Progress) -> list[Utterance]:
     path = folder / f"{name}.tsv"
     without = (
-        f"asr data import {path} --out {name}.jsonl --skip-faulty, for each set, then prepare.corpus=manifests"
+        f"asr data import {path} --out {name}.jsonl --skip-faulty, for each set, then "
+        "'prepare={corpus: manifests, train: train.jsonl, dev: dev.jsonl, tests: {test: test.jsonl}}'"
     )
     return all_of(table.read(path, COLUMNS, folder / "clips"), folder, progress, without)
 

@@ -82,8 +82,11 @@ def _read(name: str, source: Path | None, output: Path, progress: Progress) -> l
 
 
 def _copy(name: str, source: Path | None) -> Path | None:
-    """A set's archive in the source, or else the source."""
+    """A set's archive in the source, where the set itself is not there; or else the source."""
     if source is None:
         return None
-    archives = (folder / f"{name}.tar.gz" for folder in (source, source / "LibriSpeech"))
+    folders = (source, source / "LibriSpeech")
+    if any((folder / name).is_dir() for folder in folders):
+        return source
+    archives = (folder / f"{name}.tar.gz" for folder in folders)
     return next((archive for archive in archives if archive.is_file()), source)

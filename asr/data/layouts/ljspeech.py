@@ -11,7 +11,8 @@ from asr.errors import DataError
 
 
 def read(folder: Path, partial: bool = False) -> Listing:
-    """Read a corpus of one speaker; the transcript is the last column, in which numbers stand as words.
+    """Read a corpus of one speaker; the transcript is the second text, in which numbers stand as words, or the
+    only one that there is.
 
     Args:
         folder: holds `metadata.csv` and `wavs/`.
@@ -27,12 +28,12 @@ def read(folder: Path, partial: bool = False) -> Listing:
     faults: list[str] = []
     recordings = Recordings(folder / "wavs")
     for line, where in read_rows(path, faults):
-        name, *texts = line.split("|")
-        if not texts or not texts[-1].strip():
+        name, *texts = (part.strip() for part in line.split("|"))
+        if len(texts) not in (1, 2) or not any(texts):
             faults.append(f"{where}: not ID|TEXT or ID|TEXT|NORMALISED: {line}")
             continue
         sound = recordings.find(f"{name}.wav")
         if partial and not sound.is_file():
             continue
-        entries.append(Entry(name, sound, texts[-1].strip(), where))
+        entries.append(Entry(name, sound, texts[-1] or texts[0], where))
     return Listing(entries, faults)

@@ -134,8 +134,8 @@ def _entry(record: dict[str, str], where: str, columns: Columns, recordings: Rec
     start, end = (_seconds(record, column) for column in (columns.start, columns.end))
     if end is not None and start is None:
         start = 0.0
-    if start is not None and end is None and columns.start == "offset" and record.get("duration"):
-        end = start + (_seconds(record, "duration") or 0.0)  # as in manifests
+    if start is not None and end is None and record.get("duration"):
+        end = start + (_seconds(record, "duration") or 0.0)
     used = {columns.audio, columns.text, columns.speaker, columns.start, columns.end}
     fields = {key: value for key, value in record.items() if value and key not in OF_THE_MANIFEST | used}
     if columns.speaker is not None and record[columns.speaker]:
