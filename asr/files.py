@@ -209,6 +209,17 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
+def contents(source: Path) -> str | list[tuple[str, int]]:
+    """What tells a file, or a folder of files, from what it was before: the content, or all names and sizes.
+
+    Raises:
+        OSError, DataError: it can't be read; a folder that is not there holds nothing.
+    """
+    if source.is_file():
+        return file_fingerprint(source)
+    return [(path.relative_to(source).as_posix(), path.stat().st_size) for path in files_in(source)]
+
+
 def file_fingerprint(path: Path) -> str:
     """Sixteen hexadecimal digits that identify a file's content."""
     with path.open("rb") as file:

@@ -15,9 +15,8 @@ from asr.data.corruption import CorruptingReader
 from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.errors import DataError
 from asr.features import FeatureExtractor
-from asr.files import file_fingerprint, files_in
+from asr.files import contents
 from asr.stages import Workspace, fit_features, report_on
-from asr.text import tokenizer as tokenizers
 from asr.training import denoising, loop
 
 
@@ -27,22 +26,17 @@ def inputs(recipe: Recipe) -> Any:
     assert section is not None
     voice = _voice(augment)
     settings = section.model_dump(mode="json", exclude={"audio"})
-    audio = None if section.audio is None else _what_is_in(section.audio)
-    return (settings, audio, voice, recipe.features, recipe.model, recipe.training.precision, recipe.seed)
+    if section.audio is not None and not section.audio.exists():
+        what = "neither a folder nor a manifest is there"
+        raise DataError(what, where=section.audio, expected="as pretrain.audio")
+    folders = [section.audio, section.noise.folder if section.noise else None]
+    heard = [None if folder is None else contents(folder) for folder in folders]
+    return (settings, heard, voice, recipe.features, recipe.model, recipe.training.precision, recipe.seed)
 
 
 def _voice(augment: Augment) -> Augment:
     """What changes a recording itself, not what comes on its way."""
     return Augment(speed=augment.speed, pitch=augment.pitch, tempo=augment.tempo, gain_db=augment.gain_db)
-
-
-def _what_is_in(source: Path) -> Any:
-    """Tells a manifest, or a folder of recordings, from what it was before."""
-    if source.is_dir():
-        return [(path.relative_to(source).as_posix(), path.stat().st_size) for path in files_in(source)]
-    if not source.is_file():
-        raise DataError("neither a folder nor a manifest is there", where=source, expected="as pretrain.audio")
-    return file_fingerprint(source)
 
 
 def pretrain(work: Workspace) -> None:
@@ -63,7 +57,7 @@ def job(work: Workspace) -> denoising.Job:
     assert section is not None
     manifests = work.manifests()
     utterances, dev = read_manifest(manifests["train"]), read_manifest(manifests["dev"])
-    extractor = fit_features(recipe, utterances, tokenizers.load(work.tokens))
+    extractor = fit_features(recipe, utterances)
     if section.audio is not None:
         utterances = [*utterances, *_untranscribed(work, section.audio)]
     device = build.device(recipe.training.device)

@@ -18,6 +18,7 @@ from asr.errors import DiskFullError
 from asr.files import fingerprint, only_writer, remove_folder, remove_partial, write_json, write_text
 from asr.reporting import Reporter
 from asr.stages import Workspace
+from asr.training import loop
 from asr.training.checkpoint import other_training
 from asr.training.distributed import ALONE, World
 
@@ -30,7 +31,8 @@ class Stage:
         name: as users see it.
         run: does it.
         product: what it leaves; the stage is done again where that is missing.
-        needs: the stages whose fingerprints are among its inputs; `ORIGIN` for the weights to begin with.
+        needs: the stages whose fingerprints are among its inputs; `ORIGIN` for the weights to begin with, `LEARNT`
+            for the corpus without its test sets.
         inputs: what else its product depends on.
         wanted: whether a recipe has it at all.
     """
@@ -44,6 +46,7 @@ class Stage:
 
 
 ORIGIN = "weights to begin with"
+LEARNT = "what is learnt from"
 
 STAGES = (
     Stage("prepare", stages.prepare, lambda work: work.corpus_file, (), stages.corpus_inputs),
@@ -52,14 +55,14 @@ STAGES = (
         "tokens",
         stages.tokens,
         lambda work: work.tokens,
-        ("prepare", ORIGIN),
+        (LEARNT, ORIGIN),
         lambda recipe: (recipe.text, recipe.tokens, recipe.features, recipe.model.frontend),
     ),
     Stage(
         "pretrain",
         pretraining.pretrain,
         lambda work: work.pretrained,
-        ("prepare",),
+        (LEARNT,),
         pretraining.inputs,
         wanted=lambda recipe: recipe.pretrain is not None,
     ),
@@ -67,7 +70,7 @@ STAGES = (
         "language model",
         language.estimate,
         lambda work: work.language_model,
-        ("prepare",),
+        (LEARNT,),
         language.inputs,
         wanted=lambda recipe: recipe.language_model is not None,
     ),
@@ -77,7 +80,7 @@ STAGES = (
         lambda work: work.trained,
         ("tokens", "pretrain", ORIGIN),
         lambda recipe: (
-            recipe.augment,
+            stages.augmentation_inputs(recipe),
             recipe.model,
             stages.what_decides_the_weights(recipe.training),
             recipe.seed,
@@ -95,7 +98,7 @@ STAGES = (
         "evaluate",
         stages.evaluate,
         lambda work: work.figures,
-        ("train", "tune"),
+        ("prepare", "train", "tune"),
         lambda recipe: recipe.evaluate,
     ),
     Stage("package", stages.package, lambda work: work.model, ("evaluate",), lambda recipe: recipe.name),
@@ -162,7 +165,7 @@ def _run_stages(work: Workspace, last: str, fingerprints: Mapping[str, str]) -> 
             work.reporter.say(f"{heading}: done before")
         else:
             work.reporter.say(heading)
-            _run_stage(stage, work, record, fingerprints[stage.name])
+            _run_stage(stage, work, record, fingerprints)
         if stage.name == last:
             return
 
@@ -187,7 +190,9 @@ def stages_of(recipe: Recipe) -> list[Stage]:
 
 
 def _fingerprints(recipe: Recipe, weights: str | None) -> dict[str, str]:
-    found = {} if weights is None else {ORIGIN: weights}
+    found = {LEARNT: fingerprint(_plain(stages.learnt_inputs(recipe)))}
+    if weights is not None:
+        found[ORIGIN] = weights
     for stage in stages_of(recipe):
         found[stage.name] = _fingerprint(stage, recipe, found)
     return found
@@ -206,11 +211,12 @@ def _plain(value: Any) -> Any:
     return [_plain(part) for part in value] if isinstance(value, tuple) else value
 
 
-def _run_stage(stage: Stage, work: Workspace, record: dict[str, Any], identity: str) -> None:
+def _run_stage(stage: Stage, work: Workspace, record: dict[str, Any], fingerprints: Mapping[str, str]) -> None:
     """Run a stage; its seconds add up over the times that it was cut off."""
+    identity = fingerprints[stage.name]
     before = record["seconds"] if record.get("started") == identity and "finished" not in record else 0.0
     started = time.monotonic()
-    record = {"started": identity, "seconds": before}
+    record = {"started": identity, "seconds": before, LEARNT: fingerprints[LEARNT]}
     _write_record(work, stage.name, record)
     try:
         stage.run(work)
@@ -223,13 +229,17 @@ def _run_stage(stage: Stage, work: Workspace, record: dict[str, Any], identity: 
 
 def _guard_training(work: Workspace, fingerprints: dict[str, str], weights: str | None, overwrite: bool) -> None:
     """Refuse to train over a training with other settings, which took somebody's time."""
-    for name, folder in (("pretrain", work.pretraining), ("train", work.training)):
-        before = _read_record(work, name).get("started")
-        if name not in fingerprints or before in (None, fingerprints[name]):
+    for name, folder, product in (
+        ("pretrain", work.pretraining, work.pretrained),
+        ("train", work.training, work.trained),
+    ):
+        record = _read_record(work, name)
+        if name not in fingerprints or record.get("started") in (None, fingerprints[name]):
             continue
-        if not overwrite:
-            settings = {**flat(work.recipe.model_dump(mode="json")), ORIGIN: weights}
-            raise other_training(work.folder, _settings_there(work) or settings, settings)
+        if not overwrite and (product.exists() or loop.has_begun(folder)):
+            now = {**flat(work.recipe.model_dump(mode="json")), ORIGIN: weights, LEARNT: fingerprints[LEARNT]}
+            there = {**(_settings_there(work) or now), LEARNT: record.get(LEARNT)}
+            raise other_training(work.folder, there, now)
         remove_folder(folder)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -13,11 +13,10 @@ from typing import Any
 
 import torch
 
-from asr import artefact, build, origin
+from asr import artefact, audio, build, origin
 from asr.assess import recognise_manifest
 from asr.card import model_card
 from asr.config import CommandsCorpus, ManifestsCorpus, Recipe, Speechocean762Corpus, Training
-from asr.data.batching import Sample
 from asr.data.checks import check_sets, infeasible
 from asr.data.corpora import prepared
 from asr.data.corpora.registry import PREPARE
@@ -28,7 +27,7 @@ from asr.errors import DataError, DiskFullError, listing
 from asr.evaluation.report import format_report, format_totals, to_results
 from asr.evaluation.wer import breakdown, score
 from asr.features import FeatureExtractor, GlobalNorm
-from asr.files import atomic_path, file_fingerprint, write_json, write_text
+from asr.files import atomic_path, contents, file_fingerprint, write_json, write_text
 from asr.recipe_file import to_yaml
 from asr.recognizer import Recognizer
 from asr.reporting import Reporter
@@ -159,6 +158,21 @@ def corpus_inputs(recipe: Recipe) -> Any:
     # What these files say counts, not where they lie; manifests name recordings by where they lie.
     contents = {"grammar", "dev_speakers"}
     return [section.model_dump(mode="json", exclude=contents), [file_fingerprint(path) for path in files]]
+
+
+def learnt_inputs(recipe: Recipe) -> Any:
+    """The same of that part of the corpus from which is learnt: of manifests, all but the test sets."""
+    section = recipe.prepare
+    if isinstance(section, ManifestsCorpus):
+        section = section.model_copy(update={"tests": {}})
+    return corpus_inputs(recipe.model_copy(update={"prepare": section}))
+
+
+def augmentation_inputs(recipe: Recipe) -> Any:
+    """What augmentation depends on: the recipe's section, and the recordings in the folders that it names."""
+    augment = recipe.augment
+    folders = [part.folder for part in (augment.noise, augment.reverb) if part is not None]
+    return [augment.model_dump(mode="json"), [contents(folder) for folder in folders if folder is not None]]
 
 
 def prepare(work: Workspace) -> None:
@@ -300,7 +314,7 @@ def training_job(work: Workspace, rounds: int | None = None, target: float | Non
     utterances, dev = read_manifest(manifests["train"]), read_manifest(manifests["dev"])
     tokenizer = tokenizers.load(work.tokens)
     device = work.world.device(build.device(recipe.training.device))
-    extractor = work.world.first(lambda: fit_features(recipe, utterances, tokenizer))
+    extractor = work.world.first(lambda: fit_features(recipe, utterances))
     torch.manual_seed(recipe.seed)  # of the first weights and of dropout
     acoustic = build.acoustic(recipe.model, extractor.dim, len(tokenizer.surfaces))
     if not loop.has_begun(work.training):
@@ -357,18 +371,18 @@ def _train(work: Workspace, rounds: int | None, target: float | None) -> None:
     )
 
 
-def fit_features(recipe: Recipe, utterances: list[Utterance], tokenizer: Tokenizer) -> FeatureExtractor:
+def fit_features(recipe: Recipe, utterances: Sequence[Utterance]) -> FeatureExtractor:
     """The features of a recipe; if it asks for statistics, those of the model to begin with or the training set."""
-    if recipe.features.normalization != "global":
-        return build.features(recipe.features)
+    section = recipe.features
+    if section.normalization != "global":
+        return build.features(section)
     if recipe.training.init_from is not None:
         return origin.features(recipe.training.init_from)
-    plain = build.features(recipe.features.model_copy(update={"normalization": "none"}))
-    plain_reader = reader(recipe, plain, tokenizer, torch.device("cpu"), augmented=False)
+    plain = build.features(section.model_copy(update={"normalization": "none"}))
     step = max(len(utterances) // ENOUGH_FOR_STATISTICS, 1)
-    batches = (plain_reader.read_batch([Sample((utterance,))]) for utterance in utterances[::step])
-    features = (batch.inputs[0, : batch.lengths[0]] for batch in batches)
-    return build.features(recipe.features, GlobalNorm.fit(features))
+    waveforms = (audio.load(utterance.source, section.sample_rate) for utterance in utterances[::step])
+    features = (plain.each([torch.from_numpy(waveform)])[0] for waveform in waveforms)
+    return build.features(section, GlobalNorm.fit(features))
 
 
 def reader(

@@ -128,7 +128,7 @@ def compare_gradients(wanted: Recipe, data: Path, reporter: Reporter) -> list[Co
     bare, normalizer = work.recipe, build.normalizer(wanted.text)
     tokenizer = origin.tokens(bare, [normalizer(utterance.text) for utterance in train])
     utterances = choose(train, CHECKED_UTTERANCES, normalizer, bare.seed)
-    extractor = stages.fit_features(bare, utterances, tokenizer)
+    extractor = stages.fit_features(bare, utterances)
     reader = stages.reader(bare, extractor, tokenizer, torch.device("cpu"), augmented=False)
     batch = reader.read_batch([Sample((utterance,)) for utterance in utterances])
     features, frames = batch.features(extractor)

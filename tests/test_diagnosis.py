@@ -206,6 +206,21 @@ def test_learning_rate_too_high_when_the_first_steps_overthrow_the_weights() -> 
     assert "in epoch 1 each step changed the weights by 510% of their size" in finding.seen
 
 
+def test_a_violent_pretraining_has_no_transcripts_to_be_wrong_about() -> None:
+    ratios = [{"frontend": {"gradient": 1.0, "update_ratio": ratio}} for ratio in (5.1, 0.01)]
+    entries = changed(layers=ratios, train_restoration=[9.0, 1.0])
+    for entry in entries:
+        del entry["train_loss"]
+    assert only(entries, finished=False).kind == "learning rate too high"
+
+
+def test_an_epoch_of_skipped_steps_is_not_compared_with() -> None:
+    entries = changed(
+        train_loss=[0.0, 20.0, 5.0], gradient_norm=[0.0, 3.0, 2.0], step=[8, 16, 24], skipped_steps=[8.0, 0.0, 0.0]
+    )
+    assert kinds(entries, finished=False) == []
+
+
 def test_blank_collapse() -> None:
     stuck = {"train_loss": [4.0, 3.0, 2.9, 2.9], "dev_loss": [4.0, 3.0, 2.9, 2.9]}
     finding = only(changed(**stuck, dev_empty_share=[1.0, 1.0, 0.95, 1.0], dev_blank_share=[1.0] * 4))

@@ -13,7 +13,8 @@ from tones import SETTINGS, write_recipe
 from asr import recipe
 from asr.data.batching import Sample
 from asr.data.corruption import CorruptingReader
-from asr.data.manifest import Utterance
+from asr.data.loading import Batch
+from asr.data.manifest import Utterance, read_manifest
 from asr.errors import AsrError, DataError
 from asr.recipe_file import read_recipe
 from asr.reporting import Silent
@@ -26,7 +27,11 @@ AnyTask = AcousticTask | DenoisingTask
 
 class Recorder(Silent):
     def __init__(self) -> None:
+        self.said: list[str] = []
         self.warned: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
 
     def warn(self, message: str) -> None:
         self.warned.append(message)
@@ -142,19 +147,28 @@ def test_memory_that_runs_out_later_lowers_the_budget_for_the_next_time(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loss, room = AcousticTask.loss, [3]
+    heard: list[str] = []
 
-    def runs_out(task: AcousticTask, batch: object, autocast: object) -> object:
+    def runs_out(task: AcousticTask, batch: Batch, autocast: object) -> object:
         room[0] -= 1
         if not room[0]:
+            heard.clear()
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        heard.extend(sample.name for sample in batch.samples)
         return loss(task, batch, autocast)
 
     monkeypatch.setattr(AcousticTask, "loss", runs_out)
     with pytest.raises(AsrError, match="the same command again: it goes on from the last checkpoint") as raised:
-        run(path, tmp_path / "run", Silent())
+        run(path, tmp_path / "run", Silent(), "training.checkpoint_minutes=1e-9")
     assert "out of memory with training.batch_seconds=" in raised.value.what
     budget = json.loads((tmp_path / "run" / "train" / "batch_seconds.json").read_text())
-    run(path, tmp_path / "run", Silent())
+    again = Recorder()
+    run(path, tmp_path / "run", again)
+    # Where it had come to among other batches says nothing now: no utterance may be left out.
+    assert "epoch 1 begins anew, as its batches are others than before" in again.said
+    assert sorted(heard) == sorted(
+        str(each.audio) for each in read_manifest(path.parent / "corpus" / "train.jsonl")
+    )
     wanted = read_recipe(path, SETTINGS).training.batch_seconds
     assert budget == pytest.approx(wanted * 2 / 3)
 

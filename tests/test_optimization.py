@@ -438,3 +438,13 @@ def test_parts_that_are_not_there_and_models_without_any_left_are_named() -> Non
         optimization(parts(), "sgd", rates={"front": 0.1})
     with pytest.raises(ConfigError, match="frozen"):
         optimization(Quadratic(), "sgd", rates={"matrix": 0.0, "vector": 0.0})
+
+
+def test_a_training_goes_on_where_gradients_are_scaled() -> None:
+    """As one that began on a CPU does on a GPU."""
+    before, after = (optimization(nn.Linear(2, 1)) for _ in range(2))
+    after.scaler = torch.amp.grad_scaler.GradScaler("cpu")
+    before.step(before.model(torch.ones(1, 2)).sum(), 1.0)
+    after.restore(before.state())
+    torch.testing.assert_close(after.model.state_dict(), before.model.state_dict())
+    assert after.scaler.get_scale() == 2**16

@@ -415,7 +415,11 @@ def test_a_sharded_corpus_trains_as_any(
     )
     arguments = ("train", recipe, *SETTINGS, "training.epochs=2", "training.workers=1")
     assert run(capsys, *arguments)[0] == 0
-    code, out, err = run(capsys, "evaluate", "runs/tones", "shards/test/test.jsonl")
+    code, out, err = run(capsys, "evaluate", "runs/tones", "shards/test/test.jsonl", "--hypotheses", "h.tsv")
+    assert {line.split("\t")[1] for line in Path("h.tsv").read_text().splitlines()} == {
+        "test-000000.tar",
+        "test-000001.tar",
+    }
     assert (code, "12 utterances" in out or "/ 12" in out) == (0, True), err
     shutil.rmtree("runs/tones")
     Path("shards/train/train-000002.tar").unlink()

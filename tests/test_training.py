@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from safetensors.torch import load_file
 from tones import SETTINGS, write_recipe, write_set
@@ -322,6 +325,36 @@ def test_a_training_with_other_settings_is_not_overwritten(path: Path, tmp_path:
     assert (tmp_path / "run" / "model" / "model.safetensors").read_bytes() == before
     # where and how fast it runs may change
     run(path, tmp_path / "run", "training.epochs=1", "training.workers=1")
+
+
+def test_a_training_depends_on_what_it_has_learnt_from_and_not_on_the_test_set(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, train=24)
+    noise = tmp_path / "noise" / "hum.wav"
+    noise.parent.mkdir()
+    soundfile.write(noise, np.full(8000, 0.1), 8000)
+    settings = ("training.epochs=1", f"augment={{noise: {{folder: {noise.parent}}}}}")
+    folder = tmp_path / "run"
+    figures = run(path, folder, *settings)["tests"][0]
+    trained = (folder / "train" / "final" / "model.safetensors").stat().st_mtime_ns
+    test, train = (tmp_path / "corpus" / f"{name}.jsonl" for name in ("test", "train"))
+    lines = test.read_text().splitlines()
+    test.write_text("\n".join(lines[:-1]) + "\n")
+    assert run(path, folder, *settings)["tests"][0]["utterances"] == figures["utterances"] - 1
+    assert (folder / "train" / "final" / "model.safetensors").stat().st_mtime_ns == trained
+    before = train.read_text()
+    train.write_text(before.replace("middle", "muddle"))
+    with pytest.raises(ConfigError, match=r"what is learnt from: [0-9a-f]+ there, [0-9a-f]+ now"):
+        run(path, folder, *settings)
+    train.write_text(before)
+    shutil.copy(noise, noise.with_name("hiss.wav"))
+    with pytest.raises(ConfigError, match="other settings"):
+        run(path, folder, *settings)
+
+
+def test_a_training_that_never_began_is_in_nobodys_way(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no part 'fronted'"):
+        run(path, tmp_path / "run", "training.epochs=1", "training.rates={fronted: 0.1}")
+    run(path, tmp_path / "run", "training.epochs=1", "training.rates={frontend: 0.1}")
 
 
 def test_global_normalisation_is_measured_and_saved_with_the_model(path: Path, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Write what was heard: audio path (of stretches offset and duration, too) and text, between tabs.",
+            help="Write what was heard: audio path (and shard, or offset and duration) and text, between tabs.",
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -148,12 +148,11 @@ def _hypotheses(manifest: Path, answers: Sequence[wer.Utterance]) -> str:
     # What names them stands as it is in the manifest, for others to join the two by it.
     lines = filter(str.strip, manifest.read_text(encoding="utf-8-sig").split("\n"))
     entries = [json.loads(line) for line in lines]
-    keys = (
-        ["audio_filepath", "offset", "duration"]
-        if any("offset" in entry for entry in entries)
-        else ["audio_filepath"]
-    )
+    keys = ["audio_filepath"]
+    for further in (["shard"], ["offset", "duration"]):
+        if any(further[0] in entry for entry in entries):
+            keys += further
     return "".join(
-        "\t".join([*(str(entry.get(key, 0)) for key in keys), answer.hypothesis]) + "\n"
+        "\t".join([*(str(entry.get(key, "")) for key in keys), answer.hypothesis]) + "\n"
         for entry, answer in zip(entries, answers, strict=True)
     )

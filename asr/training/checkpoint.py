@@ -38,6 +38,7 @@ class Progress:
     Attributes:
         epoch: the one under way, counted from 1.
         batch: how many of its batches are done.
+        batches: how many it has.
         step: how many steps are done in all.
         totals: sums over the steps of this epoch.
         infinite: the examples that had an infinite loss, each with the epoch in which that was first seen.
@@ -47,6 +48,7 @@ class Progress:
 
     epoch: int = 1
     batch: int = 0
+    batches: int = 0
     step: int = 0
     totals: dict[str, float] = field(default_factory=dict)
     infinite: dict[str, int] = field(default_factory=dict)

@@ -136,7 +136,7 @@ def _learning_rate_too_high(entries: Entries) -> Iterator[Finding]:
     if seen:
         yield Finding(
             "learning rate too high",
-            "serious" if entries[-1]["train_loss"] > HIGH_LOSS else "note",
+            "serious" if entries[-1].get("train_loss", math.inf) > HIGH_LOSS else "note",
             seen,
             "training.learning_rate three to ten times smaller; a longer training.warmup",
         )
@@ -144,7 +144,7 @@ def _learning_rate_too_high(entries: Entries) -> Iterator[Finding]:
 
 def _jump(entries: Entries) -> str | None:
     """The training loss has risen, instead of falling."""
-    losses = curve(entries, "train_loss")
+    losses = curve_of_steps(entries, "train_loss")
     for (_, before), (epoch, after) in pairwise(losses):
         if after > max(JUMP * before, before + JUMP_NATS):
             now = f", and is {losses[-1][1]:.2f} in epoch {losses[-1][0]}" if epoch != losses[-1][0] else ""
@@ -202,7 +202,7 @@ def _exploding(entries: Entries) -> Iterator[Finding]:
         seen = f"{skipped:.0f} of {steps} steps had a gradient that is not finite, and were skipped"
         yield Finding("exploding gradient", "serious", seen, advice)
         return
-    norms = curve(entries, "gradient_norm")
+    norms = curve_of_steps(entries, "gradient_norm")
     for index, (epoch, norm) in enumerate(norms):
         usual = median(value for _, value in norms[:index]) if index else math.inf
         if norm > LARGE_NORM or (norm > EXPLODED * usual and norm > 1):
@@ -335,6 +335,11 @@ ANY_TIME: tuple[Callable[[Entries], Iterator[Finding]], ...] = (
 def curve(entries: Entries, name: str) -> list[tuple[int, float]]:
     """A figure of all epochs that have it, as (epoch, value)."""
     return [(entry["epoch"], entry[name]) for entry in entries if name in entry]
+
+
+def curve_of_steps(entries: Entries, name: str) -> list[tuple[int, float]]:
+    """The same of what steps add up to, without the epochs of which all steps were skipped."""
+    return [(epoch, value) for epoch, value in curve(entries, name) if value]
 
 
 def dev_losses(entries: Entries) -> list[tuple[int, float]]:

@@ -21,6 +21,7 @@ from asr.training.checkpoint import BestEpoch, Checkpoints, Progress, average
 from asr.training.diagnosis import NewFindings
 from asr.training.distributed import ALONE, World
 from asr.training.log import TrainingLog
+from asr.training.memory import is_lack_of_memory
 from asr.training.optimization import Methods, Optimization
 from asr.training.schedule import Schedule, Shape
 from asr.training.task import Epoch, ResultT, Task, mean
@@ -218,8 +219,15 @@ class _Run(Generic[ResultT]):
         progress, ahead = self.progress, self.ahead
         growth = self.schedule.begin_epoch(self._done(progress.epoch - 1))
         if ahead and (ahead.number, ahead.growth) == (progress.epoch, growth):
+            progress.batches = ahead.epoch.size
             return ahead.epoch
-        return self.task.epoch(progress.epoch, progress.batch, growth)
+        epoch = self.task.epoch(progress.epoch, progress.batch, growth)
+        if progress.batch and epoch.size != progress.batches:
+            self.reporter.say(f"epoch {progress.epoch} begins anew, as its batches are others than before")
+            progress.batch, progress.totals = 0, {}
+            epoch = self.task.epoch(progress.epoch, 0, growth)
+        progress.batches = epoch.size
+        return epoch
 
     def _read_ahead(self) -> _Ahead:
         """Let the loader's processes begin the next epoch while the dev set is measured."""
@@ -322,6 +330,8 @@ class _Run(Generic[ResultT]):
                 state["random"], self.optimization.device, world.rank, world.size, self.progress.step
             )
         except (KeyError, ValueError, RuntimeError) as error:
+            if is_lack_of_memory(error):
+                raise
             hint = "remove the folder that it is in, to train from the start"
             what = f"this checkpoint is of another model, or of another version of asr ({error})"
             raise ModelError(what, where=self.checkpoints.state_path, hint=hint) from None

@@ -191,7 +191,8 @@ class Optimization:
             raise ValueError("with a moving average of weights in one, and none in the other")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty where gradients were not scaled, as on a CPU
+            self.scaler.load_state_dict(state["scaler"])
         self.batches = state["batches"]
         if self.average is not None:
             self.average.restore(state["average"])

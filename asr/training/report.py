@@ -11,7 +11,7 @@ from string import Template
 
 from asr import pictures
 from asr.files import write_text
-from asr.training.diagnosis import Entries, Finding, curve, diagnose, layer_curves
+from asr.training.diagnosis import Entries, Finding, curve, curve_of_steps, diagnose, layer_curves
 
 Points = Sequence[tuple[int, float]]
 
@@ -63,7 +63,7 @@ def headline(entries: Entries) -> str:
         ("dev perplexity", "dev_perplexity", ".2f"),
         ("error of restoration", "dev_restoration", ".3f"),
     ):
-        points = curve(entries, figure)
+        points = curve_of_steps(entries, figure) if figure == "train_loss" else curve(entries, figure)
         if points:
             epoch, lowest = min(points, key=lambda point: point[1])
             best = "" if lowest == points[-1][1] else f" ({lowest:{form}} in epoch {epoch})"
