@@ -261,7 +261,7 @@ def _read_metadata(path: Path) -> dict[str, Any]:
             f"this model is in format {written_in}, written by asr {metadata.get('asr_version', '(unknown)')}",
             where=path.parent,
             expected=f"at most format {FORMAT_VERSION}, which is what asr {ASR_VERSION} reads",
-            hint="pip install --upgrade asr",
+            hint="a newer asr: git pull in its folder, then pip install -e .",
         )
     return dict(metadata)
 

@@ -62,18 +62,18 @@ def devices() -> list[str]:
 def optional_parts() -> list[Part]:
     """The optional parts, present or not."""
     return [
-        Part("av", "FFmpeg: m4a, and the sound of videos", _version("av"), "pip install 'asr[av]'"),
+        Part("av", "FFmpeg: m4a, and the sound of videos", _version("av"), "pip install -e '.[av]'"),
         Part(
             "espeakng-loader",
             "eSpeak NG: synthesises the quickstart's speech",
             _version("espeakng-loader"),
-            "pip install 'asr[synth]'",
+            "pip install -e '.[synth]'",
         ),
         Part(
             "num2words",
             "numbers in words, in the grammars of commands",
             _version("num2words"),
-            "pip install 'asr[numbers]'",
+            "pip install -e '.[numbers]'",
         ),
     ]
 

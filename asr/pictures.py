@@ -33,7 +33,7 @@ def check_name(path: Path) -> None:
             raise MissingDependencyError(
                 "Matplotlib, which draws images, is not installed",
                 where=path,
-                hint="pip install 'asr[plot]', or a name that ends in .html",
+                hint="pip install -e '.[plot]', or a name that ends in .html",
             ) from error
 
 

@@ -336,7 +336,7 @@ def _open_av(name: str, file: BinaryIO, reason: str, stack: ExitStack) -> OpenRe
             f"soundfile can't read it ({reason})",
             where=name,
             expected="WAV, FLAC, Ogg, Opus or MP3; or PyAV, which reads M4A, videos and most others",
-            hint="pip install 'asr[av]'",
+            hint="pip install -e '.[av]'",
         ) from error
     file.seek(0)
     try:

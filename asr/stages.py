@@ -154,7 +154,10 @@ def corpus_inputs(recipe: Recipe) -> Any:
             files = []
     missing = [str(path) for path in files if not path.is_file()]
     if missing:
-        raise DataError("the recipe names files that are not there: " + ", ".join(missing))
+        raise DataError(
+            "the recipe names files that are not there: " + ", ".join(missing),
+            hint="paths in a recipe are relative to its folder; on the command line, to where you are",
+        )
     # What these files say counts, not where they lie; manifests name recordings by where they lie.
     contents = {"grammar", "dev_speakers"}
     return [section.model_dump(mode="json", exclude=contents), [file_fingerprint(path) for path in files]]

@@ -662,12 +662,12 @@ def test_a_tuned_rescoring_becomes_part_of_the_model(
 
 
 def test_doctor_reports(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = [doctor.Part("av", "videos", None, "pip install 'asr[av]'")]
+    parts = [doctor.Part("av", "videos", None, "pip install -e '.[av]'")]
     monkeypatch.setattr(doctor, "optional_parts", lambda: parts)
     monkeypatch.setattr(doctor, "self_test", lambda folder: iter([Check("walk", 0.1), Check("run", 0.2, "fell")]))
     result = run("doctor")
     assert result.code == 1
-    assert "av missing: pip install 'asr[av]'" in result.out
+    assert "av missing: pip install -e '.[av]'" in result.out
     assert "✓ walk (0.1 s)\n  ✗ run (0.2 s)\n      fell\n" in result.out
     monkeypatch.setattr(doctor, "self_test", lambda folder: iter([Check("walk", 0.1)]))
     assert run("doctor").code == 0

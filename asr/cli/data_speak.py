@@ -45,7 +45,7 @@ def speak(
     """Have text read by eSpeak NG in many voices, as training material beside real recordings.
 
     A recogniser learns from it which words there are and how they are spelt; how people sound, it does not. Needs
-    the extra synth: pip install 'asr[synth]'.
+    the extra synth: pip install -e '.[synth]'.
     """
     speeds = _rate(rate)
     if out.exists():
@@ -75,7 +75,8 @@ def speak(
         )
     minutes = sum(utterance.duration for utterance in made) / 60
     voices = len({utterance.speaker for utterance in made})
-    typer.echo(f"{len(made):,} utterances, {minutes:,.1f} minutes, {voices:,} voices")
+    spoken = ", ".join(language) if language else "English"
+    typer.echo(f"{len(made):,} utterances, {minutes:,.1f} minutes, {voices:,} voices, in {spoken}")
     typer.echo(f"manifest: {out / synthesis.MANIFEST}")
 
 

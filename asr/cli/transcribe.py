@@ -69,7 +69,7 @@ def transcribe(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Recordings (or 30 s pieces of long ones) at once.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Recordings (or windows of long ones) at once.")] = 8,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
     decoder: DecoderName = None,
     beam_width: BeamWidth = None,

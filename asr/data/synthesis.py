@@ -84,7 +84,7 @@ def require() -> None:
         MissingDependencyError: it is not.
     """
     if find_spec("espeakng_loader") is None:
-        raise MissingDependencyError("eSpeak NG is not installed", hint="pip install 'asr[synth]'")
+        raise MissingDependencyError("eSpeak NG is not installed", hint="pip install -e '.[synth]'")
 
 
 def read_aloud(
@@ -243,4 +243,7 @@ def speak(requests: Sequence[Request], output: Path) -> Iterator[tuple[str, floa
         if process.returncode != 0:
             errors.seek(0)
             message = errors.read().decode(errors="replace").strip().splitlines() or ["no message"]
-            raise DataError(f"the speech synthesis failed ({message[-1]})")
+            hint = "eSpeak's names of languages are such as sv, pt-br and cmn: `espeak-ng --voices` lists them"
+            raise DataError(
+                f"the speech synthesis failed ({message[-1]})", hint=hint if "no voice" in message[-1] else None
+            )

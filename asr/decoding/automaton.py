@@ -419,7 +419,7 @@ def _check_version(version: int, path: Path) -> None:
             f"this vocabulary is in format {version}",
             where=path,
             expected=f"at most format {FORMAT_VERSION}, which is what this asr reads",
-            hint="pip install --upgrade asr, or build it again",
+            hint="a newer asr (git pull in its folder, then pip install -e .), or build it again",
         )
 
 

@@ -411,7 +411,7 @@ def load_optuna() -> Any:
         import optuna
     except ImportError as error:
         raise MissingDependencyError(
-            "Optuna, which finds the settings, is not installed", hint="pip install 'asr[search]'"
+            "Optuna, which finds the settings, is not installed", hint="pip install -e '.[search]'"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     return optuna

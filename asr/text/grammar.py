@@ -347,7 +347,7 @@ def _spelled(number: int, language: str, where: str) -> Node:
             "num2words, which spells numbers, is not installed",
             where=where,
             expected="it, or a rule of that name: <number 1-2> = one {=1} | two {=2} ;",
-            hint="pip install 'asr[numbers]'",
+            hint="pip install -e '.[numbers]'",
         ) from error
     try:
         spelled = Normalizer(case="keep")(num2words(number, lang=language))

@@ -223,7 +223,7 @@ def _check_version(version: int, path: Path) -> None:
             f"this language model is in format {version}",
             where=path,
             expected=f"at most format {FORMAT_VERSION}, which is what this asr reads",
-            hint="pip install --upgrade asr",
+            hint="a newer asr: git pull in its folder, then pip install -e .",
         )
 
 

@@ -155,7 +155,7 @@ def _vocabulary(text: NumberedText, min_count: int, subsample: float) -> _Vocabu
     order = order[text.counts[order] >= min_count]
     if not len(order):
         most = f"“{text.words[text.counts.argmax()]}”, the most frequent, occurs {text.counts.max()} times"
-        hint = "lower the minimum count, or give more text"
+        hint = "a lower minimum count (--min-count), or more text"
         raise DataError(f"no word occurs {min_count} times", expected=most, hint=hint)
     numbers = np.full(len(text.words) + 1, _DROPPED, np.int32)
     numbers[order] = np.arange(len(order))
