@@ -30,7 +30,7 @@ def describe(recipe: Recipe, record: Path) -> dict[str, Any] | None:
     Args:
         recipe: of the training.
         record: what this returned when the training began, or no file yet: so a run can be finished when the
-            model is gone.
+            model is gone, unless its statistics of features are needed again (`features.normalization: global`).
 
     Returns:
         Its path and `artefact.identity`, or None where all weights are new.
