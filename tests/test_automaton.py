@@ -355,7 +355,7 @@ def test_a_foreign_file_is_refused(tmp_path: Path, damage: Damage) -> None:
 
 def test_a_file_of_a_newer_asr_says_so(tmp_path: Path) -> None:
     save_file({"other": np.zeros(1)}, tmp_path / "new.vocab", {"vocabulary": '{"format_version": 2}'})
-    with pytest.raises(DataError, match=r"format 2(.|\n)*at most format 1(.|\n)*upgrade"):
+    with pytest.raises(DataError, match=r"format 2(.|\n)*at most format 1(.|\n)*git pull"):
         load(tmp_path / "new.vocab")
 
 

@@ -20,6 +20,7 @@ import soundfile
 
 from asr import catalogue, stages
 from asr.config import CORPORA, Recipe
+from asr.data.batching import Sample
 from asr.data.corpora import an4, common_voice, librispeech, speech_commands, yesno
 from asr.data.corpora.download import Archive
 from asr.data.corpora.prepared import write as write_prepared
@@ -386,7 +387,7 @@ def test_recipes_up_to_the_training(name: str, tmp_path: Path) -> None:
     stages.tokens(work)
     job = stages.training_job(work)
     samples = [utterance for utterances in work.sets().values() for utterance in utterances]
-    batch = job.train_reader.read_batch([stages.Sample((samples[0],), seed=(1,))])
+    batch = job.train_reader.read_batch([Sample((samples[0],), seed=(1,))])
     log_probs, lengths = job.acoustic(*batch.features(job.extractor))
     assert int(lengths[0]) > 0
     assert log_probs.shape[2] > 1

@@ -122,19 +122,8 @@ def loop_settings(job: Job) -> loop.Settings:
 
 def long_sample_seconds(job: Job) -> float:
     """How long the long samples are that a model learns from: one in a hundred is longer."""
-    plan = _plan(job, 1, job.settings.batch_seconds)
+    plan = AcousticTask(job)._plan(1, job.settings.batch_seconds)
     return float(np.percentile([sample.duration for batch in plan for sample in batch], 99))
-
-
-def _plan(job: Job, turn: int, budget: float) -> list[list[Sample]]:
-    return plan_epoch(
-        job.train,
-        batch_seconds=budget,
-        seed=job.seed,
-        epoch=turn,
-        concatenation=job.concatenation,
-        shortest_first=job.settings.sorted_first_epoch and turn == 1,
-    )
 
 
 class AcousticTask:
@@ -159,7 +148,7 @@ class AcousticTask:
         job = self.job
         rounds = range((number - 1) * job.rounds + 1, number * job.rounds + 1)
         budget = job.settings.batch_seconds * growth
-        plan = [batch for turn in rounds for batch in _plan(job, turn, budget)]
+        plan = [batch for turn in rounds for batch in self._plan(turn, budget)]
         if self.loader is None or number == job.spec_augment_start:
             self.loader = self._loader(self._train_reader(number))
         return Epoch(len(plan), self.loader([job.world.share(batch) for batch in plan[done:]]))
@@ -183,7 +172,7 @@ class AcousticTask:
 
     def longest_batch(self, budget: float) -> list[Sample]:
         """The batch that needs most memory in the first epoch, with such a budget and batches fully grown."""
-        return max(_plan(self.job, 1, budget * self.job.settings.batch_growth), key=padded_seconds)
+        return max(self._plan(1, budget * self.job.settings.batch_growth), key=padded_seconds)
 
     def attempt(self, samples: Sequence[Sample]) -> None:
         """A step with this process's share of a batch, which changes nothing: see `try_step`."""
@@ -233,6 +222,17 @@ class AcousticTask:
             return loss, loss.mean
         apart = disagreement(log_probs, lengths).sum() / max(loss.labels, 1)
         return loss, loss.mean + self.job.settings.consistency * apart
+
+    def _plan(self, turn: int, budget: float) -> list[list[Sample]]:
+        job = self.job
+        return plan_epoch(
+            job.train,
+            batch_seconds=budget,
+            seed=job.seed,
+            epoch=turn,
+            concatenation=job.concatenation,
+            shortest_first=job.settings.sorted_first_epoch and turn == 1,
+        )
 
     @cached_property
     def _dev_loader(self) -> Loader[Batch]:
