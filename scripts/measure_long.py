@@ -1,6 +1,6 @@
 """Whether long recordings are heard as well as short ones, and in how much memory.
 
-    python scripts/measure_long.py MODEL FOLDER --work FOLDER
+    python scripts/measure_long.py MODEL CORPUS --work FOLDER
 
 `scripts/README.md` says what is measured and how.
 """
@@ -12,6 +12,7 @@ import itertools
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -24,13 +25,13 @@ from asr import audio
 from asr.data.corpora.download import silent
 from asr.data.layouts import librispeech
 from asr.data.layouts.entries import all_of
-from asr.data.manifest import Utterance
+from asr.data.manifest import Utterance, read_manifest
 from asr.evaluation import wer
 from asr.recognizer import Recognizer
 from asr.sound_files import FloatArray
 
 HOURS = (0.1, 0.5, 1, 2, 4)
-"""Of the recordings whose memory is measured: the chapters one after another, over and over."""
+"""Of the recordings whose memory is measured: the joined ones one after another, over and over."""
 WATCH = """
 import runpy, sys
 from pathlib import Path
@@ -48,21 +49,30 @@ begins with the memory of the process that started it.)"""
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="a model's folder, or that of its run")
-    parser.add_argument("corpus", type=Path, help="a folder in LibriSpeech's layout")
+    parser.add_argument("corpus", type=Path, help="a folder in LibriSpeech's layout, or a manifest with speakers")
     parser.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="for the joined recordings")
     parser.add_argument("--lm", type=Path, metavar="FILE", help="search with a language model, not greedily")
+    parser.add_argument(
+        "--hours", type=float, nargs="*", default=HOURS, help="of recordings whose memory is measured"
+    )
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     choice = {"decoder": "beam", "lm": arguments.lm} if arguments.lm else {}
     recognizer = asr.load(arguments.model, **choice)
-    chapters = by_chapter(all_of(librispeech.read(arguments.corpus), arguments.corpus, silent))
+    chapters = recordings(arguments.corpus)
     joined = {name: join(parts, recognizer, arguments.work / f"{name}.wav") for name, parts in chapters.items()}
     print("\n".join(error_rates(recognizer, chapters, joined)) + "\n", flush=True)
-    print("\n".join(memory(arguments.model, list(joined.values()), arguments.work)))
+    print("\n".join(memory(arguments.model, list(joined.values()), arguments.hours, arguments.work)))
 
 
-def by_chapter(utterances: Iterable[Utterance]) -> dict[str, list[Utterance]]:
-    """The utterances of each chapter, in their order."""
+def recordings(corpus: Path) -> dict[str, list[Utterance]]:
+    """The utterances of each recording to be: of a chapter, or of a speaker in a manifest."""
+    if corpus.suffix == ".jsonl":
+        spoken = defaultdict(list)
+        for utterance in read_manifest(corpus):
+            spoken[str(utterance.speaker)].append(utterance)
+        return dict(spoken)
+    utterances = all_of(librispeech.read(corpus), corpus, silent)
     ordered = sorted(utterances, key=lambda utterance: str(utterance.fields["id"]))
     chapters = itertools.groupby(ordered, key=lambda utterance: str(utterance.fields["id"]).rpartition("-")[0])
     return {name: list(parts) for name, parts in chapters}
@@ -120,11 +130,11 @@ def _row(name: str, parts: Sequence[Utterance], scores: Sequence[wer.Score]) -> 
     return f"| {name} | {minutes:.1f} | {len(parts)} | {scores[0].words} | {rates} |"
 
 
-def memory(model: Path, chapters: Sequence[Path], work: Path) -> list[str]:
-    """A table of the memory that recordings of several lengths take."""
+def memory(model: Path, chapters: Sequence[Path], lengths: Iterable[float], work: Path) -> list[str]:
+    """A table of the memory that recordings of so many hours take."""
     rows = ["| hours | most memory, MiB | × real time |", "| --- | --- | --- |"]
     path = work / "long.wav"
-    for hours in HOURS:
+    for hours in lengths:
         write_hours(chapters, hours, path)
         command = [sys.executable, "-c", WATCH, str(path), "--model", str(model), "--format", "json"]
         started = time.perf_counter()
@@ -133,7 +143,7 @@ def memory(model: Path, chapters: Sequence[Path], work: Path) -> list[str]:
         peak = int(ended.stderr.splitlines()[-1]) / 1024
         rows.append(f"| {hours:g} | {peak:.0f} | {3600 * hours / seconds:.0f} |")
         log(rows[-1])
-    path.unlink()
+        path.unlink()
     return rows
 
 
