@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from asr import build
 from asr.config import Recipe
 from asr.decoder_settings import DecoderSettings, faults
-from asr.errors import ModelError
+from asr.errors import NEWER_ASR, ModelError
 from asr.features import FeatureExtractor
 from asr.files import atomic_path, file_fingerprint, write_json, write_text
 from asr.model.acoustic import AcousticModel
@@ -261,7 +261,7 @@ def _read_metadata(path: Path) -> dict[str, Any]:
             f"this model is in format {written_in}, written by asr {metadata.get('asr_version', '(unknown)')}",
             where=path.parent,
             expected=f"at most format {FORMAT_VERSION}, which is what asr {ASR_VERSION} reads",
-            hint="a newer asr: git pull in its folder, then pip install -e .",
+            hint=NEWER_ASR,
         )
     return dict(metadata)
 

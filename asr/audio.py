@@ -87,7 +87,7 @@ def measure(source: AudioSource) -> AudioInfo:
         MissingDependencyError: as `load`.
     """
     info = probe(source)
-    return decoded(source) if info.estimated else info
+    return _counted(source, info) if info.estimated else info
 
 
 def decoded(source: AudioSource) -> AudioInfo:
@@ -97,7 +97,10 @@ def decoded(source: AudioSource) -> AudioInfo:
         AudioError: as `probe` and `load`: damage inside does not show in a header.
         MissingDependencyError: as `load`.
     """
-    info = probe(source)
+    return _counted(source, probe(source))
+
+
+def _counted(source: AudioSource, info: AudioInfo) -> AudioInfo:
     frames = sum(map(len, stream(source, info.sample_rate, _BLOCK_SECONDS)))
     return replace(info, frames=frames, duration=frames / info.sample_rate, estimated=False)
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 
 MOST_SHOWN = 30
 """Lines of a listing."""
+NEWER_ASR = "a newer asr (git pull in its folder, then pip install -e .)"
+"""The hint where a file is of a later version."""
 
 
 class AsrError(Exception):

@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="a model's folder, or that of its run")
     parser.add_argument("corpus", type=Path, help="a folder in LibriSpeech's layout, or a manifest with speakers")
     parser.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="for the joined recordings")
-    parser.add_argument("--lm", type=Path, metavar="FILE", help="search with a language model, not greedily")
+    parser.add_argument("--lm", type=Path, metavar="FILE", help="to search with, in place of the model's own way")
     parser.add_argument(
         "--hours", type=float, nargs="*", default=HOURS, help="of recordings whose memory is measured"
     )

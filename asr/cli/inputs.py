@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from asr.cli.decoding import Wishes, announced, describe, prepare
 from asr.errors import ConfigError
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from asr.artefact import Model
     from asr.recognizer import Recognizer
     from asr.reporting import Reporter
+
+
+NameT = TypeVar("NameT", Path, str)
 
 
 @dataclass(frozen=True)
@@ -78,15 +81,20 @@ def files_for(recordings: Sequence[Recording], folder: Path, suffix: str) -> lis
         ConfigError: two recordings would share a file.
     """
     paths = [folder / recording.name.with_suffix(suffix) for recording in recordings]
-    path, count = Counter(paths).most_common(1)[0]
-    if count > 1:
-        sharing = [str(recordings[index].source) for index, other in enumerate(paths) if other == path]
+    path, sources = most_shared(recordings, paths)
+    if len(sources) > 1:
         raise ConfigError(
-            f"would hold the text of {' and of '.join(sharing)}",
+            f"would hold the text of {' and of '.join(sources)}",
             where=path,
             hint="an --output for each",
         )
     return paths
+
+
+def most_shared(recordings: Sequence[Recording], names: Sequence[NameT]) -> tuple[NameT, list[str]]:
+    """The name, of those that recordings are to have, that most of them would share, and where these come from."""
+    (name, _), *_ = Counter(names).most_common(1)
+    return name, [str(recording.source) for recording, own in zip(recordings, names, strict=True) if own == name]
 
 
 def refuse_existing(paths: Iterable[Path | None]) -> None:

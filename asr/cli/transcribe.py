@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from asr.cli.decoding import (
     Rescore,
     Wishes,
 )
-from asr.cli.inputs import Recording, files_for, find_recordings, load_recognizer, refuse_existing
+from asr.cli.inputs import Recording, files_for, find_recordings, load_recognizer, most_shared, refuse_existing
 from asr.errors import AsrError, ConfigError
 from asr.files import write_text
 
@@ -133,6 +132,8 @@ def _is_folder(output: Path | None) -> TypeGuard[Path]:
 
 def _check_output(recordings: Sequence[Recording], form: Format, output: Path | None, overwrite: bool) -> None:
     """Refuse what can't be written before time is spent on it."""
+    from asr.formats import FORMATS
+
     if _is_folder(output):
         paths = files_for(recordings, output, form.suffix)
     elif len(recordings) > 1 and not form.holds_many:
@@ -142,7 +143,7 @@ def _check_output(recordings: Sequence[Recording], form: Format, output: Path | 
         )
     else:
         paths = [] if output is None else [output]
-        if form.suffix == ".ctm":
+        if form is FORMATS["ctm"]:
             _refuse_equal_names(recordings)
     if not overwrite:
         refuse_existing(paths)
@@ -151,15 +152,12 @@ def _check_output(recordings: Sequence[Recording], form: Format, output: Path | 
 def _refuse_equal_names(recordings: Sequence[Recording]) -> None:
     from asr.formats import ctm_name
 
-    paths = defaultdict(list)
-    for recording in recordings:
-        paths[ctm_name(recording.name)].append(str(recording.source))
-    for name, sharing in paths.items():
-        if len(sharing) > 1:
-            raise ConfigError(
-                f"{' and '.join(sharing[:3])} would have the same name in the CTM file, {name}",
-                expected="recordings with names of their own; or --output FOLDER, for a file each",
-            )
+    name, sources = most_shared(recordings, [ctm_name(recording.name) for recording in recordings])
+    if len(sources) > 1:
+        raise ConfigError(
+            f"{' and '.join(sources[:3])} would have the same name in the CTM file, {name}",
+            expected="recordings with names of their own; or --output FOLDER, for a file each",
+        )
 
 
 def _seconds(recordings: Sequence[Recording]) -> int | None:

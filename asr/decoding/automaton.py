@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 from asr.compiled import compiled
 from asr.decoding.spelling import code_points
 from asr.decoding.types import Slot
-from asr.errors import DataError
+from asr.errors import NEWER_ASR, DataError
 from asr.files import atomic_path
 from asr.hashing import EMPTY, Table, arc, find, put, table
 from asr.text.grammar import Alternatives, Grammar, Named, Node, Reference, Repeat, Sequence, Valued, Word, parse
@@ -419,7 +419,7 @@ def _check_version(version: int, path: Path) -> None:
             f"this vocabulary is in format {version}",
             where=path,
             expected=f"at most format {FORMAT_VERSION}, which is what this asr reads",
-            hint="a newer asr (git pull in its folder, then pip install -e .), or build it again",
+            hint=f"{NEWER_ASR}, or build it again",
         )
 
 

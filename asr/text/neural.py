@@ -20,7 +20,7 @@ from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from asr.errors import ConfigError, DataError, ModelError
+from asr.errors import NEWER_ASR, ConfigError, DataError, ModelError
 from asr.files import atomic_path
 from asr.text import compact, units
 from asr.text.neural_network import Architecture, LanguageNetwork
@@ -223,7 +223,7 @@ def _check_version(version: int, path: Path) -> None:
             f"this language model is in format {version}",
             where=path,
             expected=f"at most format {FORMAT_VERSION}, which is what this asr reads",
-            hint="a newer asr: git pull in its folder, then pip install -e .",
+            hint=NEWER_ASR,
         )
 
 

@@ -199,6 +199,7 @@ class _Run(Generic[ResultT]):
         progress = self.progress
         self._unfreeze()
         epoch = self._batches()
+        progress.batches = epoch.size
         with self.reporter.progress(f"epoch {progress.epoch}/{self.settings.epochs}", epoch.size) as advance:
             waiting_since = time.monotonic()
             for batch in epoch.batches:
@@ -219,14 +220,12 @@ class _Run(Generic[ResultT]):
         progress, ahead = self.progress, self.ahead
         growth = self.schedule.begin_epoch(self._done(progress.epoch - 1))
         if ahead and (ahead.number, ahead.growth) == (progress.epoch, growth):
-            progress.batches = ahead.epoch.size
             return ahead.epoch
         epoch = self.task.epoch(progress.epoch, progress.batch, growth)
         if progress.batch and epoch.size != progress.batches:
             self.reporter.say(f"epoch {progress.epoch} begins anew, as its batches are others than before")
             progress.batch, progress.totals = 0, {}
             epoch = self.task.epoch(progress.epoch, 0, growth)
-        progress.batches = epoch.size
         return epoch
 
     def _read_ahead(self) -> _Ahead:
