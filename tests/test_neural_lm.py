@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from asr.errors import ConfigError, DataError, ModelError
 from asr.reporting import Advance, Silent
 from asr.text import generation, neural, tokenizer, units
-from asr.text.neural import NeuralLm
+from asr.text.neural import NeuralLm, _in_order
 from asr.text.neural_network import Architecture, LanguageNetwork
 from asr.text.padding import NOTHING, STEP, fill_batches, pad
 from asr.text.softmax import draw_log_uniform, sampled_nll
@@ -44,6 +44,13 @@ def model(words: Sequence[str] = WORDS, seed: int = 0, spread: float = 1.0, **li
 
 
 SENTENCES = [[], ["a"], ["b", "zebra", "a"], ["a", "b", "c"] * 5, ["c"] * 40]
+SENTENCES += [
+    ["a", "b", "c", "b"],
+    ["c", "c", "b"],
+    ["b", "a"],
+    ["a", "b", "c"],
+    ["a", "b", "c", "b"],
+]  # alike at first
 
 KINDS = [
     {},
@@ -94,6 +101,21 @@ def test_a_later_word_never_changes_an_earlier_score() -> None:
     one, other = lm.log_probs([["a", "b", "c", "a"], ["a", "b", "b", "c"]])
     np.testing.assert_allclose(one[:2], other[:2], rtol=1e-5)
     assert abs(one[2] - other[2]) > 1e-3
+
+
+def test_many_and_long_sentences_are_scored_in_several_batches() -> None:
+    """Too many for one; and a very long one does not make others as long as itself."""
+    lm = model()
+    many = [list(words) for length in range(7) for words in itertools.product(WORDS, repeat=length)]
+    many.insert(400, ["a"] * 2000)
+    batches = list(_in_order(range(len(many)), [len(words) for words in many]))
+    assert [place for batch in batches for place in batch] == list(range(len(many)))
+    assert max(map(len, batches)) <= 1024
+    assert all(len(batch) * max(len(many[place]) for place in batch) <= 1 << 17 for batch in batches)
+    some = slice(0, None, 100)  # the long one among them
+    np.testing.assert_allclose(
+        lm.log_prob(many)[some], [lm.log_prob([words])[0] for words in many[some]], rtol=1e-4
+    )
 
 
 def test_nothing_is_scored_of_nothing() -> None:

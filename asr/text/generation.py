@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from asr.text.neural import NeuralLm
-from asr.text.neural_network import State
+from asr.text.neural_network import State, state_of
 from asr.text.units import BOUNDARY, UNKNOWN
 
 
@@ -97,7 +97,7 @@ def search(model: NeuralLm, beam_width: int = 8, count: int = 1, longest: int = 
             (total, [*open_[row][1], unit])
             for total, row, unit in zip(best.tolist(), rows.tolist(), added.tolist(), strict=True)
         ]
-        units, state = added[:, None], _chosen(state, rows)
+        units, state = added[:, None], state_of(state, rows)
     return [Generated(model.units.decode(numbers), total) for total, numbers in finished]
 
 
@@ -111,10 +111,3 @@ def _following(model: NeuralLm, units: Tensor, state: State) -> tuple[Tensor, St
 
 def _column(values: Sequence[float], device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=torch.float64, device=device)[:, None]
-
-
-def _chosen(state: State, rows: Tensor) -> State:
-    """The state of some rows."""
-    if isinstance(state, tuple):  # an LSTM's
-        return tuple(part[:, rows] for part in state)
-    return state[:, rows]

@@ -23,8 +23,8 @@ from torch import Tensor
 from asr.errors import NEWER_ASR, ConfigError, DataError, ModelError
 from asr.files import atomic_path
 from asr.text import compact, units
-from asr.text.neural_network import Architecture, LanguageNetwork
-from asr.text.padding import NOTHING, fill_batches, pad
+from asr.text.neural_network import Architecture, LanguageNetwork, State, state_of
+from asr.text.padding import NOTHING
 from asr.text.units import BOUNDARY, UNKNOWN, Units, Words
 
 SUFFIX = ".safetensors"
@@ -35,9 +35,8 @@ _DESCRIPTION = "neural_language_model"  # in the metadata of a file
 
 _ROWS_OF_UNITS = frozenset({"embedding.weight", "weight", "bias"})  # a row of these tensors is of one unit
 
-_AT_ONCE = 4096  # units in a batch
-_ROWS = 1024  # of probabilities of all units at a time
-_SENTENCES = 1024  # of a stream, from which batches are made
+_SENTENCES = 1024  # at a time
+_UNITS = 1 << 17  # of sentences that are scored together, padding included
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,28 +86,65 @@ class NeuralLm:
         spelled = [[*self.units.encode(sentence), [BOUNDARY]] for sentence in sentences]
         numbers = [[BOUNDARY, *(number for word in words for number in word)] for words in spelled]
         scores: list[NDArray[np.float64]] = [np.empty(0)] * len(numbers)
-        for batch in fill_batches([len(sentence) - 1 for sentence in numbers], _AT_ONCE):
-            inputs, targets = pad([numbers[place] for place in batch])
-            found = self.target_log_probs(inputs.to(self.device), targets.to(self.device)).cpu().double().numpy()
-            for row, place in enumerate(batch):
+        order = sorted(range(len(numbers)), key=numbers.__getitem__)
+        for places in _in_order(order, [len(numbers[place]) for place in order]):
+            found = self._unit_log_probs([numbers[place] for place in places])
+            for row, place in enumerate(places):
                 starts = np.cumsum([0, *map(len, spelled[place][:-1])])
                 scores[place] = np.add.reduceat(found[row, : len(numbers[place]) - 1], starts)
         return scores
 
-    def target_log_probs(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Natural log-probabilities (batch, time) of units, 0 where there are none: see `padding.pad`."""
-        features, _ = self.network(inputs)
-        there = targets != NOTHING
-        log_probs = torch.zeros(targets.shape, device=targets.device)
-        rows = zip(torch.split(features[there], _ROWS), torch.split(targets[there], _ROWS), strict=True)
-        log_probs[there] = torch.cat([self.network.target_log_probs(x, chosen) for x, chosen in rows])
-        return log_probs
+    def _unit_log_probs(self, sentences: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+        """Natural log-probabilities (sentences, longest - 1) of all units but the first, which all have in common.
+
+        What sentences begin with alike, as the hypotheses of an utterance do, is computed once.
+
+        Args:
+            sentences: sorted, so that those that begin alike stand together.
+        """
+        shape = len(sentences), max(map(len, sentences))
+        units = np.full(shape, NOTHING)
+        for row, sentence in zip(units, sentences, strict=True):
+            row[: len(sentence)] = sentence
+        new = np.ones(shape, bool)
+        np.logical_or.accumulate(units[1:] != units[:-1], axis=1, out=new[1:])
+        beginnings = np.cumsum(new, axis=0)  # which one a sentence has, up to and with each of its units
+        scores = np.zeros((shape[0], shape[1] - 1))
+        state: State = None
+        in_state = np.zeros(shape[0], np.int64)
+        for time in range(shape[1] - 1):
+            rows = np.flatnonzero(units[:, time + 1] != NOTHING)
+            _, first, beginning = np.unique(beginnings[rows, time], return_index=True, return_inverse=True)
+            _, first_longer, longer = np.unique(beginnings[rows, time + 1], return_index=True, return_inverse=True)
+            state = state_of(state, self._tensor(in_state[rows[first]]))
+            in_state[rows] = beginning
+            x, state = self.network(self._tensor(units[rows[first], time])[:, None], state)
+            followers = self._tensor(beginning[first_longer]), self._tensor(units[rows[first_longer], time + 1])
+            log_probs = self.network.followers_log_probs(x[:, 0], *followers)
+            scores[rows, time] = log_probs.cpu().double().numpy()[longer]
+        return scores
+
+    def _tensor(self, numbers: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(numbers).to(self.device)
 
     def scored(self, texts: Iterable[str]) -> Iterator[tuple[list[str], NDArray[np.float64]]]:
         """The words of each text of a stream, and their `log_probs`."""
         sentences = (text.split() for text in texts)
         while chunk := list(islice(sentences, _SENTENCES)):
             yield from zip(chunk, self.log_probs(chunk), strict=True)
+
+
+def _in_order(places: Sequence[int], lengths: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Places of sentences, of these lengths, in batches that keep their order."""
+    begin = longest = 0
+    for end, length in enumerate(lengths):
+        longest = max(longest, length)
+        rows = end + 1 - begin
+        if rows > _SENTENCES or (rows > 1 and rows * longest > _UNITS):
+            yield places[begin:end]
+            begin, longest = end, length
+    if places:
+        yield places[begin:]
 
 
 def save(model: NeuralLm, path: str | Path) -> None:

@@ -135,6 +135,12 @@ class LanguageNetwork(nn.Module):
             return log_probs
         return -F.cross_entropy(self._logits(x), targets, reduction="none")
 
+    def followers_log_probs(self, x: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
+        """Natural log-probabilities (n,) of targets (n,), each behind the features of its row (n,) of x."""
+        if self.architecture.softmax == "adaptive":  # whose point is not to ask about all units
+            return self.target_log_probs(x[rows], targets)
+        return self.log_probs(x)[rows, targets]
+
     def log_probs(self, x: Tensor) -> Tensor:
         """Natural log-probabilities (n, units) of all units behind features (n, width)."""
         if self.architecture.softmax == "adaptive":
@@ -148,6 +154,15 @@ class LanguageNetwork(nn.Module):
     @property
     def _matrix(self) -> Tensor:
         return self.embedding.weight if self.weight is None else self.weight
+
+
+def state_of(state: State, rows: Tensor) -> State:
+    """The state of some rows of a batch."""
+    if state is None:
+        return None
+    if isinstance(state, tuple):  # an LSTM's
+        return tuple(part[:, rows] for part in state)
+    return state[:, rows]
 
 
 def _cutoffs(units: int) -> list[int]:
