@@ -69,6 +69,11 @@ def key_type(recipe: Recipe, key: str) -> Any:
     return expected
 
 
+def keys_named(name: str) -> list[str]:
+    """All keys that a recipe can have with this name, or this end, such as `training.epochs` for `epochs`."""
+    return [key for key in _keys_below(None, Recipe) if f".{key}".endswith(f".{name}")]
+
+
 def to_yaml(recipe: Recipe) -> str:
     """The resolved recipe as YAML, every default written out."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -124,12 +124,38 @@ def test_version(run: Run) -> None:
     assert run("--version").out == f"asr {asr.__version__}\n"
 
 
-@pytest.mark.parametrize("wrong", [["--no-such-option"], ["no-such-command"], ["transcribe"], ["evaluate", "x"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--no-such-option"],
+        ["no-such-command"],
+        ["train", "x", "--no-such-option"],
+        ["transcribe"],
+        ["evaluate", "x"],
+    ],
+)
 def test_wrong_usage_exits_with_2(run: Run, wrong: list[str]) -> None:
     result = run(*wrong)
     assert result.code == 2
     assert result.out == ""
     assert "Usage: asr" in result.err
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "key"),
+    [
+        (["train"], "--epochs", "training.epochs"),
+        (["tune", "lr"], "--learning-rate=1", "training.learning_rate"),
+        (["tune", "search"], "--text.case", "text.case"),
+    ],
+)
+def test_a_setting_in_the_guise_of_an_option_is_told_its_key(
+    run: Run, command: list[str], option: str, key: str
+) -> None:
+    result = run(*command, "quickstart", option, "3")
+    assert result.code == ConfigError.exit_code
+    assert result.err.startswith(f"error: {option.partition('=')[0]}: there is no such option\n")
+    assert f" {key}=VALUE" in result.err
 
 
 def test_errors_are_messages_and_tracebacks_only_on_demand(run: Run) -> None:

@@ -30,6 +30,7 @@ from asr.cli import (
     tune_search,
     vocab,
 )
+from asr.cli.recipe_options import RecipeCommand
 from asr.errors import AsrError
 
 EPILOG = """
@@ -44,15 +45,21 @@ Start here:
 INTERRUPTED, PIPE_CLOSED = 128 + 2, 128 + 13  # as a shell reports SIGINT and SIGPIPE
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, epilog=EPILOG)
-app.command("train", epilog=train.EPILOG, short_help="Train a recogniser from a recipe.")(train.train)
+app.command("train", cls=RecipeCommand, epilog=train.EPILOG, short_help="Train a recogniser from a recipe.")(
+    train.train
+)
 app.command("transcribe", epilog=transcribe.EPILOG, short_help="Write down what is said in recordings.")(
     transcribe.transcribe
 )
 app.command("evaluate", epilog=evaluate.EPILOG, short_help="Measure a model's error rates.")(evaluate.evaluate)
 app.command("report", epilog=report.EPILOG, short_help="Say what the curves of a training show.")(report.report)
 app.command("doctor", short_help="Show what is installed, and test that it works.")(doctor.doctor)
-tune.app.command("lr", epilog=tune_lr.EPILOG, short_help="Find a learning rate for a recipe.")(tune_lr.lr)
-tune.app.command("search", epilog=tune_search.EPILOG, short_help="Find settings for a recipe.")(tune_search.search)
+tune.app.command("lr", cls=RecipeCommand, epilog=tune_lr.EPILOG, short_help="Find a learning rate for a recipe.")(
+    tune_lr.lr
+)
+tune.app.command("search", cls=RecipeCommand, epilog=tune_search.EPILOG, short_help="Find settings for a recipe.")(
+    tune_search.search
+)
 data.app.command("import", epilog=data_import.EPILOG, short_help="Make manifests of recordings.")(
     data_import.import_
 )
