@@ -29,8 +29,8 @@ from asr.files import write_json
 
 HERE = Path(__file__).resolve().parent
 PEERS = [
-    "torch==2.11.*",
-    "torchaudio==2.11.*",
+    "torch==2.11.0",
+    "torchaudio==2.11.0",
     "flashlight-text",
     "pyctcdecode",
     "kenlm",

@@ -27,7 +27,7 @@ from asr.text import tokenizer as tokenizers
 from asr.training.optimization import resolve_precision
 
 HERE = Path(__file__).resolve().parent
-PEER = ["speechbrain==1.1.*", "torch==2.11.*", "torchaudio==2.11.*", "soundfile"]
+PEER = ["speechbrain==1.1.*", "torch==2.11.0", "torchaudio==2.11.0", "soundfile"]
 DEV = 8
 """Utterances of the dev set, which is looked at between epochs, outside of what is measured."""
 
