@@ -34,6 +34,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1986, help="SpeechBrain's own by default")
     parser.add_argument("--cnn", type=int, nargs=2, default=(128, 256), metavar="CHANNELS", help="%(default)s")
     parser.add_argument("--rnn", type=int, nargs=2, default=(4, 512), metavar=("LAYERS", "UNITS"))
+    parser.add_argument("--cell", choices=("ligru", "lstm"), default="ligru", help="(%(default)s)")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="(%(default)s)")
     parser.add_argument("--dnn", type=int, default=512, metavar="UNITS", help="of two layers (%(default)s)")
     parser.add_argument("--batch", type=int, default=8, help="utterances (%(default)s)")
     parser.add_argument("--pooling", type=int, default=2, help="of frames (%(default)s)")
@@ -41,9 +43,10 @@ def main() -> None:
     recipe = recipe_file.read_recipe(arguments.run / "config.yaml")
     work = arguments.work.resolve()
     task = {
-        name: getattr(arguments, name) for name in ("minutes", "threads", "seed", "batch", "pooling", "cnn", "rnn")
+        name: getattr(arguments, name)
+        for name in ("minutes", "threads", "seed", "batch", "pooling", "cnn", "rnn", "cell", "precision", "dnn")
     }
-    task |= {"dnn": arguments.dnn, "work": str(work), **write_sets(recipe, arguments.run, arguments.corpus, work)}
+    task |= {"work": str(work), **write_sets(recipe, arguments.run, arguments.corpus, work)}
     python = environment(work / "speechbrain", PEER)
     environ = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
     command = [str(python), str(HERE / "speechbrain_ctc.py"), json.dumps(task)]

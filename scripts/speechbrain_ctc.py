@@ -27,6 +27,7 @@ from speechbrain.lobes.features import Fbank  # noqa: E402
 from speechbrain.lobes.models.CRDNN import CRDNN  # noqa: E402
 from speechbrain.nnet.linear import Linear  # noqa: E402
 from speechbrain.nnet.losses import ctc_loss  # noqa: E402
+from speechbrain.nnet.RNN import LSTM, LiGRU  # noqa: E402
 from speechbrain.nnet.schedulers import NewBobScheduler, update_learning_rate  # noqa: E402
 from speechbrain.processing.features import InputNormalization  # noqa: E402
 from speechbrain.utils.metric_stats import ErrorRateStats  # noqa: E402
@@ -97,6 +98,7 @@ def main():
                 cnn_kernelsize=(3, 3),
                 time_pooling=True,
                 time_pooling_size=task["pooling"],
+                rnn_class={"ligru": LiGRU, "lstm": LSTM}[task["cell"]],
                 rnn_layers=layers,
                 rnn_neurons=units,
                 rnn_bidirectional=True,
@@ -122,7 +124,7 @@ def main():
             "clock": clock,
             "weights": work / "weights.pt",
         },
-        run_opts={"device": "cpu"},
+        run_opts={"device": "cpu", "precision": task["precision"]},
     )
     weights = sum(parameter.numel() for parameter in trainer.modules.parameters())
     print(f"{weights:,} weights", flush=True)
