@@ -1,9 +1,10 @@
 """Recordings of any length, in bounded memory: windows of waveform in, stretches of log-probabilities out.
 
-A recurrent model must not read hours at once. A long recording is read in windows which overlap; of the output
-for each, only the middle is kept, so every kept frame has heard its context on both sides. Windows begin on the
-grid of output frames, so the kept parts join into the frames of one long recording. Those are cut, where nobody
-speaks, into stretches short enough to decode.
+A recurrent model must not read hours at once, and reads best what is like the utterances that it has learnt from.
+So a long recording is read in windows that end in pauses, and what is between two pauses is decoded by itself.
+Where there is no pause, windows overlap; of the output for each, only the middle is kept, so every kept frame has
+heard its context on both sides. Windows begin on the grid of output frames, so the kept parts join into the frames
+of one long recording. They are cut, where nobody speaks, into stretches short enough to decode.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from asr.sound_files import FloatArray
 
 LONGEST_WINDOW, SHORTEST_WINDOW = 30.0, 8.0
 LONGEST_CONTEXT = 3.0
+PAUSE = 0.5
 """Seconds, as are those of windows."""
+QUIET = 10.0
+"""Decibels by which a pause is quieter than its window on the whole."""
+_FAINTEST = 1e-10  # of power; digital silence has no logarithm
 
 
 @dataclass(frozen=True)
@@ -31,12 +36,14 @@ class Window:
         start: its first sample's place in the recording.
         fresh: how many of its samples no earlier window holds.
         kept: the output frames for which it stands; the others are context.
+        ends_in_pause: whether the last of these are in the middle of a pause.
     """
 
     waveform: FloatArray
     start: int
     fresh: int
     kept: slice
+    ends_in_pause: bool
 
     @property
     def end(self) -> int:
@@ -50,35 +57,42 @@ class Windowing:
 
     Args:
         frame: samples per output frame: frame shift × subsampling.
-        window: frames in a window.
-        context: frames at each of its ends that are dropped, except at the recording's own ends.
+        whole: frames of a recording that is one window.
+        window: frames in a window of a longer recording, at most.
+        context: frames at each of its ends that are dropped where it does not end in a pause, nor at an end of
+            the recording.
+        pause: frames, of which half are dropped where it ends in the middle of a pause.
     """
 
     frame: int
+    whole: int
     window: int
     context: int
+    pause: int
 
     def __post_init__(self) -> None:
         if not 0 <= 2 * self.context < self.window:
             raise ValueError(f"a window of {self.window} frames has no middle with {self.context} at each end")
+        if self.window > self.whole:
+            raise ValueError(f"windows of {self.window} frames from recordings of {self.whole}")
+        if not 0 < self.pause <= self.window // 4:
+            raise ValueError(f"a window of {self.window} frames can't be told from a pause of {self.pause}")
 
     @classmethod
-    def for_samples(cls, frame: int, sample_rate: int, longest: float | None = None) -> Windowing:
-        """Windows for a model that has learnt from samples of up to so many seconds.
+    def for_samples(
+        cls, frame: int, sample_rate: int, typical: float | None = None, long: float | None = None
+    ) -> Windowing:
+        """Windows for a model that has learnt from samples of typically, and of up to, so many seconds.
 
-        Recurrent models read worse what is longer than anything they have learnt from, so a window is about as
-        long as that: at most `LONGEST_WINDOW`, as for a model of which it is not known, and at least
-        `SHORTEST_WINDOW`, for a model of single words hears sentences too. A quarter of a short one is context
-        at each end.
+        They are up to twice as long as a typical one, so about as long on average: at most `LONGEST_WINDOW`, as for
+        a model of which it is not known, and at least `SHORTEST_WINDOW`, for a model of single words hears
+        sentences too. A quarter of a short one is context at each end. What is no longer than a long sample is read
+        as a whole.
         """
-        window = LONGEST_WINDOW if longest is None else min(max(longest, SHORTEST_WINDOW), LONGEST_WINDOW)
+        window = min(max(2 * (typical or LONGEST_WINDOW), SHORTEST_WINDOW), LONGEST_WINDOW)
+        whole = min(max(long or LONGEST_WINDOW, window), LONGEST_WINDOW)
         context = min(LONGEST_CONTEXT, window / 4)
-        return cls(frame, round(window * sample_rate / frame), round(context * sample_rate / frame))
-
-    @property
-    def samples(self) -> int:
-        """In a window. A recording that is no longer is one window."""
-        return self.window * self.frame
+        return cls(frame, *(round(seconds * sample_rate / frame) for seconds in (whole, window, context, PAUSE)))
 
     def windows(self, blocks: Iterable[FloatArray]) -> Iterator[Window]:
         """Cut a recording into windows.
@@ -87,29 +101,46 @@ class Windowing:
             blocks: (samples,) each, which joined are the recording.
 
         Yields:
-            At least one window, the last with more than `context` frames that no other keeps.
+            At least one window.
         """
         pending = np.zeros(0, np.float32)
         start = overlap = first_kept = 0
+        longest_last = self.whole
         for block in blocks:
             pending = np.concatenate([pending, block])
             # A window is known not to be the last when there is a sample behind it.
-            while len(pending) > self.samples:
-                kept = slice(first_kept, self.window - self.context)
-                yield Window(pending[: self.samples], start, self.samples - overlap, kept)
-                overlap, first_kept = 2 * self.context * self.frame, self.context
-                pending = pending[self.samples - overlap :]
-                start += self.samples - overlap
-        yield Window(pending, start, len(pending) - overlap, slice(first_kept, None))
+            while len(pending) > longest_last * self.frame:
+                longest_last = self.window
+                pause = self._pause(pending[: self.window * self.frame], first_kept)
+                context = self.context if pause is None else self.pause // 2
+                last_kept = self.window - context if pause is None else pause
+                samples = (last_kept + context) * self.frame
+                kept = slice(first_kept, last_kept)
+                yield Window(pending[:samples], start, samples - overlap, kept, pause is not None)
+                overlap, first_kept = 2 * context * self.frame, context
+                pending = pending[samples - overlap :]
+                start += samples - overlap
+        yield Window(pending, start, len(pending) - overlap, slice(first_kept, None), ends_in_pause=False)
+
+    def _pause(self, waveform: FloatArray, first_kept: int) -> int | None:
+        """The frame in the middle of a window's quietest pause, if any, behind its first quarter."""
+        powers = np.square(waveform.reshape(self.window, self.frame)).mean(1)
+        levels = 10 * np.log10(powers + _FAINTEST)
+        of_pauses = np.convolve(levels, np.full(self.pause, 1 / self.pause), "valid")
+        first = first_kept + self.window // 4
+        quietest = first + int(np.argmin(of_pauses[first:]))
+        is_quiet = of_pauses[quietest] <= 10 * np.log10(powers.mean() + _FAINTEST) - QUIET
+        return quietest + (self.pause + 1) // 2 if is_quiet else None
 
 
 def stretches(
-    pieces: Iterable[Tensor], is_silent: Callable[[Tensor], Tensor], longest: int
+    pieces: Iterable[tuple[Tensor, bool]], is_silent: Callable[[Tensor], Tensor], longest: int
 ) -> Iterator[tuple[int, Tensor]]:
     """Cut a stream of log-probabilities, where nobody speaks, into stretches to decode.
 
     Args:
-        pieces: (frames, vocab) each, which joined are the output for a recording.
+        pieces: (frames, vocab) each, which joined are the output for a recording; and whether it ends in a pause,
+            where a stretch shall end.
         is_silent: tells which frames of such a piece hold no speech, as (frames,) booleans.
         longest: frames that a stretch holds at most; a recording that is no longer is one stretch.
 
@@ -118,7 +149,7 @@ def stretches(
     """
     start = 0
     pending: Tensor | None = None
-    for piece in pieces:
+    for piece, ends in pieces:
         pending = piece if pending is None else torch.cat([pending, piece])
         while len(pending) > longest:
             silent = is_silent(pending[longest // 2 : longest])
@@ -126,6 +157,9 @@ def stretches(
             yield start, pending[:cut]
             pending = pending[cut:]
             start += cut
+        if ends:
+            yield start, pending
+            start, pending = start + len(pending), None
     if pending is not None:
         yield start, pending
 

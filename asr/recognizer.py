@@ -32,7 +32,7 @@ Sources: TypeAlias = list[Any] | tuple[Any, ...]
 BATCH_SIZE = 8
 BLOCK_SECONDS = 30.0
 LONGEST_STRETCH_SECONDS = 30.0
-_NO_WINDOW = Window(np.zeros(0, np.float32), 0, 0, slice(0))
+_NO_WINDOW = Window(np.zeros(0, np.float32), 0, 0, slice(0), ends_in_pause=False)
 
 T = TypeVar("T")
 
@@ -85,8 +85,8 @@ class Recognizer:
         # A model of characters may put its space anywhere into a pause.
         self._says_nothing = torch.tensor([not surface.strip() for surface in surfaces])
         frame = round(model.features.frame_shift * self.sample_rate) * model.acoustic.subsampling
-        longest = model.metadata.get("training", {}).get("long_sample_seconds")
-        self._windowing = Windowing.for_samples(frame, self.sample_rate, longest)
+        learnt = model.metadata.get("training", {}).get("sample_seconds", {})
+        self._windowing = Windowing.for_samples(frame, self.sample_rate, learnt.get("typical"), learnt.get("long"))
         self._longest_stretch = round(LONGEST_STRETCH_SECONDS * self.sample_rate / frame)
 
     @overload
@@ -238,7 +238,8 @@ class Recognizer:
             heard += sum(item.window.fresh for item in batch)
             on_progress(heard / self.sample_rate)
             for item, output, length in zip(batch, log_probs.cpu(), lengths.tolist(), strict=True):
-                yield _Piece(item.place, output[:length][item.window.kept])
+                window = item.window
+                yield _Piece(item.place, output[:length][window.kept], window.ends_in_pause)
 
     def _stretches(self, pieces: Iterator[_Piece]) -> Iterator[_Stretch]:
         """The same, joined to whole recordings and cut where nobody speaks."""
@@ -248,11 +249,11 @@ class Recognizer:
     def _cut(self, recording: Iterator[_Piece]) -> Iterator[_Stretch]:
         place: _Place
 
-        def log_probs() -> Iterator[Tensor]:
+        def log_probs() -> Iterator[tuple[Tensor, bool]]:
             nonlocal place
             for piece in recording:
                 place = piece.place
-                yield piece.log_probs
+                yield piece.log_probs, piece.ends_in_pause
 
         cut = stretches(log_probs(), self._is_silent, self._longest_stretch)
         for (start, output), last in _with_last(cut):
@@ -342,6 +343,7 @@ class _Piece:
 
     place: _Place
     log_probs: Tensor
+    ends_in_pause: bool
 
 
 @dataclass(frozen=True)

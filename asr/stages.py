@@ -361,7 +361,7 @@ def _train(work: Workspace, rounds: int | None, target: float | None) -> None:
         "epochs": outcome.epochs,
         "parameters": parameters,
         "dev": outcome.dev.figures,
-        "long_sample_seconds": round(acoustic_training.long_sample_seconds(job), 2),
+        "sample_seconds": acoustic_training.sample_seconds(job),
     }
     artefact.save(
         work.trained,

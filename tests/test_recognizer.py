@@ -77,11 +77,11 @@ class ToneHearer(nn.Module):
         return torch.log_softmax(10 * scores, dim=-1), lengths
 
 
-def tone_model(long_sample_seconds: float | None = None) -> Model:
+def tone_model(**sample_seconds: float) -> Model:
     # Sorted, so "nonsense" would stand between the tones: the fake wants it last.
     tokenizer = build.tokens(RECIPE.tokens, ["low mid high zz"])
     features = build.features(RECIPE.features)
-    known = {} if long_sample_seconds is None else {"training": {"long_sample_seconds": long_sample_seconds}}
+    known = {"training": {"sample_seconds": sample_seconds}} if sample_seconds else {}
     return Model(RECIPE, tokenizer, features, ToneHearer(tokenizer.surfaces), known)  # type: ignore[arg-type]
 
 
@@ -148,13 +148,10 @@ def test_words_and_times_are_right_across_the_seams(seconds: float) -> None:
     assert transcript.text == " ".join(word.text for word in transcript.words)
 
 
-@pytest.mark.parametrize(
-    ("heard", "window"), [(None, 30.0), (45.0, 30.0), (30.0, 30.0), (12.0, 12.0), (9.0, 9.0), (1.5, 8.0)]
-)
-def test_a_window_is_as_long_as_what_the_model_has_learnt_from(
-    heard: float | None, window: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lengths = []
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds of the windows that a recognizer has read."""
+    lengths: list[float] = []
     log_probs = Recognizer.log_probs
 
     def listening(recognizer: Recognizer, waveforms: list[np.ndarray]) -> tuple[Tensor, Tensor]:
@@ -162,11 +159,61 @@ def test_a_window_is_as_long_as_what_the_model_has_learnt_from(
         return log_probs(recognizer, waveforms)
 
     monkeypatch.setattr(Recognizer, "log_probs", listening)
+    return lengths
+
+
+@pytest.mark.parametrize(
+    ("learnt", "window"),
+    [
+        ({}, 30.0),
+        ({"typical": 22.5, "long": 50.0}, 30.0),
+        ({"typical": 15.0, "long": 25.0}, 30.0),
+        ({"typical": 6.0, "long": 16.0}, 12.0),
+        ({"typical": 4.5, "long": 5.0}, 9.0),
+        ({"typical": 0.75, "long": 1.5}, 8.0),
+    ],
+)
+def test_a_window_is_at_most_twice_as_long_as_what_the_model_has_learnt_from(
+    learnt: dict[str, float], window: float, read: list[float]
+) -> None:
     waveform, said = tones(65.3)
-    words = Recognizer(tone_model(heard)).transcribe(waveform).words
+    words = Recognizer(tone_model(**learnt)).transcribe(waveform).words
     assert [word.text for word in without_nonsense(words)] == [word.word for word in said]
     assert len(words) == len(said) + 2
-    assert max(lengths) == lengths[0] == pytest.approx(window, abs=FRAME_SECONDS)
+    assert max(read) <= window + FRAME_SECONDS
+    assert min(read[:-1]) >= window / 4
+    read.clear()
+    without_pauses = np.random.default_rng(0).uniform(-0.01, 0.01, len(waveform))
+    Recognizer(tone_model(**learnt)).transcribe(without_pauses)
+    assert read[:-1] == pytest.approx([window] * (len(read) - 1), abs=FRAME_SECONDS)
+
+
+def test_what_is_as_long_as_a_long_sample_is_read_as_a_whole(read: list[float]) -> None:
+    recognizer = Recognizer(tone_model(typical=4.5, long=16.0))
+    for samples, windows in [(16 * RATE, 1), (16 * RATE + 1, 2)]:
+        read.clear()
+        recognizer.transcribe(tones(20.0)[0][:samples])
+        assert (len(read) > 1) == (windows > 1)
+        assert read[0] == samples / RATE or read[0] <= 9.0 + FRAME_SECONDS
+
+
+@pytest.mark.parametrize("faint", [0.0, 0.03])
+def test_windows_end_in_the_quietest_pause(faint: float, read: list[float]) -> None:
+    """Even if another one is nearer to the longest that a window may be."""
+    waveform = np.random.default_rng(0).uniform(-0.3, 0.3, 45 * RATE)
+    waveform[19 * RATE : 20 * RATE] *= faint
+    waveform[25 * RATE : 26 * RATE] *= 0.1
+    tone_recognizer().transcribe(waveform)
+    assert 19 <= read[0] - 0.48 < read[0] <= 20  # twelve frames of that pause, whose second half is context
+    assert len(read) == 2
+
+
+def test_what_is_between_pauses_is_decoded_by_itself() -> None:
+    """A model says no space where an utterance begins or ends, so words would be joined across a pause."""
+    (parts,) = tone_recognizer().outputs([three_stretches()])
+    seconds = [len(part) * FRAME_SECONDS for part in parts]
+    assert seconds == [pytest.approx(22, abs=0.5)] * 3
+    assert sum(seconds) == pytest.approx(66)
 
 
 def test_a_file_is_the_same_as_its_waveform(tmp_path: Path) -> None:
@@ -211,51 +258,70 @@ def test_memory_does_not_grow_with_the_recording(monkeypatch: pytest.MonkeyPatch
 
 
 @given(
-    samples=st.integers(0, 300),
+    loud=st.lists(st.booleans(), max_size=80),
+    rest=st.integers(0, 3),
     cuts=st.lists(st.integers(0, 300), max_size=6),
-    window=st.integers(3, 12),
-    context=st.integers(0, 4),
+    whole=st.integers(4, 30),
+    window=st.integers(4, 24),
+    context=st.integers(0, 6),
+    pause=st.integers(0, 7),
 )
 def test_kept_frames_join_into_the_frames_of_the_recording(
-    samples: int, cuts: list[int], window: int, context: int
+    loud: list[bool], rest: int, cuts: list[int], whole: int, window: int, context: int, pause: int
 ) -> None:
-    if 2 * context >= window:
-        with pytest.raises(ValueError, match="no middle"):
-            Windowing(4, window, context)
+    if 2 * context >= window or window > whole or not 0 < pause <= window // 4:
+        with pytest.raises(ValueError, match=r"no middle|from recordings|from a pause"):
+            Windowing(4, whole, window, context, pause)
         return
-    recording = np.arange(samples, dtype=np.float32)
-    windows = list(Windowing(4, window, context).windows(np.split(recording, sorted(cuts))))
+    recording = 1.0 + np.arange(4 * len(loud) + rest, dtype=np.float32)
+    recording *= np.append(np.repeat(np.where(loud, 1, 0.001), 4), np.ones(rest)).astype(np.float32)
+    windows = list(Windowing(4, whole, window, context, pause).windows(np.split(recording, sorted(cuts))))
 
     def frames(waveform: np.ndarray) -> list[float]:
         return [float(frame[0]) for frame in np.split(waveform, range(4, len(waveform), 4)) if len(frame)]
 
     assert [place for part in windows for place in frames(part.waveform)[part.kept]] == frames(recording)
-    assert sum(part.fresh for part in windows) == samples
+    assert sum(part.fresh for part in windows) == len(recording)
+    assert (len(windows) == 1) == (len(recording) <= 4 * whole)
+    before = 0
     for part in windows:
-        assert len(part.waveform) <= 4 * window
+        assert len(part.waveform) <= 4 * (window if len(windows) > 1 else whole)
         assert part.end == part.start + len(part.waveform)
         count = len(frames(part.waveform))
         first, last, _ = part.kept.indices(count)
-        assert part.start == 0 or first == context
-        assert part.end == samples or count - last == context
+        assert first == before
+        before = count - last
+        if part is windows[-1]:
+            assert (part.end, before, part.ends_in_pause) == (len(recording), 0, False)
+        elif part.ends_in_pause:
+            end = part.start // 4 + last
+            assert before == pause // 2
+            assert not all(loud[end - (pause + 1) // 2 : end + pause // 2])
+            assert last - first > window // 4
+        else:
+            assert (before, count) == (context, window)
 
 
 @given(st.data())
 def test_stretches_lose_nothing_and_are_cut_in_silence(data: st.DataObject) -> None:
     longest = data.draw(st.integers(2, 12))
     flags = data.draw(st.lists(st.booleans(), max_size=60))
-    pieces = [torch.tensor(flags, dtype=torch.float32)[:, None]]
-    cut = data.draw(st.integers(0, len(flags)))
-    pieces = [pieces[0][:cut], pieces[0][cut:]]
+    whole = torch.tensor(flags, dtype=torch.float32)[:, None]
+    pauses = data.draw(st.lists(st.integers(0, len(flags)), max_size=3).map(sorted))
+    pieces = [(piece, True) for piece in torch.tensor_split(whole, pauses)][:-1]
+    cut = data.draw(st.integers(0, len(flags) - sum(pauses[-1:])))
+    last = whole[sum(pauses[-1:]) :]
+    pieces += [(last[:cut], False), (last[cut:], False)]
     found = list(stretches(pieces, lambda piece: piece[:, 0] > 0.5, longest))
     assert torch.cat([part for _, part in found])[:, 0].tolist() == [float(flag) for flag in flags]
+    assert {start for start, _ in found} >= set(pauses)
     for start, part in found:
         assert len(part) <= longest
         end = start + len(part)
-        if end < len(flags) and any(flags[start + longest // 2 : start + longest]):
+        if end < len(flags) and end not in pauses and any(flags[start + longest // 2 : start + longest]):
             assert flags[end]  # the stretch behind begins with a silent frame
     if len(flags) <= longest:
-        assert len(found) == 1
+        assert len(found) == 1 + len(pauses)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +332,7 @@ def test_middle_of_longest_run(flags: str, middle: int) -> None:
 
 
 def test_window_without_samples() -> None:
-    (window,) = Windowing(4, 8, 2).windows([])
+    (window,) = Windowing(4, 8, 8, 2, 2).windows([])
     assert isinstance(window, Window)
     assert (len(window.waveform), window.start, window.end) == (0, 0, 0)
 
@@ -358,8 +424,11 @@ def hypothesis(text: str, score: float = 0.0, **more: Any) -> Hypothesis:
 
 
 def three_stretches() -> np.ndarray:
-    """A recording that is decoded in three parts."""
-    return tones(60.0)[0]
+    """A recording that is decoded in three parts, between two silences amid noise."""
+    waveform = tones(66.0)[0] + np.random.default_rng(0).uniform(-0.01, 0.01, 66 * RATE).astype(np.float32)
+    for second in (22, 44):
+        waveform[round((second - 0.5) * RATE) : round((second + 0.5) * RATE)] = 0.0
+    return waveform
 
 
 def test_stretches_are_decoded_together() -> None:

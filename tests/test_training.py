@@ -259,7 +259,9 @@ def test_early_stopping_keeps_the_best(path: Path, tmp_path: Path) -> None:
     metadata = json.loads((tmp_path / "run" / "model" / "metadata.json").read_text())
     assert metadata["training"]["dev"]["loss"] == pytest.approx(ranks[best][1], rel=1e-4)
     durations = sorted(utterance.duration for utterance in read_manifest(path.parent / "corpus" / "train.jsonl"))
-    assert durations[-3] <= metadata["training"]["long_sample_seconds"] <= durations[-1]  # of 120
+    learnt = metadata["training"]["sample_seconds"]  # of 120
+    assert durations[59] - 0.01 <= learnt["typical"] <= durations[60] + 0.01
+    assert durations[-3] <= learnt["long"] <= durations[-1]
 
 
 def test_infinite_losses_are_counted_and_named(path: Path, tmp_path: Path) -> None:

@@ -120,10 +120,11 @@ def loop_settings(job: Job) -> loop.Settings:
     )
 
 
-def long_sample_seconds(job: Job) -> float:
-    """How long the long samples are that a model learns from: one in a hundred is longer."""
+def sample_seconds(job: Job) -> dict[str, float]:
+    """How long the samples are that a model learns from: typically, and at most, but for one in a hundred."""
     plan = AcousticTask(job)._plan(1, job.settings.batch_seconds)
-    return float(np.percentile([sample.duration for batch in plan for sample in batch], 99))
+    typical, long = np.percentile([sample.duration for batch in plan for sample in batch], [50, 99])
+    return {"typical": round(float(typical), 2), "long": round(float(long), 2)}
 
 
 class AcousticTask:
