@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.sound_files import FloatArray
@@ -22,8 +24,9 @@ LONGEST_WINDOW, SHORTEST_WINDOW = 30.0, 8.0
 LONGEST_CONTEXT = 3.0
 PAUSE = 0.5
 """Seconds, as are those of windows."""
-QUIET = 10.0
-"""Decibels by which a pause is quieter than its window on the whole."""
+QUIET, SILENT, FAR = 10.0, 15.0, 20.0
+"""Decibels by which a pause, and one of twice its length, are quieter than their window on the whole; and as how
+much quieter a part of the latter counts at most."""
 _FAINTEST = 1e-10  # of power; digital silence has no logarithm
 
 
@@ -61,7 +64,8 @@ class Windowing:
         window: frames in a window of a longer recording, at most.
         context: frames at each of its ends that are dropped where it does not end in a pause, nor at an end of
             the recording.
-        pause: frames, of which half are dropped where it ends in the middle of a pause.
+        pause: frames, of which half are dropped where it ends in the middle of a pause; one of twice its length is
+            long.
     """
 
     frame: int
@@ -123,14 +127,23 @@ class Windowing:
         yield Window(pending, start, len(pending) - overlap, slice(first_kept, None), ends_in_pause=False)
 
     def _pause(self, waveform: FloatArray, first_kept: int) -> int | None:
-        """The frame in the middle of a window's quietest pause, if any, behind its first quarter."""
+        """The middle of a pause behind a window's first quarter: of the first long one, or of the quietest."""
         powers = np.square(waveform.reshape(self.window, self.frame)).mean(1)
-        levels = 10 * np.log10(powers + _FAINTEST)
-        of_pauses = np.convolve(levels, np.full(self.pause, 1 / self.pause), "valid")
+        levels, loudness = 10 * np.log10(powers + _FAINTEST), 10 * np.log10(powers.mean() + _FAINTEST)
         first = first_kept + self.window // 4
-        quietest = first + int(np.argmin(of_pauses[first:]))
-        is_quiet = of_pauses[quietest] <= 10 * np.log10(powers.mean() + _FAINTEST) - QUIET
-        return quietest + (self.pause + 1) // 2 if is_quiet else None
+        # However quiet a part of it is, such as digital silence, it does not make up for speech in the rest.
+        clipped = _moving_average(np.maximum(levels, loudness - FAR), 2 * self.pause)
+        (silent,) = np.nonzero(clipped[first : self.window - 2 * self.pause] <= loudness - SILENT)
+        if len(silent):
+            run = first + silent[silent - silent[0] == np.arange(len(silent))]
+            return int(run[np.argmin(_moving_average(levels, 2 * self.pause)[run])]) + self.pause
+        short = _moving_average(levels, self.pause)[first:]
+        quietest = int(np.argmin(short))
+        return first + quietest + (self.pause + 1) // 2 if short[quietest] <= loudness - QUIET else None
+
+
+def _moving_average(values: NDArray[np.floating[Any]], width: int) -> NDArray[np.floating[Any]]:
+    return np.convolve(values, np.full(width, 1 / width), "valid")
 
 
 def stretches(
