@@ -22,15 +22,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from bench_tasks import recorded, simulated
-from peers import ONE_THREAD, environment, log
+from peers import ONE_THREAD, TORCH, environment, log
 
 from asr.evaluation import wer
 from asr.files import write_json
 
 HERE = Path(__file__).resolve().parent
 PEERS = [
-    "torch==2.11.0",
-    "torchaudio==2.11.0",
+    *TORCH,
     "flashlight-text",
     "pyctcdecode",
     "kenlm",

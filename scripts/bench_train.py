@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from peers import environment, log
+from peers import TORCH, environment, log
 
 from asr import build, catalogue, recipe, recipe_file, stages
 from asr.config import Augment, ManifestsCorpus, Recipe
@@ -27,7 +27,7 @@ from asr.text import tokenizer as tokenizers
 from asr.training.optimization import resolve_precision
 
 HERE = Path(__file__).resolve().parent
-PEER = ["speechbrain==1.1.*", "torch==2.11.0", "torchaudio==2.11.0", "soundfile"]
+PEER = ["speechbrain==1.1.*", *TORCH, "soundfile"]
 DEV = 8
 """Utterances of the dev set, which is looked at between epochs, outside of what is measured."""
 

@@ -42,10 +42,7 @@ def main() -> None:
     arguments = parser.parse_args()
     recipe = recipe_file.read_recipe(arguments.run / "config.yaml")
     work = arguments.work.resolve()
-    task = {
-        name: getattr(arguments, name)
-        for name in ("minutes", "threads", "seed", "batch", "pooling", "cnn", "rnn", "cell", "precision", "dnn")
-    }
+    task = {name: value for name, value in vars(arguments).items() if not isinstance(value, Path)}
     task |= {"work": str(work), **write_sets(recipe, arguments.run, arguments.corpus, work)}
     python = environment(work / "speechbrain", PEER)
     environ = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from shutil import which
 
+TORCH = ("torch==2.11.0", "torchaudio==2.11.0")
+"""As in pyproject.toml: each torchaudio imports beside one torch only."""
+
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 """Variables that keep a process to one thread."""
 

@@ -1,8 +1,9 @@
 """SpeechBrain's CTC recipe, on given recordings and for a given time: `compare_speechbrain.py` starts it.
 
 Runs where speechbrain is installed and asr is not. All is as in recipes/TIMIT/ASR/CTC of SpeechBrain but for what
-its data forbids or its noise needs a network for: characters in place of phonemes, no added noise, one loader
-process, and the time. The test set is transcribed greedily by the weights with the lowest token error rate on dev.
+its data forbids or its noise needs a network for (characters in place of phonemes, no added noise, one loader
+process) and what it is told: the time, and the sizes, cell and precision. The test set is transcribed greedily by
+the weights with the lowest token error rate on dev.
 """
 
 # mypy: ignore-errors

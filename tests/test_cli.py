@@ -147,6 +147,7 @@ def test_wrong_usage_exits_with_2(run: Run, wrong: list[str]) -> None:
         (["train"], "--epochs", "training.epochs"),
         (["tune", "lr"], "--learning-rate=1", "training.learning_rate"),
         (["tune", "search"], "--text.case", "text.case"),
+        (["data", "augment"], "--reverb.kind", "augment.reverb.kind"),
     ],
 )
 def test_a_setting_in_the_guise_of_an_option_is_told_its_key(

@@ -22,9 +22,9 @@ from safetensors.torch import load_file
 from asr.errors import ConfigError, DataError, ModelError
 from asr.reporting import Advance, Silent
 from asr.text import generation, neural, tokenizer, units
-from asr.text.neural import NeuralLm, _in_order
+from asr.text.neural import NeuralLm
 from asr.text.neural_network import Architecture, LanguageNetwork
-from asr.text.padding import NOTHING, STEP, fill_batches, pad
+from asr.text.padding import NOTHING, STEP, consecutive_batches, fill_batches, pad
 from asr.text.softmax import draw_log_uniform, sampled_nll
 from asr.training import language, loop
 
@@ -43,14 +43,8 @@ def model(words: Sequence[str] = WORDS, seed: int = 0, spread: float = 1.0, **li
     return NeuralLm(known, network.eval())
 
 
-SENTENCES = [[], ["a"], ["b", "zebra", "a"], ["a", "b", "c"] * 5, ["c"] * 40]
-SENTENCES += [
-    ["a", "b", "c", "b"],
-    ["c", "c", "b"],
-    ["b", "a"],
-    ["a", "b", "c"],
-    ["a", "b", "c", "b"],
-]  # alike at first
+BEGINNING_ALIKE = [["a", "b", "c", "b"], ["c", "c", "b"], ["b", "a"], ["a", "b", "c"], ["a", "b", "c", "b"]]
+SENTENCES = [[], ["a"], ["b", "zebra", "a"], ["a", "b", "c"] * 5, ["c"] * 40, *BEGINNING_ALIKE]
 
 KINDS = [
     {},
@@ -108,7 +102,9 @@ def test_many_and_long_sentences_are_scored_in_several_batches() -> None:
     lm = model()
     many = [list(words) for length in range(7) for words in itertools.product(WORDS, repeat=length)]
     many.insert(400, ["a"] * 2000)
-    batches = list(_in_order(range(len(many)), [len(words) for words in many]))
+    batches = [
+        range(len(many))[batch] for batch in consecutive_batches([len(words) for words in many], 1024, 1 << 17)
+    ]
     assert [place for batch in batches for place in batch] == list(range(len(many)))
     assert max(map(len, batches)) <= 1024
     assert all(len(batch) * max(len(many[place]) for place in batch) <= 1 << 17 for batch in batches)

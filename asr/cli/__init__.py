@@ -65,9 +65,12 @@ data.app.command("import", epilog=data_import.EPILOG, short_help="Make manifests
 )
 data.app.command("shard", epilog=data_shard.EPILOG, short_help="Pack a corpus into tar files.")(data_shard.shard)
 data.app.command("index", epilog=data_shard.INDEX_EPILOG, short_help="List what is in tar files.")(data_shard.index)
-data.app.command("augment", epilog=data_augment.EPILOG, short_help="Write what training hears of a recording.")(
-    data_augment.augment
-)
+data.app.command(
+    "augment",
+    cls=RecipeCommand,
+    epilog=data_augment.EPILOG,
+    short_help="Write what training hears of a recording.",
+)(data_augment.augment)
 data.app.command("speak", epilog=data_speak.EPILOG, short_help="Make recordings of text that nobody has read.")(
     data_speak.speak
 )

@@ -19,12 +19,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from asr.errors import NEWER_ASR, ConfigError, DataError, ModelError
 from asr.files import atomic_path
 from asr.text import compact, units
 from asr.text.neural_network import Architecture, LanguageNetwork, State, state_of
-from asr.text.padding import NOTHING
+from asr.text.padding import NOTHING, consecutive_batches
 from asr.text.units import BOUNDARY, UNKNOWN, Units, Words
 
 SUFFIX = ".safetensors"
@@ -87,7 +88,8 @@ class NeuralLm:
         numbers = [[BOUNDARY, *(number for word in words for number in word)] for words in spelled]
         scores: list[NDArray[np.float64]] = [np.empty(0)] * len(numbers)
         order = sorted(range(len(numbers)), key=numbers.__getitem__)
-        for places in _in_order(order, [len(numbers[place]) for place in order]):
+        for batch in consecutive_batches([len(numbers[place]) for place in order], _SENTENCES, _UNITS):
+            places = order[batch]
             found = self._unit_log_probs([numbers[place] for place in places])
             for row, place in enumerate(places):
                 starts = np.cumsum([0, *map(len, spelled[place][:-1])])
@@ -102,17 +104,15 @@ class NeuralLm:
         Args:
             sentences: sorted, so that those that begin alike stand together.
         """
-        shape = len(sentences), max(map(len, sentences))
-        units = np.full(shape, NOTHING)
-        for row, sentence in zip(units, sentences, strict=True):
-            row[: len(sentence)] = sentence
-        new = np.ones(shape, bool)
+        rows_of_units = [torch.tensor(sentence) for sentence in sentences]
+        units: NDArray[np.int64] = pad_sequence(rows_of_units, batch_first=True, padding_value=NOTHING).numpy()
+        new = np.ones(units.shape, bool)
         np.logical_or.accumulate(units[1:] != units[:-1], axis=1, out=new[1:])
         beginnings = np.cumsum(new, axis=0)  # which one a sentence has, up to and with each of its units
-        scores = np.zeros((shape[0], shape[1] - 1))
+        scores = np.zeros((len(units), units.shape[-1] - 1))
         state: State = None
-        in_state = np.zeros(shape[0], np.int64)
-        for time in range(shape[1] - 1):
+        in_state = np.zeros(len(units), np.int64)
+        for time in range(scores.shape[1]):
             rows = np.flatnonzero(units[:, time + 1] != NOTHING)
             _, first, beginning = np.unique(beginnings[rows, time], return_index=True, return_inverse=True)
             _, first_longer, longer = np.unique(beginnings[rows, time + 1], return_index=True, return_inverse=True)
@@ -132,19 +132,6 @@ class NeuralLm:
         sentences = (text.split() for text in texts)
         while chunk := list(islice(sentences, _SENTENCES)):
             yield from zip(chunk, self.log_probs(chunk), strict=True)
-
-
-def _in_order(places: Sequence[int], lengths: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Places of sentences, of these lengths, in batches that keep their order."""
-    begin = longest = 0
-    for end, length in enumerate(lengths):
-        longest = max(longest, length)
-        rows = end + 1 - begin
-        if rows > _SENTENCES or (rows > 1 and rows * longest > _UNITS):
-            yield places[begin:end]
-            begin, longest = end, length
-    if places:
-        yield places[begin:]
 
 
 def save(model: NeuralLm, path: str | Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -35,6 +35,28 @@ def fill_batches(lengths: Sequence[float], budget: int) -> list[list[int]]:
         batches.append(order[-size:])
         del order[-size:]
     return batches[::-1]
+
+
+def consecutive_batches(lengths: Sequence[int], most: int, budget: int) -> Iterator[slice]:
+    """Put sentences that stand together together, in their order.
+
+    Args:
+        lengths: of the sentences.
+        most: sentences in a batch.
+        budget: most units in a batch, padding included; a longer sentence has a batch of its own.
+
+    Yields:
+        The places of each batch's sentences.
+    """
+    begin = longest = 0
+    for end, length in enumerate(lengths):
+        longest = max(longest, length)
+        rows = end + 1 - begin
+        if rows > most or (rows > 1 and rows * longest > budget):
+            yield slice(begin, end)
+            begin, longest = end, length
+    if lengths:
+        yield slice(begin, len(lengths))
 
 
 def padded(length: float) -> int:
