@@ -7,7 +7,7 @@ what the others draw, nor in what is drawn afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,15 @@ from torch import Tensor
 
 from asr import audio
 from asr.effects import rooms, transmission
-from asr.effects.level import FloatArray, apply_gain, power, speech_power, with_power, within_full_scale
+from asr.effects.level import (
+    USUAL_POWER,
+    FloatArray,
+    apply_gain,
+    power,
+    speech_power,
+    with_power,
+    within_full_scale,
+)
 from asr.effects.noise import add_noise, coloured_noise, fit_length
 from asr.effects.rooms import DIRECT_TO_REVERBERANT_DB, ImpulseResponse, Room
 from asr.effects.speed import change_speed
@@ -92,6 +100,71 @@ class WaveformAugmenter:
     def only(self, name: str) -> WaveformAugmenter:
         """One step alone, which then always happens; it draws what it would draw among the others."""
         return WaveformAugmenter(tuple(replace(step, probability=1.0) for step in self.steps if step.name == name))
+
+
+# ---------------------------------------------------------------------------------------------- silence
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Quiet noise around an utterance, or alone. The planning of batches reckons with it.
+
+    Attributes:
+        before, behind: seconds.
+        below_db: by how much it is softer than the speech, or than speech usually is.
+        seed: of the noise.
+    """
+
+    before: float
+    behind: float
+    below_db: float
+    seed: int
+
+    def around(self, waveform: FloatArray, sample_rate: int) -> FloatArray:
+        """With noise of some colour at both ends: (samples,) → (more samples,)."""
+        rng = np.random.default_rng(self.seed)
+        before, behind = (round(seconds * sample_rate) for seconds in (self.before, self.behind))
+        noise = coloured_noise(before + behind, rng.uniform(0.0, 2.0), sample_rate, rng)
+        speech = speech_power(waveform, sample_rate) if len(waveform) else USUAL_POWER
+        noise *= np.float32(np.sqrt(speech) * 10.0 ** (-self.below_db / 20.0))
+        return np.concatenate([noise[:before], waveform, noise[before:]])
+
+    @property
+    def applied(self) -> Applied:
+        """For who wants to know."""
+        return Applied("silence", {"before": self.before, "behind": self.behind, "below_db": self.below_db})
+
+
+@dataclass(frozen=True)
+class Silences:
+    """Draws silence: of so many seconds at each end, and so much softer than speech.
+
+    Attributes:
+        probability: of an utterance's having any.
+        seconds: at each end.
+        below_db: see `Silence`.
+        alone: how many samples of nothing else there are to one utterance.
+    """
+
+    probability: float
+    seconds: Interval
+    below_db: Interval
+    alone: float = 0.0
+
+    def draw(self, rng: Generator) -> Silence | None:
+        """Draw for one utterance, which may have none."""
+        if rng.random() >= self.probability:
+            return None
+        before, behind = rng.uniform(*self.seconds, size=2).tolist()
+        return self._lasting(before, behind, rng)
+
+    def draw_alone(self, durations: Sequence[float], rng: Generator) -> list[Silence]:
+        """Draw what is heard besides utterances of so many seconds each, and is as long as some of them."""
+        count = int(self.alone * len(durations) + rng.random())
+        return [self._lasting(float(seconds), 0.0, rng) for seconds in rng.choice(durations, count)]
+
+    def _lasting(self, before: float, behind: float, rng: Generator) -> Silence:
+        return Silence(before, behind, rng.uniform(*self.below_db), int(rng.integers(2**63)))
 
 
 # ---------------------------------------------------------------------------------------------- the steps

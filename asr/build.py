@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from asr import audio, augment, config
-from asr.augment import SpanMasking, SpecAugment, WaveformAugmenter
+from asr.augment import Silences, SpanMasking, SpecAugment, WaveformAugmenter
 from asr.data.batching import Concatenation
 from asr.decoder_settings import DecoderSettings
 from asr.decoding.greedy import GreedyDecoder
@@ -168,6 +168,12 @@ def spec_augment(section: config.Augment) -> SpecAugment | None:
 def masking(section: config.Pretrain) -> SpanMasking:
     """What a denoising model has to guess."""
     return SpanMasking(section.mask_share, section.mask_span, section.mask_band)
+
+
+def silences(section: config.Augment) -> Silences | None:
+    """Silence around what is said."""
+    part = section.silence
+    return None if part is None else Silences(part.probability, part.seconds.pair, part.below_db.pair, part.alone)
 
 
 def concatenation(section: config.Augment) -> Concatenation | None:

@@ -303,6 +303,18 @@ class SpecAugment(Section):
     """First epoch in which it is used; epochs count from 1."""
 
 
+class Silence(Section):
+    """Quiet before and behind what is said, as where a microphone is on before and after it."""
+
+    probability: Probability = 0.5
+    seconds: Annotated[Range, _within(0, 30)] = Range(low=0, high=1)
+    """At each of the two ends."""
+    below_db: Annotated[Range, _within(0, 200)] = Range(low=20, high=80)
+    """By how much it is softer than speech."""
+    alone: Probability = 0.02
+    """Samples in which nothing is said at all, as a share of the others, besides which they are heard."""
+
+
 class Speed(Section):
     """Tempo and pitch together. A list of factors will do."""
 
@@ -407,6 +419,7 @@ class Concatenate(Section):
 class Augment(Section):
     """What is done to training audio, drawn anew in every epoch, in this order. A key left out (null) is off."""
 
+    silence: Silence | None = None
     speed: Speed | None = None
     """Speed factors to choose from, such as [0.9, 1.0, 1.1]; tempo and pitch change together."""
     pitch: Pitch | None = None

@@ -340,6 +340,7 @@ def training_job(work: Workspace, rounds: int | None = None, target: float | Non
         seed=recipe.seed,
         folder=work.training,
         concatenation=build.concatenation(recipe.augment),
+        silences=build.silences(recipe.augment),
         spec_augment_start=recipe.augment.spec_augment.start_epoch if recipe.augment.spec_augment else 1,
         rounds=rounds or recipe.training.rounds,
         target=target,

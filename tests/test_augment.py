@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr import audio, build
-from asr.augment import DecayingNoise, Masks, SpecAugment, WaveformAugmenter
+from asr.augment import DecayingNoise, Masks, Silence, SpecAugment, WaveformAugmenter
 from asr.config import Augment
 from asr.effects.level import apply_gain, speech_power
 from asr.effects.noise import add_noise, coloured_noise, fit_length
@@ -41,6 +41,45 @@ def tone(hertz: float, samples: int = RATE) -> np.ndarray:
 
 def decibels(waveform: np.ndarray) -> float:
     return float(10 * np.log10(np.mean(np.square(waveform, dtype=np.float64))))
+
+
+# --------------------------------------------------------------------------------------------------- silence
+
+
+@given(before=st.floats(0.2, 1.5), behind=st.floats(0.2, 1.5), below_db=st.floats(0, 90), seed=SEEDS)
+def test_silence_is_as_long_and_as_quiet_as_told(before: float, behind: float, below_db: float, seed: int) -> None:
+    speech = tone(300.0)
+    heard = Silence(before, behind, below_db, seed).around(speech, RATE)
+    first, last = round(before * RATE), round(before * RATE) + len(speech)
+    np.testing.assert_array_equal(heard[first:last], speech)
+    assert heard.dtype == np.float32
+    assert len(heard) - last == round(behind * RATE)
+    quiet = decibels(np.concatenate([heard[:first], heard[last:]]))
+    assert decibels(speech) - quiet == pytest.approx(below_db, abs=1.5)  # it is cut from noise a little longer
+
+
+def test_silence_may_be_nothing_or_around_nothing() -> None:
+    np.testing.assert_array_equal(Silence(0, 0, 30, 1).around(tone(300.0), RATE), tone(300.0))
+    assert not Silence(0.1, 0.1, 30, 1).around(np.zeros(100, np.float32), RATE).any()
+    alone = Silence(1.1, 0.2, 30, 1).around(np.zeros(0, np.float32), RATE)
+    assert len(alone) == round(1.3 * RATE)
+    assert decibels(alone) == pytest.approx(-56, abs=1)
+
+
+def test_silence_is_drawn_as_often_and_as_much_as_told() -> None:
+    silences = build.silences(Augment(silence={"probability": 0.3, "seconds": [0.2, 2], "below_db": [25, 60]}))
+    rng = generator()
+    drawn = [silence for _ in range(3000) if (silence := silences.draw(rng))]
+    assert 800 < len(drawn) < 1000
+    for values, low, high in (
+        ([silence.before for silence in drawn], 0.2, 2),
+        ([silence.behind for silence in drawn], 0.2, 2),
+        ([silence.below_db for silence in drawn], 25, 60),
+    ):
+        assert low <= min(values) < low + 0.02 * (high - low)
+        assert high - 0.02 * (high - low) < max(values) <= high
+    assert len({silence.seed for silence in drawn}) == len(drawn)
+    assert build.silences(Augment()) is None
 
 
 # ------------------------------------------------------------------------------------- ------- gain and noise

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.data.batching import LENGTH_STEP, Concatenation, plan_epoch, plan_in_order
+from asr.augment import Silences
+from asr.data.batching import LENGTH_STEP, Concatenation, Sample, plan_epoch, plan_in_order
 from asr.data.manifest import Utterance
 
 DURATIONS = st.lists(st.floats(0.01, 30), min_size=1, max_size=60)
@@ -87,6 +89,28 @@ def test_strings_are_of_one_speaker_and_lose_nobody(durations: list[float], most
         assert all(0.1 <= pause <= 0.3 for pause in sample.pauses)
         heard = sum(utterance.duration for utterance in sample.utterances)
         assert abs(sample.duration - heard - sum(sample.pauses)) < 1e-9
+
+
+@given(DURATIONS, st.integers(0, 3), st.booleans())
+def test_silence_counts_and_is_heard_alone(durations: list[float], seed: int, joined: bool) -> None:
+    corpus = utterances(durations)
+    join = Concatenation(3, (0.1, 0.3)) if joined else None
+
+    def samples(silences: Silences | None) -> list[Sample]:
+        plan = plan_epoch(corpus, batch_seconds=40, seed=seed, epoch=1, concatenation=join, silences=silences)
+        return sorted((sample for batch in plan for sample in batch), key=lambda sample: sample.seed)
+
+    heard = samples(Silences(0.7, (0.5, 1), (20, 80), alone=0.5))
+    among = heard[len(corpus) :]
+    assert abs(len(among) - len(corpus) / 2) < 1
+    assert all(not sample.utterances and sample.silence for sample in among)
+    assert {sample.duration for sample in among} <= {sample.duration for sample in heard[: len(corpus)]}
+    for sample, plain in zip(heard[: len(corpus)], samples(None), strict=True):
+        assert replace(sample, silence=None) == plain
+        silence = sample.silence
+        added = silence.before + silence.behind if silence else 0.0
+        assert added == 0 or 1 <= added <= 2
+        assert abs(sample.duration - plain.duration - added) < 1e-9
 
 
 def test_strings_have_all_lengths() -> None:

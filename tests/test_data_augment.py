@@ -78,7 +78,7 @@ def test_it_writes_what_a_reader_reads(
 def test_one_step_alone_even_if_the_recipe_has_it_not(
     capsys: pytest.CaptureFixture[str], recipe: Path, recording: Path, tmp_path: Path
 ) -> None:
-    for step in ("telephone", "pitch", "gain_db", "reverb"):
+    for step in ("telephone", "pitch", "gain_db", "reverb", "silence"):
         status, told, _ = run(
             capsys, recording, "--recipe", recipe, "--out", tmp_path / step, "--count", 2, "--only", step
         )
@@ -89,7 +89,7 @@ def test_one_step_alone_even_if_the_recipe_has_it_not(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--only", "echo"), "no such step\n  expected: speed, pitch, tempo, reverb, noise, gain_db"),
+        (("--only", "echo"), "no such step\n  expected: silence, speed, pitch, tempo, reverb, noise, gain_db"),
         (("augment.noise.snr_db=[30, 5]",), "augment.noise.snr_db: the low end 30 is above the high end 5"),
         (("augment.noise.probability=1.5",), "augment.noise.probability: should be less than or equal to 1"),
         (("augment.noise.folder=nowhere",), "nowhere: there is no such folder"),

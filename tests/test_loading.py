@@ -18,6 +18,7 @@ from tones import SETTINGS, write_recipe
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from asr import build
+from asr.augment import Silence
 from asr.config import Frontend, Model
 from asr.data.batching import Sample, plan_epoch, plan_in_order
 from asr.data.checks import check_sets
@@ -167,6 +168,27 @@ def test_without_augmentation_a_sample_is_its_recording(reader: Reader, plan: li
     plain = replace(reader, augmenter=None, spec_augment=None)
     found = plain.waveform(Sample((utterance,)), np.random.default_rng(1))
     np.testing.assert_allclose(found, soundfile.read(utterance.audio)[0], atol=1e-6)
+
+
+def test_a_sample_has_its_silence_around_all_of_it(reader: Reader, plan: list[list[Sample]]) -> None:
+    plain = replace(reader, augmenter=None)
+    sample = max((sample for batch in plan for sample in batch), key=lambda sample: len(sample.utterances))
+    assert len(sample.utterances) > 1
+    silent = replace(sample, silence=Silence(0.25, 0.5, 40.0, seed=1))
+    alone, heard = (plain.waveform(each, np.random.default_rng(1)) for each in (sample, silent))
+    rate = plain.sample_rate
+    np.testing.assert_array_equal(heard[rate // 4 : -rate // 2], alone)
+    assert len(heard) == pytest.approx(silent.duration * rate, abs=len(sample.utterances) + 2)
+
+
+def test_silence_alone_is_read_as_noise_without_labels(reader: Reader, plan: list[list[Sample]]) -> None:
+    silent = Sample((), silence=Silence(0.4, 0.0, 40.0, seed=1))
+    batch = reader.read_batch([*plan[0], silent])
+    assert batch.texts[-1] == ""
+    assert batch.target_lengths[-1] == 0
+    frames = batch.inputs[-1, : batch.lengths[-1]]
+    assert len(frames) > 20
+    assert frames.std() > 0
 
 
 def test_joined_waveforms_have_their_pauses_as_quiet_as_the_recordings() -> None:

@@ -264,6 +264,14 @@ def test_early_stopping_keeps_the_best(path: Path, tmp_path: Path) -> None:
     assert durations[-3] <= learnt["long"] <= durations[-1]
 
 
+def test_silence_is_heard_in_training(path: Path, tmp_path: Path) -> None:
+    silence = "augment.silence={probability: 1, seconds: [1, 1]}"
+    run(path, tmp_path / "run", silence, "training.epochs=1")
+    metadata = json.loads((tmp_path / "run" / "model" / "metadata.json").read_text())
+    durations = [utterance.duration for utterance in read_manifest(path.parent / "corpus" / "train.jsonl")]
+    assert metadata["training"]["sample_seconds"]["typical"] == pytest.approx(np.median(durations) + 2, abs=0.01)
+
+
 def test_infinite_losses_are_counted_and_named(path: Path, tmp_path: Path) -> None:
     reporter = Recorder()
     settings = ("tokens.kind=characters", "model.frontend={channels: [8, 8], strides: [4, 2]}", "training.epochs=1")

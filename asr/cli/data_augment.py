@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,16 +54,22 @@ def augment(
 
     rate = resolved.features.sample_rate
     waveform = audio.load(file, rate)
+    silences = build.silences(resolved.augment)
     augmenter = build.augmenter(resolved.augment, rate)
     masking = build.spec_augment(resolved.augment)
     if only is not None:
+        silences = replace(silences, probability=1.0) if silences and only == "silence" else None
         augmenter, masking = augmenter.only(only), None
     extractor = build.features(resolved.features)
     for number, path in enumerate(paths, start=1):
         rng = np.random.default_rng((seed, number))
-        heard, applied = augmenter.trace(waveform, rng)
+        heard, applied = waveform, []
+        if silences is not None and (silence := silences.draw(rng.spawn(1)[0])) is not None:
+            heard = silence.around(waveform, rate)
+            applied.append(silence.applied)
+        heard, changes = augmenter.trace(heard, rng)
         audio.save(path, heard, rate)
-        told = [_told(step) for step in applied]
+        told = [_told(step) for step in applied + changes]
         if masking is not None:
             masks = masking.plan(extractor.num_frames(len(heard)), extractor.dim, rng)
             told.extend(_masked(masks, extractor))
@@ -79,8 +86,9 @@ def _read_recipe(recipe: str, settings: Sequence[str], only: str | None) -> Reci
         return resolved
     from asr.build import AUGMENTATIONS
 
-    if only not in AUGMENTATIONS:
-        raise ConfigError("no such step", where=f"--only {only}", expected=", ".join(AUGMENTATIONS))
+    steps = ("silence", *AUGMENTATIONS)
+    if only not in steps:
+        raise ConfigError("no such step", where=f"--only {only}", expected=", ".join(steps))
     if getattr(resolved.augment, only) is not None:
         return resolved
     return recipe_file.read_recipe(path, [*settings, f"augment.{only}={{}}"])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from asr.augment import Silence, Silences
 from asr.data.manifest import Utterance
 from asr.data.shards import pools
 
@@ -20,27 +22,30 @@ POOL_BATCHES = 50
 
 @dataclass(frozen=True)
 class Sample:
-    """One training example: an utterance, or several joined by pauses.
+    """One training example: an utterance, or several joined by pauses; or none, but silence.
 
     Attributes:
         utterances: in the order in which they are heard.
         pauses: seconds of pause before each utterance but the first.
+        silence: around all of them.
         seed: of the sample's own random generator, so that no other sample or process changes what it draws.
     """
 
     utterances: tuple[Utterance, ...]
     pauses: tuple[float, ...] = ()
+    silence: Silence | None = None
     seed: tuple[int, ...] = ()
 
     @property
     def duration(self) -> float:
-        """Seconds, before augmentation."""
-        return sum(utterance.duration for utterance in self.utterances) + sum(self.pauses)
+        """Seconds, before augmentation, which may change the speed."""
+        around = 0.0 if self.silence is None else self.silence.before + self.silence.behind
+        return sum(utterance.duration for utterance in self.utterances) + sum(self.pauses) + around
 
     @property
     def name(self) -> str:
         """Its files, for messages."""
-        return " + ".join(str(utterance.source) for utterance in self.utterances)
+        return " + ".join(str(utterance.source) for utterance in self.utterances) or "silence"
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ def plan_epoch(
     seed: int,
     epoch: int,
     concatenation: Concatenation | None = None,
+    silences: Silences | None = None,
     shortest_first: bool = False,
 ) -> list[list[Sample]]:
     """Plan an epoch in which every utterance is heard at least once.
@@ -71,28 +77,31 @@ def plan_epoch(
         batch_seconds: most audio in a batch, padding included; a longer sample has a batch of its own.
         seed, epoch: determine every draw.
         concatenation: join utterances to strings; each then opens one string, with random others behind it.
+        silences: draw silence around samples, and alone, from a generator of their own.
         shortest_first: sort the batches by length (SortaGrad, Amodei et al. 2016).
     """
     rng = np.random.default_rng((seed, epoch))
-    samples = [Sample((utterance,), seed=(seed, epoch, index)) for index, utterance in enumerate(utterances)]
-    return [
-        batch
-        for pool in pools(utterances, POOL_BATCHES * batch_seconds, rng)
-        for batch in _plan_pool(
-            [samples[index] for index in pool], batch_seconds, rng, concatenation, shortest_first
-        )
+    own = rng.spawn(1)[0]
+    samples = [
+        Sample((utterance,), silence=silences.draw(own) if silences else None, seed=(seed, epoch, index))
+        for index, utterance in enumerate(utterances)
     ]
+    numbers = itertools.count(len(utterances))
+    batches = []
+    for pool in pools(utterances, POOL_BATCHES * batch_seconds, rng):
+        heard = [samples[index] for index in pool]
+        if concatenation is not None:
+            heard = _join(heard, concatenation, rng)
+        if silences is not None:
+            alone = silences.draw_alone([sample.duration for sample in heard], own)
+            heard += [Sample((), silence=silence, seed=(seed, epoch, next(numbers))) for silence in alone]
+        batches += _plan_pool(heard, batch_seconds, rng, shortest_first)
+    return batches
 
 
 def _plan_pool(
-    samples: list[Sample],
-    batch_seconds: float,
-    rng: np.random.Generator,
-    concatenation: Concatenation | None,
-    shortest_first: bool,
+    samples: list[Sample], batch_seconds: float, rng: np.random.Generator, shortest_first: bool
 ) -> list[list[Sample]]:
-    if concatenation is not None:
-        samples = _join(samples, concatenation, rng)
     # A little noise on the length keeps the same utterances from meeting in every epoch.
     jitter = rng.uniform(0.95, 1.05, len(samples))
     keys = [sample.duration * factor for sample, factor in zip(samples, jitter, strict=True)]
@@ -141,11 +150,6 @@ def _join(samples: Sequence[Sample], how: Concatenation, rng: np.random.Generato
         voices = by_speaker[sample.utterances[0].speaker]
         others = rng.integers(0, len(voices), size=rng.integers(0, how.max_utterances))
         pauses = rng.uniform(*how.pause_seconds, size=len(others))
-        joined.append(
-            Sample(
-                (*sample.utterances, *(voices[index] for index in others)),
-                tuple(pauses.tolist()),
-                sample.seed,
-            )
-        )
+        utterances = (*sample.utterances, *(voices[index] for index in others))
+        joined.append(replace(sample, utterances=utterances, pauses=tuple(pauses.tolist())))
     return joined

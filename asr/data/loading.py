@@ -218,13 +218,14 @@ class Loader(Generic[BatchT]):
 
 
 def read_waveform(sample: Sample, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """The recordings of a sample, joined: float32, (samples,).
+    """The recordings of a sample, joined, with its silence around them: float32, (samples,).
 
     Raises:
         AudioError: one can't be read.
     """
     parts = [audio.load(utterance.source, sample_rate) for utterance in sample.utterances]
-    return join(parts, sample.pauses, sample_rate, rng)
+    joined = join(parts, sample.pauses, sample_rate, rng)
+    return joined if sample.silence is None else sample.silence.around(joined, sample_rate)
 
 
 def pad_in_steps(rows: Sequence[Tensor], step: int) -> Tensor:
@@ -248,8 +249,8 @@ def join(
         sample_rate: hertz.
         rng: draws the noise in the pauses.
     """
-    if len(waveforms) == 1:
-        return waveforms[0]
+    if len(waveforms) <= 1:
+        return waveforms[0] if waveforms else np.zeros(0, np.float32)
     level = min(_quietest(waveform, sample_rate // 100) for waveform in waveforms)
     parts = [waveforms[0]]
     for pause, waveform in zip(pauses, waveforms[1:], strict=True):

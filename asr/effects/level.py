@@ -10,6 +10,9 @@ FloatArray = NDArray[np.float32]
 ACTIVE_FRAME_SECONDS = 0.02
 ACTIVE_RANGE_DB = 30.0  # what is softer than the loudest frame by more is pause
 
+USUAL_POWER = 10.0**-2.6
+"""Of speech: 26 dB below full scale, which ITU-T P.56 calls nominal."""
+
 
 def apply_gain(waveform: FloatArray, gain_db: float) -> FloatArray:
     """Make louder or softer by `gain_db` decibels. Nothing is clipped."""

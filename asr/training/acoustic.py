@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from asr.augment import Silences
 from asr.config import Training
 from asr.data.batching import Concatenation, Sample, plan_epoch, plan_in_order
 from asr.data.loading import Batch, Loader, Reader
@@ -42,6 +43,7 @@ class Job:
         seed: of shuffling and augmentation; dropout follows torch's generator.
         folder: of checkpoints and log.
         concatenation: strings of utterances, or None.
+        silences: draw silence around them, or None.
         spec_augment_start: first epoch in which the training reader's SpecAugment is used.
         rounds: how often an epoch goes through the training set; more than once where that is tiny.
         target: stop when the CER on the dev set is no more than this, or None.
@@ -59,6 +61,7 @@ class Job:
     seed: int
     folder: Path
     concatenation: Concatenation | None = None
+    silences: Silences | None = None
     spec_augment_start: int = 1
     rounds: int = 1
     target: float | None = None
@@ -232,6 +235,7 @@ class AcousticTask:
             seed=job.seed,
             epoch=turn,
             concatenation=job.concatenation,
+            silences=job.silences,
             shortest_first=job.settings.sorted_first_epoch and turn == 1,
         )
 
