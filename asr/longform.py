@@ -1,15 +1,17 @@
 """Recordings of any length, in bounded memory: windows of waveform in, stretches of log-probabilities out.
 
 A recurrent model must not read hours at once, and reads best what is like the utterances that it has learnt from.
-So a long recording is read in windows that end in pauses, and what is between two pauses is decoded by itself.
-Where there is no pause, windows overlap; of the output for each, only the middle is kept, so every kept frame has
-heard its context on both sides. Windows begin on the grid of output frames, so the kept parts join into the frames
-of one long recording. They are cut, where nobody speaks, into stretches short enough to decode.
+So a long recording is read in windows that end in the middle of pauses, and what is between two pauses is decoded
+by itself. Such a window counts from end to end: a model may say a word in the pause before it is spoken. Where
+there is no pause, windows overlap; of the output for each, only the middle is kept, so every kept frame has heard
+its context on both sides. Windows begin on the grid of output frames, so the kept parts join into the frames of one
+long recording. They are cut, where nobody speaks, into stretches short enough to decode.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +22,7 @@ from torch import Tensor
 
 from asr.sound_files import FloatArray
 
-LONGEST_WINDOW, SHORTEST_WINDOW = 30.0, 8.0
+LONGEST_WINDOW, SHORTEST_WINDOW = 30.0, 4.0
 LONGEST_CONTEXT = 3.0
 PAUSE = 0.5
 """Seconds, as are those of windows."""
@@ -39,14 +41,14 @@ class Window:
         start: its first sample's place in the recording.
         fresh: how many of its samples no earlier window holds.
         kept: the output frames for which it stands; the others are context.
-        ends_in_pause: whether the last of these are in the middle of a pause.
+        pauses: frames of these in the middle of pauses: what is between one and the next is decoded by itself.
     """
 
     waveform: FloatArray
     start: int
     fresh: int
     kept: slice
-    ends_in_pause: bool
+    pauses: tuple[int, ...] = ()
 
     @property
     def end(self) -> int:
@@ -64,8 +66,7 @@ class Windowing:
         window: frames in a window of a longer recording, at most.
         context: frames at each of its ends that are dropped where it does not end in a pause, nor at an end of
             the recording.
-        pause: frames, of which half are dropped where it ends in the middle of a pause; one of twice its length is
-            long.
+        pause: frames of a short pause; one of twice its length is long.
     """
 
     frame: int
@@ -88,12 +89,11 @@ class Windowing:
     ) -> Windowing:
         """Windows for a model that has learnt from samples of typically, and of up to, so many seconds.
 
-        They are up to twice as long as a typical one, so about as long on average: at most `LONGEST_WINDOW`, as for
-        a model of which it is not known, and at least `SHORTEST_WINDOW`, for a model of single words hears
-        sentences too. A quarter of a short one is context at each end. What is no longer than a long sample is read
-        as a whole.
+        They are up to half as long again as a typical one, so about as long on average: at most `LONGEST_WINDOW`,
+        as for a model of which it is not known, and at least `SHORTEST_WINDOW`, in which there may be a pause. A
+        quarter of a short one is context at each end. What is no longer than a long sample is read as a whole.
         """
-        window = min(max(2 * (typical or LONGEST_WINDOW), SHORTEST_WINDOW), LONGEST_WINDOW)
+        window = min(max(1.5 * (typical or LONGEST_WINDOW), SHORTEST_WINDOW), LONGEST_WINDOW)
         whole = min(max(long or LONGEST_WINDOW, window), LONGEST_WINDOW)
         context = min(LONGEST_CONTEXT, window / 4)
         return cls(frame, *(round(seconds * sample_rate / frame) for seconds in (whole, window, context, PAUSE)))
@@ -115,31 +115,41 @@ class Windowing:
             # A window is known not to be the last when there is a sample behind it.
             while len(pending) > longest_last * self.frame:
                 longest_last = self.window
-                pause = self._pause(pending[: self.window * self.frame], first_kept)
-                context = self.context if pause is None else self.pause // 2
-                last_kept = self.window - context if pause is None else pause
+                earliest = first_kept + self.window // 4
+                pauses = self._pauses(pending[: self.window * self.frame], earliest)
+                end = next((pause for pause in pauses if pause >= earliest), None)
+                context, last_kept = (self.context, self.window - self.context) if end is None else (0, end)
                 samples = (last_kept + context) * self.frame
-                kept = slice(first_kept, last_kept)
-                yield Window(pending[:samples], start, samples - overlap, kept, pause is not None)
+                inside = tuple(pause for pause in pauses if first_kept < pause <= last_kept)
+                yield Window(pending[:samples], start, samples - overlap, slice(first_kept, last_kept), inside)
                 overlap, first_kept = 2 * context * self.frame, context
                 pending = pending[samples - overlap :]
                 start += samples - overlap
-        yield Window(pending, start, len(pending) - overlap, slice(first_kept, None), ends_in_pause=False)
+        yield Window(pending, start, len(pending) - overlap, slice(first_kept, None))
 
-    def _pause(self, waveform: FloatArray, first_kept: int) -> int | None:
-        """The middle of a pause behind a window's first quarter: of the first long one, or of the quietest."""
+    def _pauses(self, waveform: FloatArray, earliest: int) -> list[int]:
+        """The middles of a window's long pauses; if none is behind a frame, that of the quietest short one, too."""
         powers = np.square(waveform.reshape(self.window, self.frame)).mean(1)
         levels, loudness = 10 * np.log10(powers + _FAINTEST), 10 * np.log10(powers.mean() + _FAINTEST)
-        first = first_kept + self.window // 4
         # However quiet a part of it is, such as digital silence, it does not make up for speech in the rest.
-        clipped = _moving_average(np.maximum(levels, loudness - FAR), 2 * self.pause)
-        (silent,) = np.nonzero(clipped[first : self.window - 2 * self.pause] <= loudness - SILENT)
-        if len(silent):
-            run = first + silent[silent - silent[0] == np.arange(len(silent))]
-            return int(run[np.argmin(_moving_average(levels, 2 * self.pause)[run])]) + self.pause
-        short = _moving_average(levels, self.pause)[first:]
-        quietest = int(np.argmin(short))
-        return first + quietest + (self.pause + 1) // 2 if short[quietest] <= loudness - QUIET else None
+        clipped = np.maximum(levels, loudness - FAR)
+        (silent,) = np.nonzero(_moving_average(clipped, 2 * self.pause) <= loudness - SILENT)
+        pauses: list[int] = []
+        for run in np.split(silent, np.flatnonzero(np.diff(silent) > 1) + 1) if len(silent) else []:
+            first, last = int(run[0]), int(run[-1])
+            if last - first < 4 * self.pause:
+                pauses.append((first + last) // 2 + self.pause)
+            else:  # so much silence is apart from what is said before and behind it
+                pauses += [first + 2 * self.pause, last]
+        if pauses and pauses[-1] >= earliest:
+            return pauses
+        loud = _moving_average(clipped, self.pause) > loudness - QUIET
+        short = np.where(loud, np.inf, _moving_average(levels, self.pause))[earliest:]
+        if short.min() == np.inf:
+            return pauses
+        start = earliest + int(np.argmin(short))
+        (quiet,) = np.nonzero(levels[start : start + self.pause] <= loudness - QUIET)
+        return [*pauses, start + int(np.median(quiet)) + 1]
 
 
 def _moving_average(values: NDArray[np.floating[Any]], width: int) -> NDArray[np.floating[Any]]:
@@ -147,13 +157,13 @@ def _moving_average(values: NDArray[np.floating[Any]], width: int) -> NDArray[np
 
 
 def stretches(
-    pieces: Iterable[tuple[Tensor, bool]], is_silent: Callable[[Tensor], Tensor], longest: int
+    pieces: Iterable[tuple[Tensor, Sequence[int]]], is_silent: Callable[[Tensor], Tensor], longest: int
 ) -> Iterator[tuple[int, Tensor]]:
     """Cut a stream of log-probabilities, where nobody speaks, into stretches to decode.
 
     Args:
-        pieces: (frames, vocab) each, which joined are the output for a recording; and whether it ends in a pause,
-            where a stretch shall end.
+        pieces: (frames, vocab) each, which joined are the output for a recording; and before which of its frames,
+            or behind it, a stretch shall end.
         is_silent: tells which frames of such a piece hold no speech, as (frames,) booleans.
         longest: frames that a stretch holds at most; a recording that is no longer is one stretch.
 
@@ -163,17 +173,20 @@ def stretches(
     start = 0
     pending: Tensor | None = None
     for piece, ends in pieces:
-        pending = piece if pending is None else torch.cat([pending, piece])
-        while len(pending) > longest:
-            silent = is_silent(pending[longest // 2 : longest])
-            cut = longest // 2 + middle_of_longest_run(silent) if silent.any() else longest
-            yield start, pending[:cut]
-            pending = pending[cut:]
-            start += cut
-        if ends:
-            yield start, pending
-            start, pending = start + len(pending), None
-    if pending is not None:
+        for first, last in itertools.pairwise((0, *ends, len(piece))):
+            if first == last and first in ends:
+                continue
+            pending = piece[first:last] if pending is None else torch.cat([pending, piece[first:last]])
+            while len(pending) > longest:
+                silent = is_silent(pending[longest // 2 : longest])
+                cut = longest // 2 + middle_of_longest_run(silent) if silent.any() else longest
+                yield start, pending[:cut]
+                pending = pending[cut:]
+                start += cut
+            if last in ends:
+                yield start, pending
+                start, pending = start + len(pending), None
+    if pending is not None and (len(pending) or start == 0):
         yield start, pending
 
 

@@ -32,7 +32,7 @@ Sources: TypeAlias = list[Any] | tuple[Any, ...]
 BATCH_SIZE = 8
 BLOCK_SECONDS = 30.0
 LONGEST_STRETCH_SECONDS = 30.0
-_NO_WINDOW = Window(np.zeros(0, np.float32), 0, 0, slice(0), ends_in_pause=False)
+_NO_WINDOW = Window(np.zeros(0, np.float32), 0, 0, slice(0))
 
 T = TypeVar("T")
 
@@ -239,7 +239,8 @@ class Recognizer:
             on_progress(heard / self.sample_rate)
             for item, output, length in zip(batch, log_probs.cpu(), lengths.tolist(), strict=True):
                 window = item.window
-                yield _Piece(item.place, output[:length][window.kept], window.ends_in_pause)
+                pauses = tuple(pause - window.kept.start for pause in window.pauses)
+                yield _Piece(item.place, output[:length][window.kept], pauses)
 
     def _stretches(self, pieces: Iterator[_Piece]) -> Iterator[_Stretch]:
         """The same, joined to whole recordings and cut where nobody speaks."""
@@ -249,11 +250,11 @@ class Recognizer:
     def _cut(self, recording: Iterator[_Piece]) -> Iterator[_Stretch]:
         place: _Place
 
-        def log_probs() -> Iterator[tuple[Tensor, bool]]:
+        def log_probs() -> Iterator[tuple[Tensor, tuple[int, ...]]]:
             nonlocal place
             for piece in recording:
                 place = piece.place
-                yield piece.log_probs, piece.ends_in_pause
+                yield piece.log_probs, piece.pauses
 
         cut = stretches(log_probs(), self._is_silent, self._longest_stretch)
         for (start, output), last in _with_last(cut):
@@ -343,7 +344,7 @@ class _Piece:
 
     place: _Place
     log_probs: Tensor
-    ends_in_pause: bool
+    pauses: tuple[int, ...]
 
 
 @dataclass(frozen=True)
