@@ -159,9 +159,10 @@ class Silences:
         return self._lasting(before, behind, rng)
 
     def draw_alone(self, durations: Sequence[float], rng: Generator) -> list[Silence]:
-        """Draw what is heard besides utterances of so many seconds each, and is as long as some of them."""
+        """Draw what is heard besides utterances of so many seconds each: as long as some of them, or shorter."""
         count = int(self.alone * len(durations) + rng.random())
-        return [self._lasting(float(seconds), 0.0, rng) for seconds in rng.choice(durations, count)]
+        lengths = rng.choice(durations, count) * rng.uniform(0.1, 1.0, count)
+        return [self._lasting(float(seconds), 0.0, rng) for seconds in lengths]
 
     def _lasting(self, before: float, behind: float, rng: Generator) -> Silence:
         return Silence(before, behind, rng.uniform(*self.below_db), int(rng.integers(2**63)))

@@ -90,11 +90,10 @@ def plan_epoch(
     batches = []
     for pool in pools(utterances, POOL_BATCHES * batch_seconds, rng):
         heard = [samples[index] for index in pool]
+        alone = silences.draw_alone([utterances[index].duration for index in pool], own) if silences else []
         if concatenation is not None:
             heard = _join(heard, concatenation, rng)
-        if silences is not None:
-            alone = silences.draw_alone([sample.duration for sample in heard], own)
-            heard += [Sample((), silence=silence, seed=(seed, epoch, next(numbers))) for silence in alone]
+        heard += [Sample((), silence=silence, seed=(seed, epoch, next(numbers))) for silence in alone]
         batches += _plan_pool(heard, batch_seconds, rng, shortest_first)
     return batches
 
