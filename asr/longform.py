@@ -28,7 +28,9 @@ PAUSE = 0.5
 """Seconds, as are those of windows."""
 QUIET, SILENT, FAR = 10.0, 15.0, 20.0
 """Decibels by which a pause, and one of twice its length, are quieter than their window on the whole; and as how
-much quieter a part of the latter counts at most."""
+much quieter a part of them counts at most."""
+STEADY = 10.0
+"""Decibels by which frames differ, at most, in a window in which nobody speaks at all."""
 _FAINTEST = 1e-10  # of power; digital silence has no logarithm
 
 
@@ -133,7 +135,8 @@ class Windowing:
         levels, loudness = 10 * np.log10(powers + _FAINTEST), 10 * np.log10(powers.mean() + _FAINTEST)
         # However quiet a part of it is, such as digital silence, it does not make up for speech in the rest.
         clipped = np.maximum(levels, loudness - FAR)
-        (silent,) = np.nonzero(_moving_average(clipped, 2 * self.pause) <= loudness - SILENT)
+        silence = np.inf if np.ptp(levels) < STEADY else loudness - SILENT
+        (silent,) = np.nonzero(_moving_average(clipped, 2 * self.pause) <= silence)
         pauses: list[int] = []
         for run in np.split(silent, np.flatnonzero(np.diff(silent) > 1) + 1) if len(silent) else []:
             first, last = int(run[0]), int(run[-1])

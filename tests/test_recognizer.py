@@ -178,7 +178,7 @@ def test_a_window_is_at_most_half_as_long_again_as_what_the_model_has_learnt_fro
     assert max(read) <= window + FRAME_SECONDS
     assert min(read[:-1]) >= window / 4 - FRAME_SECONDS
     read.clear()
-    without_pauses = np.random.default_rng(0).uniform(-0.01, 0.01, len(waveform))
+    without_pauses, _ = tones(65.3, pauses=(0.1, 0.2))
     Recognizer(tone_model(**learnt)).transcribe(without_pauses)
     assert read[:-1] == pytest.approx([window] * (len(read) - 1), abs=FRAME_SECONDS)
 
@@ -212,6 +212,15 @@ def test_windows_end_in_the_first_long_pause(read: list[float]) -> None:
     assert 19.4 <= read[0] <= 19.8
     assert len(read) == 2
     assert [len(part) * FRAME_SECONDS for part in parts] == pytest.approx([4.6, 15.0, 25.4], abs=0.2)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.003, 0.3])
+def test_nothing_is_dropped_where_nobody_speaks(level: float, read: list[float]) -> None:
+    """In a window of nothing but steady noise it needs no context, and a word that is said early is kept."""
+    noise = np.random.default_rng(0).uniform(-level, level, 100 * RATE)
+    tone_recognizer().transcribe(noise)
+    assert read == pytest.approx([29.0, 29.0, 29.0, 13.0], abs=0.2)
+    assert sum(read) == pytest.approx(100)
 
 
 @pytest.mark.parametrize(("silence", "ends"), [(2.0, [11.0]), (12.0, [11.0, 21.0])])
@@ -258,7 +267,7 @@ def test_one_window_is_the_utterance_itself() -> None:
 
 
 def test_memory_does_not_grow_with_the_recording(monkeypatch: pytest.MonkeyPatch) -> None:
-    minutes, block = 15, np.zeros(10 * RATE, np.float32)
+    minutes, block = 60, np.zeros(10 * RATE, np.float32)
 
     def stream(*_: object) -> Iterator[np.ndarray]:
         return (block.copy() for _ in range(6 * minutes))
@@ -270,7 +279,7 @@ def test_memory_does_not_grow_with_the_recording(monkeypatch: pytest.MonkeyPatch
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert transcript.duration == 60 * minutes
-    assert peak < 4 * RATE * 60 * minutes / 4  # a quarter of the samples' float32 bytes
+    assert peak < 4 * RATE * 60 * minutes / 10  # a tenth of the samples' float32 bytes
 
 
 @given(
