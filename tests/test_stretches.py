@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from test_recognizer import tone_recognizer
+from test_recognizer import real_recognizer
 from tones import write_recipe
 
 from asr import audio, build
@@ -139,7 +139,7 @@ def joined(manifest: Path) -> Path:
 def test_the_recogniser_hears_the_same(tmp_path: Path) -> None:
     write_recipe(tmp_path, train=8)
     manifest = tmp_path / "corpus" / "train.jsonl"
-    recognizer = tone_recognizer()
+    recognizer = real_recognizer()
     apart = recognise_manifest(recognizer, read_manifest(manifest))
     outputs = listen(recognizer, read_manifest(manifest)).batches
     within = recognise_manifest(recognizer, read_manifest(joined(manifest)))
