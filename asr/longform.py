@@ -10,7 +10,6 @@ long recording. They are cut, where nobody speaks, into stretches short enough t
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -135,8 +134,14 @@ class Windowing:
         levels, loudness = 10 * np.log10(powers + _FAINTEST), 10 * np.log10(powers.mean() + _FAINTEST)
         # However quiet a part of it is, such as digital silence, it does not make up for speech in the rest.
         clipped = np.maximum(levels, loudness - FAR)
-        silence = np.inf if np.ptp(levels) < STEADY else loudness - SILENT
-        (silent,) = np.nonzero(_moving_average(clipped, 2 * self.pause) <= silence)
+        pauses = self._long_pauses(clipped, np.inf if np.ptp(levels) < STEADY else loudness - SILENT)
+        if not pauses or pauses[-1] < earliest:
+            pauses += self._short_pause(levels, clipped, loudness - QUIET, earliest)
+        return pauses
+
+    def _long_pauses(self, levels: NDArray[np.floating[Any]], most: float) -> list[int]:
+        """The middles of silences that are no louder than so many decibels; of very long ones, both ends."""
+        (silent,) = np.nonzero(_moving_average(levels, 2 * self.pause) <= most)
         pauses: list[int] = []
         for run in np.split(silent, np.flatnonzero(np.diff(silent) > 1) + 1) if len(silent) else []:
             first, last = int(run[0]), int(run[-1])
@@ -144,15 +149,23 @@ class Windowing:
                 pauses.append((first + last) // 2 + self.pause)
             else:  # so much silence is apart from what is said before and behind it
                 pauses += [first + 2 * self.pause, last]
-        if pauses and pauses[-1] >= earliest:
-            return pauses
-        loud = _moving_average(clipped, self.pause) > loudness - QUIET
+        return pauses
+
+    def _short_pause(
+        self,
+        levels: NDArray[np.floating[Any]],
+        clipped: NDArray[np.floating[Any]],
+        most: float,
+        earliest: int,
+    ) -> list[int]:
+        """The middle of the quietest short pause behind a frame, if one is no louder than so many decibels."""
+        loud = _moving_average(clipped, self.pause) > most
         short = np.where(loud, np.inf, _moving_average(levels, self.pause))[earliest:]
         if short.min() == np.inf:
-            return pauses
+            return []
         start = earliest + int(np.argmin(short))
-        (quiet,) = np.nonzero(levels[start : start + self.pause] <= loudness - QUIET)
-        return [*pauses, start + int(np.median(quiet)) + 1]
+        (quiet,) = np.nonzero(levels[start : start + self.pause] <= most)
+        return [start + int(np.median(quiet)) + 1]
 
 
 def _moving_average(values: NDArray[np.floating[Any]], width: int) -> NDArray[np.floating[Any]]:
@@ -175,22 +188,29 @@ def stretches(
     """
     start = 0
     pending: Tensor | None = None
-    for piece, ends in pieces:
-        for first, last in itertools.pairwise((0, *ends, len(piece))):
-            if first == last and first in ends:
-                continue
-            pending = piece[first:last] if pending is None else torch.cat([pending, piece[first:last]])
-            while len(pending) > longest:
-                silent = is_silent(pending[longest // 2 : longest])
-                cut = longest // 2 + middle_of_longest_run(silent) if silent.any() else longest
-                yield start, pending[:cut]
-                pending = pending[cut:]
-                start += cut
-            if last in ends:
-                yield start, pending
-                start, pending = start + len(pending), None
+    for part, ends in _parts(pieces):
+        pending = part if pending is None else torch.cat([pending, part])
+        while len(pending) > longest:
+            silent = is_silent(pending[longest // 2 : longest])
+            cut = longest // 2 + middle_of_longest_run(silent) if silent.any() else longest
+            yield start, pending[:cut]
+            pending = pending[cut:]
+            start += cut
+        if ends:
+            yield start, pending
+            start, pending = start + len(pending), None
     if pending is not None and (len(pending) or start == 0):
         yield start, pending
+
+
+def _parts(pieces: Iterable[tuple[Tensor, Sequence[int]]]) -> Iterator[tuple[Tensor, bool]]:
+    """Pieces, cut where a stretch shall end, and whether one shall end behind each part."""
+    for piece, ends in pieces:
+        first = 0
+        for last in ends:
+            yield piece[first:last], True
+            first = last
+        yield piece[first:], False
 
 
 def middle_of_longest_run(flags: Tensor) -> int:

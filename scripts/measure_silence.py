@@ -16,7 +16,7 @@ import numpy as np
 import asr
 from asr import audio
 from asr.data.manifest import read_manifest
-from asr.effects.level import speech_power
+from asr.effects.level import apply_gain, speech_power
 from asr.evaluation import wer
 from asr.sound_files import FloatArray
 
@@ -46,8 +46,8 @@ def main() -> None:
     rng = np.random.default_rng(1)
 
     def noise(seconds: float, below_db: float) -> FloatArray:
-        white = rng.standard_normal(round(seconds * rate), dtype=np.float32)
-        return white * np.float32(level * 10.0 ** (-below_db / 20.0))
+        white = np.float32(level) * rng.standard_normal(round(seconds * rate), dtype=np.float32)
+        return apply_gain(white, -below_db)
 
     def measure(name: str, recordings: list[FloatArray], references: list[str]) -> None:
         heard = [recognizer.normalizer(transcript.text) for transcript in recognizer.transcribe(recordings)]
