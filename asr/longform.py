@@ -173,13 +173,14 @@ def _moving_average(values: NDArray[np.floating[Any]], width: int) -> NDArray[np
 
 
 def stretches(
-    pieces: Iterable[tuple[Tensor, Sequence[int]]], is_silent: Callable[[Tensor], Tensor], longest: int
+    pieces: Iterable[tuple[int, Tensor, Sequence[int]]], is_silent: Callable[[Tensor], Tensor], longest: int
 ) -> Iterator[tuple[int, Tensor]]:
     """Cut a stream of log-probabilities, where nobody speaks, into stretches to decode.
 
     Args:
-        pieces: (frames, vocab) each, which joined are the output for a recording; and before which of its frames,
-            or behind it, a stretch shall end.
+        pieces: the place of a piece's first frame in the recording; the output for it, (frames, vocab); and before
+            which of its frames, or behind it, a stretch shall end. Only where one ends may frames be missing, as
+            at the end of a window in which the last ones have too few samples.
         is_silent: tells which frames of such a piece hold no speech, as (frames,) booleans.
         longest: frames that a stretch holds at most; a recording that is no longer is one stretch.
 
@@ -188,8 +189,11 @@ def stretches(
     """
     start = 0
     pending: Tensor | None = None
-    for part, ends in _parts(pieces):
-        pending = part if pending is None else torch.cat([pending, part])
+    for first, part, ends in _parts(pieces):
+        if pending is None:
+            start, pending = first, part
+        else:
+            pending = torch.cat([pending, part])
         while len(pending) > longest:
             silent = is_silent(pending[longest // 2 : longest])
             cut = longest // 2 + middle_of_longest_run(silent) if silent.any() else longest
@@ -198,19 +202,19 @@ def stretches(
             start += cut
         if ends:
             yield start, pending
-            start, pending = start + len(pending), None
+            pending = None
     if pending is not None and (len(pending) or start == 0):
         yield start, pending
 
 
-def _parts(pieces: Iterable[tuple[Tensor, Sequence[int]]]) -> Iterator[tuple[Tensor, bool]]:
-    """Pieces, cut where a stretch shall end, and whether one shall end behind each part."""
-    for piece, ends in pieces:
+def _parts(pieces: Iterable[tuple[int, Tensor, Sequence[int]]]) -> Iterator[tuple[int, Tensor, bool]]:
+    """Pieces, cut where a stretch shall end, with their places, and whether one shall end behind each part."""
+    for start, piece, ends in pieces:
         first = 0
         for last in ends:
-            yield piece[first:last], True
+            yield start + first, piece[first:last], True
             first = last
-        yield piece[first:], False
+        yield start + first, piece[first:], False
 
 
 def middle_of_longest_run(flags: Tensor) -> int:

@@ -32,7 +32,7 @@ Sources: TypeAlias = list[Any] | tuple[Any, ...]
 BATCH_SIZE = 8
 BLOCK_SECONDS = 30.0
 LONGEST_STRETCH_SECONDS = 30.0
-_NO_WINDOW = Window(np.zeros(0, np.float32), 0, 0, slice(0))
+_NO_WINDOW = Window(np.zeros(0, np.float32), 0, 0, slice(0, 0))
 
 T = TypeVar("T")
 
@@ -238,9 +238,10 @@ class Recognizer:
             heard += sum(item.window.fresh for item in batch)
             on_progress(heard / self.sample_rate)
             for item, output, length in zip(batch, log_probs.cpu(), lengths.tolist(), strict=True):
-                window = item.window
-                pauses = tuple(pause - window.kept.start for pause in window.pauses)
-                yield _Piece(item.place, output[:length][window.kept], pauses)
+                window, kept = item.window, item.window.kept
+                start = window.start // self._windowing.frame + kept.start
+                pauses = tuple(pause - kept.start for pause in window.pauses)
+                yield _Piece(item.place, start, output[:length][kept], pauses)
 
     def _stretches(self, pieces: Iterator[_Piece]) -> Iterator[_Stretch]:
         """The same, joined to whole recordings and cut where nobody speaks."""
@@ -250,13 +251,13 @@ class Recognizer:
     def _cut(self, recording: Iterator[_Piece]) -> Iterator[_Stretch]:
         place: _Place
 
-        def log_probs() -> Iterator[tuple[Tensor, tuple[int, ...]]]:
+        def pieces() -> Iterator[tuple[int, Tensor, tuple[int, ...]]]:
             nonlocal place
             for piece in recording:
                 place = piece.place
-                yield piece.log_probs, piece.pauses
+                yield piece.start, piece.log_probs, piece.pauses
 
-        cut = stretches(log_probs(), self._is_silent, self._longest_stretch)
+        cut = stretches(pieces(), self._is_silent, self._longest_stretch)
         for (start, output), last in _with_last(cut):
             yield _Stretch(replace(place, last=last), start, output)
 
@@ -340,9 +341,11 @@ class _Item:
 
 @dataclass(frozen=True)
 class _Piece:
-    """The network's output for the part of a window that counts: log_probs (frames, vocab)."""
+    """The network's output for the part of a window that counts: its first frame's place in the recording,
+    log_probs (frames, vocab), and which of these are in the middle of pauses."""
 
     place: _Place
+    start: int
     log_probs: Tensor
     pauses: tuple[int, ...]
 
