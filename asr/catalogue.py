@@ -60,13 +60,22 @@ def copy(name: str, destination: Path) -> Path:
         The copy's folder.
 
     Raises:
-        ConfigError: no recipe of this name ships, or the destination is taken.
+        ConfigError: no recipe of this name ships, or the destination is taken, or no name for a recipe.
     """
+    from asr.config import NAME
+
     if name not in shipped():
         raise ConfigError("no recipe of this name ships with asr", where=name, expected=", ".join(shipped()))
     if destination.exists():
         raise ConfigError(
             "already there", where=destination, hint=f"another place: asr recipes copy {name} {destination}-2"
+        )
+    if not re.fullmatch(NAME, destination.name):
+        raise ConfigError(
+            "a recipe can't have this folder's name",
+            where=destination,
+            expected="letters a to z, digits, and _ . - after the first",
+            hint=f"asr recipes copy {name} {destination.with_name(f'my-{name}')}",
         )
     with atomic_path(destination) as temporary:
         shutil.copytree(shipped()[name], temporary)

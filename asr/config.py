@@ -17,6 +17,9 @@ from pydantic import (
     model_validator,
 )
 
+NAME = "[A-Za-z0-9][A-Za-z0-9_.-]*"
+"""What a recipe may be called: runs are folders of this name."""
+
 
 class FromCommandLine(str):
     """A string from the command line: as a path, it is relative to the working folder."""
@@ -690,7 +693,7 @@ class Evaluate(Section):
 class Recipe(Section):
     """A whole recipe."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    name: Annotated[str, Field(pattern=f"^{NAME}$")]
     seed: Annotated[int, Field(ge=0)] = 1
     prepare: Prepare
     text: Text = Text()

@@ -216,6 +216,16 @@ def test_recipes_copy_never_overwrites(run: Run, tmp_path: Path, monkeypatch: py
     assert run("recipes", "copy", "nothing").code == 2
 
 
+@pytest.mark.parametrize("name", ["café", "my recipe", ".hidden", r"back\1"])
+def test_recipes_are_copied_only_to_what_they_can_be_called(
+    name: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("recipes", "copy", "quickstart", name)
+    assert (result.code, list(tmp_path.iterdir())) == (2, [])
+    assert "try: asr recipes copy quickstart my-quickstart" in result.err
+
+
 def test_what_a_recipe_argument_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shipped = catalogue.shipped()["fsdd"] / "recipe.yaml"
