@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from asr import build
 from asr.config import Recipe
 from asr.decoder_settings import DecoderSettings, faults
-from asr.errors import NEWER_ASR, ModelError
+from asr.errors import NEWER_ASR, ModelError, listing
 from asr.features import FeatureExtractor
 from asr.files import atomic_path, file_fingerprint, write_json, write_text
 from asr.model.acoustic import AcousticModel
@@ -305,11 +305,9 @@ def _load_tensors(path: Path, features: nn.Module, acoustic: nn.Module) -> None:
         if stored[name].shape != wanted[name].shape
     ]
     if faults:
-        shown = sorted(faults)[:MOST_TENSORS_SHOWN]
-        if len(faults) > len(shown):
-            shown.append(f"… and {len(faults) - len(shown)} more")
+        listed = listing(sorted(faults), MOST_TENSORS_SHOWN)
         raise ModelError(
-            f"{len(faults)} of the weights do not fit {CONFIG} and the tokenizer\n  " + "\n  ".join(shown),
+            f"{len(faults)} of the weights do not fit {CONFIG} and the tokenizer\n{listed}",
             where=path,
             hint="copy the whole folder again: its files must come from one training",
         )

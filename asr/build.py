@@ -16,7 +16,7 @@ from asr.decoder_settings import DecoderSettings
 from asr.decoding.greedy import GreedyDecoder
 from asr.decoding.rescoring import RescoringDecoder, Weights
 from asr.decoding.types import BatchDecoder
-from asr.errors import AsrError, ConfigError, DataError
+from asr.errors import AsrError, ConfigError, DataError, listing
 from asr.features import (
     Deltas,
     FeatureExtractor,
@@ -152,7 +152,7 @@ def _recordings(folder: Path) -> tuple[tuple[Path, float], ...]:
         except AsrError as error:
             faults.append(str(error))
     if faults:
-        listed = "\n".join(faults[:MOST_FAULTS])
+        listed = listing(faults, MOST_FAULTS)
         raise DataError(f"{len(faults)} of {len(found)} recordings can't be used\n{listed}", where=folder)
     return tuple(recordings)
 

@@ -6,7 +6,7 @@ do next. The command line prints it without a traceback and exits with its `exit
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 MOST_SHOWN = 30
 """Lines of a listing."""
@@ -64,8 +64,19 @@ class DiskFullError(AsrError):
     """A file can't be written: there is no room left for it, or the user may use no more."""
 
 
-def listing(items: Iterable[object]) -> str:
+def listing(items: Iterable[object], most: int = MOST_SHOWN) -> str:
     """Items one to a line, the first of many."""
     lines = [f"  {item}" for item in items]
-    rest = len(lines) - MOST_SHOWN
-    return "\n".join(lines if rest <= 0 else [*lines[:MOST_SHOWN], f"  … and {rest} more"])
+    rest = len(lines) - most
+    return "\n".join(lines if rest <= 0 else [*lines[:most], f"  … and {rest} more"])
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """Names in a line, the first of many."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def counted(number: int, noun: str, form: str = "") -> str:
+    """How many there are, in a format: "1 shard", "2 shards"."""
+    return f"{number:{form}} {noun}" + ("" if number == 1 else "s")

@@ -23,7 +23,7 @@ from asr.data.corpora.registry import PREPARE
 from asr.data.loading import Reader
 from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.decoder_settings import DecoderSettings
-from asr.errors import DataError, DiskFullError, listing
+from asr.errors import DataError, DiskFullError, counted, listing
 from asr.evaluation.report import format_report, format_totals, to_results
 from asr.evaluation.wer import breakdown, score
 from asr.features import FeatureExtractor, GlobalNorm
@@ -215,8 +215,8 @@ def check(work: Workspace) -> None:
         summaries, warnings = check_sets(sets, normalizer, lambda done: advance(done, ""))
     for name, summary in summaries.items():
         work.reporter.say(
-            f"  {name}: {summary.utterances} utterances, {60 * summary.hours:.1f} minutes, "
-            f"{summary.words} words, {summary.speakers} speakers"
+            f"  {name}: {counted(summary.utterances, 'utterance')}, {60 * summary.hours:.1f} minutes, "
+            f"{counted(summary.words, 'word')}, {counted(summary.speakers, 'speaker')}"
         )
     for warning in warnings:
         work.reporter.warn(warning)
@@ -324,7 +324,9 @@ def training_job(work: Workspace, rounds: int | None = None, target: float | Non
         origin.inherit(recipe, acoustic, tokenizer, work.reporter)
     parameters = sum(parameter.numel() for parameter in acoustic.parameters())
     processes = f" in {work.world.size} processes" if work.world.size > 1 else ""
-    work.reporter.say(f"  {parameters:,} parameters on {device}{processes}, {len(utterances)} utterances")
+    work.reporter.say(
+        f"  {parameters:,} parameters on {device}{processes}, {counted(len(utterances), 'utterance')}"
+    )
     if recipe.pretrain is not None:
         taken = denoising.take_over(acoustic, work.pretrained)
         layers = f"{recipe.pretrain.layers or recipe.model.encoder.layers} of {recipe.model.encoder.layers}"

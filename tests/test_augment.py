@@ -404,6 +404,10 @@ def test_folders_are_looked_through_before_training(tmp_path: Path) -> None:
     assert "2 of 3 recordings can't be used" in str(raised.value)
     assert "bad.wav" in str(raised.value)
     assert "worse.flac: is empty" in str(raised.value)
+    for number in range(11):
+        (tmp_path / f"empty-{number}.wav").touch()
+    with pytest.raises(DataError, match=r"13 of 14 recordings can't be used(.|\n)*… and 3 more$"):
+        augmenter(noise={"folder": tmp_path})
 
 
 def test_recordings_of_noise_are_as_long_as_they_sound(tmp_path: Path) -> None:

@@ -440,6 +440,9 @@ def test_an_index_is_made_of_the_tars_of_others(
     assert [utterance.text for utterance in read_manifest(tmp_path / "all.jsonl")] == ["one", "two"]
     assert run(capsys, "data", "index", tmp_path / "tars", "--out", tmp_path / "all.jsonl")[0] == 2
     assert run(capsys, "data", "index", tmp_path, "--out", tmp_path / "none.jsonl")[0] == 2
+    (tmp_path / "tars" / "2.tar").unlink()
+    _, out, _ = run(capsys, "data", "index", tmp_path / "tars", "--out", tmp_path / "one.jsonl")
+    assert out.splitlines()[0] == "1 utterance in 1 shard"
 
 
 @pytest.mark.parametrize(

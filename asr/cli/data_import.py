@@ -10,7 +10,7 @@ import typer
 
 from asr.cli.inputs import refuse_existing
 from asr.data.layouts.detection import Layout, detect
-from asr.errors import ConfigError, DataError
+from asr.errors import ConfigError, DataError, counted
 
 if TYPE_CHECKING:
     from asr.data.layouts.entries import Listing
@@ -182,13 +182,9 @@ def _read(
 def _summary(utterances: Sequence[Utterance]) -> str:
     hours = sum(utterance.duration for utterance in utterances) / 3600
     speakers = len({utterance.speaker for utterance in utterances} - {None})
-    return f"{_count(len(utterances), 'utterance')}, {hours:.2f} hours, " + (
-        _count(speakers, "speaker") if speakers else "no speakers named"
+    return f"{counted(len(utterances), 'utterance')}, {hours:.2f} hours, " + (
+        counted(speakers, "speaker") if speakers else "no speakers named"
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _recipe(paths: Mapping[str, Path]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asr.cli.inputs import refuse_existing
-from asr.errors import ConfigError
+from asr.errors import ConfigError, counted
 
 if TYPE_CHECKING:
     from asr.data.manifest import Utterance
@@ -74,7 +74,7 @@ def shard(
             progress=lambda done: advance(done, ""),
         )
     count = len({utterance.audio.parent for utterance in packed})
-    typer.echo(f"{len(packed):,} utterances in {count:,} shards")
+    typer.echo(f"{counted(len(packed), 'utterance', ',')} in {counted(count, 'shard', ',')}")
     typer.echo(f"index: {out / manifest.stem}.jsonl")
 
 
@@ -103,7 +103,7 @@ def index(
             utterances += shards.scan(path)
             advance(number, path.name)
     write_manifest(out, utterances)
-    typer.echo(f"{len(utterances):,} utterances in {len(paths):,} shards")
+    typer.echo(f"{counted(len(utterances), 'utterance', ',')} in {counted(len(paths), 'shard', ',')}")
     typer.echo(f"index: {out}")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from asr.cli.texts import Texts, read_sentences
-from asr.errors import ConfigError, DataError
+from asr.errors import ConfigError, DataError, counted
 
 EPILOG = """
 Examples:
@@ -76,7 +76,8 @@ def speak(
     minutes = sum(utterance.duration for utterance in made) / 60
     voices = len({utterance.speaker for utterance in made})
     spoken = ", ".join(language) if language else "English"
-    typer.echo(f"{len(made):,} utterances, {minutes:,.1f} minutes, {voices:,} voices, in {spoken}")
+    heard = counted(voices, "voice", ",")
+    typer.echo(f"{counted(len(made), 'utterance', ',')}, {minutes:,.1f} minutes, {heard}, in {spoken}")
     typer.echo(f"manifest: {out / synthesis.MANIFEST}")
 
 

@@ -13,7 +13,7 @@ import typer
 from asr import pictures
 from asr.cli.decoding import announced
 from asr.cli.inputs import refuse_existing
-from asr.errors import DataError
+from asr.errors import DataError, some
 
 if TYPE_CHECKING:
     from asr.text.vector_evaluation import Section
@@ -235,8 +235,7 @@ def _known(words: Sequence[str], vectors: WordVectors) -> list[str]:
 
     unknown = [word for word in words if word not in vectors]
     if unknown:
-        more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
-        TerminalReporter().warn(f"these have no vectors: {', '.join(unknown[:10])}{more}")
+        TerminalReporter().warn(f"these have no vectors: {some(unknown, most=10)}")
     return [word for word in words if word in vectors]
 
 

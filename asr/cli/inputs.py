@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from asr.cli.decoding import Wishes, announced, describe, prepare
-from asr.errors import ConfigError
+from asr.errors import ConfigError, some
 
 if TYPE_CHECKING:
     from asr.artefact import Model
@@ -105,10 +105,7 @@ def refuse_existing(paths: Iterable[Path | None]) -> None:
     """
     existing = [str(path) for path in paths if path is not None and path.exists()]
     if existing:
-        more = f" and {len(existing) - 3} more" if len(existing) > 3 else ""
-        raise ConfigError(
-            "already there", where=", ".join(existing[:3]) + more, hint="another place, or --overwrite"
-        )
+        raise ConfigError("already there", where=some(existing), hint="another place, or --overwrite")
 
 
 def load_model(model: Path | None) -> tuple[Path, Model]:

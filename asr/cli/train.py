@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from asr.cli.recipe_options import DataDir, RecipeName, Settings
-from asr.errors import ConfigError
+from asr.errors import ConfigError, counted
 from asr.reporting import Silent
 from asr.training import launch
 
@@ -126,7 +126,7 @@ def _processes(wanted: int | None) -> int:
 def _overfit(recipe: Recipe, count: int, folder: Path, data: Path, reporter: Reporter) -> None:
     from asr import trials
 
-    reporter.say(f"learning {count} utterances by heart, in {folder}")
+    reporter.say(f"learning {counted(count, 'utterance')} by heart, in {folder}")
     result = trials.overfit(recipe, count, folder, data, reporter)
     for line in _verdict(result, folder, recipe.features.sample_rate):
         typer.echo(line)
@@ -142,13 +142,13 @@ def _verdict(result: Overfitting, folder: Path, sample_rate: int) -> list[str]:
     score, epochs = result.score, result.epochs
     if result.passed:
         return [
-            f"passed: {score.utterances} utterances ({score.words} words) are read without a fault "
-            f"after {epochs} epochs"
+            f"passed: {counted(score.utterances, 'utterance')} ({counted(score.words, 'word')}), "
+            f"read without a fault after {counted(epochs, 'epoch')}"
         ]
     rates = sorted({audio.probe(utterance.source).sample_rate for utterance in result.utterances})
     return [
-        f"failed: {score.errors} of {score.words} words in {score.utterances} utterances are wrong after {epochs} "
-        f"epochs (WER {score.wer:.2%})",
+        f"failed: {score.errors} of {score.words} words in {counted(score.utterances, 'utterance')} are wrong "
+        f"after {counted(epochs, 'epoch')} (WER {score.wer:.2%})",
         format_worst(result.answers, worst=3),
         WHAT_TO_CHECK.format(
             manifest=folder / MANIFEST,

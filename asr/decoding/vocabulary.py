@@ -14,7 +14,7 @@ from asr.compiled import Records
 from asr.decoding import hotwords, lexicon, search
 from asr.decoding.search import FREE, GRAMMAR, TOKENS, WORDS, Rules
 from asr.decoding.spelling import Spelling
-from asr.errors import ConfigError, DataError
+from asr.errors import ConfigError, DataError, some
 from asr.hashing import Table, table
 from asr.text.arpa import UNKNOWN
 from asr.text.ngram import END, START, Ngram, NgramModel
@@ -104,11 +104,10 @@ class Vocabulary:
         """The words, if the tokens can write them all."""
         strange = [word for word in words if not word or " " in word or not self._can_write(word)]
         if strange or not words:
-            shown = ", ".join(f"“{word}”" for word in strange[:MOST_SHOWN])
-            more = f" and {len(strange) - MOST_SHOWN} more" if len(strange) > MOST_SHOWN else ""
+            shown = some([f"“{word}”" for word in strange], MOST_SHOWN)
             unit = "words of the model" if self.whole_words else "letters that the model's tokens have"
             raise DataError(
-                f"{what} has {shown}{more}" if strange else f"{what} has no words",
+                f"{what} has {shown}" if strange else f"{what} has no words",
                 expected=f"single words, written with the {unit}",
                 hint="write them as the training transcripts are written: case, numbers, punctuation",
             )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rich.cells import cell_len
 
+from asr.errors import counted
 from asr.evaluation.wer import Edit, Score, Utterance, align, count_words
 
 _LABEL_WIDTH = 5  # of "REF: "
@@ -81,7 +82,7 @@ def format_worst(utterances: Sequence[Utterance], worst: int = 10, width: int = 
         if errors
     )
     blocks = [
-        f"{utterances[index].id}  ({-negative} errors in {words} words)\n"
+        f"{utterances[index].id}  ({counted(-negative, 'error')} in {counted(words, 'word')})\n"
         + format_alignment(align(utterances[index].reference, utterances[index].hypothesis), width)
         for negative, words, index in ranked[:worst]
     ]

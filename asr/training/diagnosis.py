@@ -12,6 +12,8 @@ from itertools import pairwise
 from statistics import median
 from typing import Any, Literal
 
+from asr.errors import some
+
 Entries = Sequence[Mapping[str, Any]]
 Severity = Literal["serious", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("serious", "warning", "note")
@@ -59,8 +61,6 @@ WAITING_SHARE = 0.25
 """Of the time of training."""
 WORTH_SECONDS = 60.0
 """Less waiting in all is not worth a word."""
-MOST_NAMES = 3
-"""Shown of many; the log and the report have all."""
 TRIAL = "asr train RECIPE --overfit 10, to see whether the model can learn these texts from this sound at all"
 
 
@@ -125,7 +125,7 @@ def _infinite_losses(entries: Entries) -> Iterator[Finding]:
             "infinite losses",
             "warning",
             f"{len(train)} training and {len(dev)} dev utterances have fewer frames than their labels need, and "
-            f"teach nothing: {shown([*train, *dev])}",
+            f"teach nothing: {some([*train, *dev])}",
             "look whether these texts belong to these recordings; smaller model.frontend.strides; longer tokens "
             "(tokens.kind=bpe)",
         )
@@ -187,7 +187,7 @@ def _gradients(entries: Entries) -> Iterator[Finding]:
         yield Finding(
             "vanishing gradient",
             "warning",
-            f"hardly any gradient reaches {shown(vanished)}: {recent[least]:.1e} per weight in {least}, where the "
+            f"hardly any gradient reaches {some(vanished)}: {recent[least]:.1e} per weight in {least}, where the "
             f"largest of all layers is {largest:.1e}",
             "normalisation (in model.frontend and model.encoder); model.encoder.residual=true; fewer layers; "
             "model.frontend.activation=relu",
@@ -221,7 +221,7 @@ def _dead_units(entries: Entries) -> Iterator[Finding]:
             "dead units",
             "warning",
             f"{dead[worst]:.0%} of the channels of {worst} are zero whatever is heard"
-            + (f"; likewise {shown([name for name in dead if name != worst])}" if len(dead) > 1 else ""),
+            + (f"; likewise {some([name for name in dead if name != worst])}" if len(dead) > 1 else ""),
             "a smaller training.learning_rate; model.frontend.activation=leaky_relu; "
             "model.frontend.normalization=batch",
         )
@@ -368,9 +368,3 @@ def update_ratios(entries: Entries) -> list[tuple[int, float]]:
         if ratios:
             found.append((entry["epoch"], median(ratios)))
     return found
-
-
-def shown(names: Sequence[str]) -> str:
-    """Some names in words, the first of many."""
-    rest = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")

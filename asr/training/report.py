@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Template
 
 from asr import pictures
+from asr.errors import counted
 from asr.files import write_text
 from asr.training.diagnosis import Entries, Finding, curve, curve_of_steps, diagnose, layer_curves
 
@@ -54,8 +55,7 @@ def summary(entries: Entries, findings: Sequence[Finding]) -> list[str]:
 def headline(entries: Entries) -> str:
     """How far the training has come."""
     seconds = sum(entry.get("seconds", 0.0) for entry in entries)
-    epochs = "1 epoch" if len(entries) == 1 else f"{len(entries)} epochs"
-    parts = [f"{epochs} in {_duration(seconds)}"]
+    parts = [f"{counted(len(entries), 'epoch')} in {_duration(seconds)}"]
     for name, figure, form in (
         ("train loss", "train_loss", ".3f"),
         ("dev loss", "dev_loss", ".3f"),

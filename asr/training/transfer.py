@@ -9,6 +9,7 @@ from itertools import groupby
 import torch
 from torch import Tensor, nn
 
+from asr.errors import some
 from asr.training.optimizers import layer_of
 
 HEAD = "head"
@@ -143,6 +144,4 @@ def _misfits(
 
 def listing(surfaces: Sequence[str]) -> str:
     """Some tokens, for a message."""
-    shown = [surface.strip() or "the space" for surface in surfaces[:MOST_SYMBOLS_SHOWN]]
-    more = len(surfaces) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")
+    return some([surface.strip() or "the space" for surface in surfaces], MOST_SYMBOLS_SHOWN)
