@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from asr.errors import ConfigError, DataError, DiskFullError
+from asr.errors import AsrError, ConfigError, DataError, DiskFullError
 
 WAIT_FOR_OTHERS = 10.0
 """Seconds in which another process may leave a folder."""
@@ -224,3 +226,35 @@ def file_fingerprint(path: Path) -> str:
     """Sixteen hexadecimal digits that identify a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+@contextmanager
+def unreadable_in_words(
+    path: Path, expected: str | None = None, *, kind: str = "file", error: type[AsrError] = DataError
+) -> Iterator[None]:
+    """Raise an error for the user where the block can't read a file: it isn't there, or is damaged.
+
+    Args:
+        path: of the file.
+        expected: what it should be.
+        kind: what to call it if it is not there.
+        error: to raise.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise error(f"there is no such {kind}", where=path, expected=expected) from None
+    except IsADirectoryError:
+        raise error("this is a folder", where=path, expected=expected) from None
+    except UnicodeDecodeError as fault:
+        raise error(f"byte {fault.start} is not UTF-8", where=path, hint="save it as UTF-8") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as fault:
+        raise error(f"gzip can't read it: {fault}", where=path, hint="copy the file again") from None
+
+
+def read_text(
+    path: Path, expected: str | None = None, *, kind: str = "file", error: type[AsrError] = DataError
+) -> str:
+    """The text of a UTF-8 file, without a byte-order mark; errors as in `unreadable_in_words`."""
+    with unreadable_in_words(path, expected, kind=kind, error=error):
+        return path.read_text(encoding="utf-8-sig")

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from asr.config import CORPORA, FromCommandLine, Recipe, Section
-from asr.errors import ConfigError
+from asr.errors import ConfigError, counted
+from asr.files import read_text
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -26,12 +27,22 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         ConfigError: the file can't be read, or keys and values are wrong: all of them together.
     """
-    values = parse(path.read_text(encoding="utf-8"), path)
-    if not isinstance(values, dict):
-        raise ConfigError("a recipe is a mapping of keys to values", where=path)
+    values = read_mapping(path, "values")
     for override in overrides:
         _apply(values, override)
     return _validated(values, path.parent.resolve(), path)
+
+
+def read_mapping(path: Path, to: str) -> dict[Any, Any]:
+    """Read a YAML file that maps keys to something, which messages call what `to` says.
+
+    Raises:
+        ConfigError: the file can't be read, or holds no such mapping.
+    """
+    values = parse(read_text(path, error=ConfigError), path)
+    if not isinstance(values, dict):
+        raise ConfigError(f"not a mapping of keys to {to}", where=path)
+    return values
 
 
 def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
@@ -141,7 +152,7 @@ def _validated(values: dict[str, Any], folder: Path, where: object) -> Recipe:
     except ValidationError as error:
         problems = [_describe(details) for details in error.errors()]
         raise ConfigError(
-            f"{len(problems)} {'error' if len(problems) == 1 else 'errors'}\n  " + "\n  ".join(problems),
+            f"{counted(len(problems), 'error')}\n  " + "\n  ".join(problems),
             where=where,
             hint="`asr recipes show quickstart` for a complete recipe",
         ) from None

@@ -78,6 +78,16 @@ def test_broken_files(tmp_path: Path, text: str, expected: str) -> None:
     assert expected in error_of(write(tmp_path, text))
 
 
+def test_files_that_cant_be_read(tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes("name: é".encode("latin-1"))
+    for name, expected in {
+        "latin.yaml": "byte 6 is not UTF-8",
+        "gone.yaml": "no such file",
+        ".": "a folder",
+    }.items():
+        assert expected in error_of(tmp_path / name)
+
+
 def test_only_keys_that_the_recipe_has_are_suggested() -> None:
     recipe = Recipe.model_validate({"name": "test", "prepare": {"corpus": "fsdd"}})
 

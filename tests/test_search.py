@@ -204,6 +204,9 @@ def test_a_file_says_the_same(tmp_path: Path) -> None:
     path.write_text("- a\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="a mapping"):
         space.read_file(path)
+    path.write_bytes("seed: é".encode("latin-1"))
+    with pytest.raises(ConfigError, match="byte 6 is not UTF-8"):
+        space.read_file(path)
     path.write_text("model.encoder.layers: 3\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="neither a range"):
         resolve(RECIPE, space.read_file(path))

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from asr.errors import ConfigError, DataError
+from asr.errors import ConfigError, DataError, counted
+from asr.files import read_text
 
 if TYPE_CHECKING:
     from asr.decoder_settings import DecoderSettings
@@ -194,12 +195,8 @@ def read_hotwords(argument: str) -> dict[str, float]:
 
 
 def _hotwords_in(path: Path) -> dict[str, float]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"byte {error.start} is not UTF-8", where=path, hint="save it as UTF-8") from None
     hotwords = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip() and not line.startswith("#"):
             try:
                 phrase, bonus = _hotword(line, "\t")
@@ -266,7 +263,7 @@ def describe(settings: DecoderSettings | None, wishes: Wishes, hotwords: Mapping
     if settings.lexicon is not None:
         parts.append(f"words of {settings.lexicon.name}")
     if hotwords:
-        parts.append(f"{len(hotwords)} {'hotword' if len(hotwords) == 1 else 'hotwords'}")
+        parts.append(counted(len(hotwords), "hotword"))
     if wishes.grammar is not None:
         parts.append(f"sentences of {wishes.grammar.name}")
     if settings.rescore is not None and settings.rescores:

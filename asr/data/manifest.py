@@ -21,11 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from asr.errors import DataError
-from asr.files import write_text
+from asr.errors import DataError, listing
+from asr.files import read_text, write_text
 from asr.sound_files import Member, Stretch
 
-MOST_ERRORS_SHOWN = 20
 MEMBER_KEYS = ("shard", "shard_offset", "shard_bytes")
 """Of a line whose recording is in a shard."""
 
@@ -74,29 +73,20 @@ def read_manifest(path: Path, transcribed: bool = True) -> list[Utterance]:
     Raises:
         DataError: the file is missing or empty, or lines are wrong: all of them together, by line number.
     """
-    try:
-        # Not splitlines(): it also cuts at characters such as U+2028, which JSON strings may hold.
-        lines = path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
-    except FileNotFoundError:
-        raise DataError("there is no such manifest", where=path, expected="a JSONL file") from None
-    except IsADirectoryError:
-        raise DataError("this is a folder", where=path, expected="a JSONL manifest in it") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"byte {error.start} is not UTF-8", where=path, hint="save it as UTF-8") from None
+    # Not splitlines(): it also cuts at characters such as U+2028, which JSON strings may hold.
+    lines = read_text(path, "a JSONL file", kind="manifest").rstrip("\n").split("\n")
+    folder = path.parent.resolve()
     utterances, errors = [], []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            utterances.append(_parse(line, path.parent, transcribed))
+            utterances.append(_parse(line, folder, transcribed))
         except ValueError as error:
             errors.append(f"line {number}: {error}")
     if errors:
-        shown = errors[:MOST_ERRORS_SHOWN]
-        if len(errors) > len(shown):
-            shown.append(f"… and {len(errors) - len(shown)} more")
         raise DataError(
-            f"{len(errors)} of {len(lines)} lines can't be used\n  " + "\n  ".join(shown),
+            f"{len(errors)} of {len(lines)} lines can't be used\n{listing(errors)}",
             where=path,
             expected='lines such as {"audio_filepath": "a.wav", "duration": 1.5, "text": "hello"}',
         )
@@ -123,10 +113,10 @@ def _parse(line: str, folder: Path, transcribed: bool) -> Utterance:
     if not isinstance(text, str):
         raise ValueError(f"text is {text!r}, not a string")
     start = _seconds("offset", entry.pop("offset")) if "offset" in entry else None
-    member = _take_member(entry, folder.resolve(), audio)
+    member = _take_member(entry, folder, audio)
     if member is not None and start is not None:
         raise ValueError("a shard holds whole recordings, so it can't have an offset")
-    path = folder.resolve() / audio if member is None else member.archive / member.name
+    path = folder / audio if member is None else member.archive / member.name
     return Utterance(path, _seconds("duration", duration), text, entry, start, member)
 
 

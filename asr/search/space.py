@@ -25,7 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from asr import recipe_file
 from asr.config import Recipe
-from asr.errors import ConfigError
+from asr.errors import ConfigError, counted
 
 _RANGE = re.compile(r"(?P<log>log:)?(?P<low>[^,\s]+?)\.\.(?P<high>[^,\s/]+)(?:/(?P<step>[^,\s]+))?")
 _DIGITS = 4  # significant ones of a number from a continuous range: more would only be harder to read
@@ -115,11 +115,9 @@ def read_file(path: Path) -> list[tuple[str, Any]]:
     """What a YAML file varies: keys, each with a range or choices in the notation, or with a list of choices.
 
     Raises:
-        ConfigError: it is no mapping.
+        ConfigError: it can't be read, or is no mapping.
     """
-    values = recipe_file.parse(path.read_text(encoding="utf-8"), path)
-    if not isinstance(values, dict):
-        raise ConfigError("a mapping of keys to ranges or choices is expected", where=path)
+    values = recipe_file.read_mapping(path, "ranges or choices")
     return [(str(key), value) for key, value in values.items()]
 
 
@@ -162,7 +160,7 @@ def resolve(recipe: Recipe, varied: Iterable[tuple[str, Any]], grid: bool = Fals
             problems.append(str(error))
     problems += _overlaps([space.key for space in spaces])
     if problems:
-        count = "1 error" if len(problems) == 1 else f"{len(problems)} errors"
+        count = counted(len(problems), "error")
         raise ConfigError(f"{count} in what to vary\n  " + "\n  ".join(problems))
     if not spaces:
         raise ConfigError(

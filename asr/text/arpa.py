@@ -13,7 +13,6 @@ import gzip
 import math
 import mmap
 import re
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from asr import hashing
 from asr.compiled import compiled
 from asr.errors import DataError
-from asr.files import atomic_path
+from asr.files import atomic_path, unreadable_in_words
 from asr.hashing import Table, arc, find, put
 
 LN10 = math.log(10)
@@ -183,19 +182,12 @@ class _Source(NamedTuple):
 
 
 def _open(path: Path) -> _Source:
-    try:
-        with path.open("rb") as file:
-            if file.read(2) == b"\x1f\x8b":
-                return _Source(path, gzip.decompress(path.read_bytes()))
-            if not path.stat().st_size:
-                raise DataError("the file is empty", where=path, expected="an ARPA file")
-            return _Source(path, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    except FileNotFoundError:
-        raise DataError("there is no such file", where=path, expected="an ARPA file") from None
-    except IsADirectoryError:
-        raise DataError("this is a folder", where=path, expected="an ARPA file") from None
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"gzip can't read it: {error}", where=path, hint="copy the file again") from None
+    with unreadable_in_words(path, "an ARPA file"), path.open("rb") as file:
+        if file.read(2) == b"\x1f\x8b":
+            return _Source(path, gzip.decompress(path.read_bytes()))
+        if not path.stat().st_size:
+            raise DataError("the file is empty", where=path, expected="an ARPA file")
+        return _Source(path, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _read_counts(source: _Source) -> tuple[list[int], int]:

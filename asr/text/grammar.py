@@ -44,6 +44,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from asr.errors import ConfigError, DataError, MissingDependencyError
+from asr.files import read_text
 from asr.text.normalize import Normalizer
 
 
@@ -265,12 +266,7 @@ def read(path: Path, language: str = "en") -> Grammar:
     Raises:
         DataError, ConfigError, MissingDependencyError: the file is missing; or as `parse`.
     """
-    try:
-        return parse(path.read_text(encoding="utf-8-sig"), str(path), language)
-    except FileNotFoundError:
-        raise DataError("there is no such grammar", where=path) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"byte {error.start} is not UTF-8", where=path, hint="save it as UTF-8") from None
+    return parse(read_text(path, kind="grammar"), str(path), language)
 
 
 def parse(text: str, name: str = "<grammar>", language: str = "en") -> Grammar:

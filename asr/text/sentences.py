@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from asr.errors import DataError
+from asr.files import unreadable_in_words
 
 
 def read(sources: Iterable[Path | BinaryIO]) -> Iterator[str]:
@@ -24,15 +24,11 @@ def read(sources: Iterable[Path | BinaryIO]) -> Iterator[str]:
         if not isinstance(source, Path):
             yield from _lines(source, getattr(source, "name", "standard input"))
             continue
-        try:
-            with gzip.open(source) if source.suffix == ".gz" else source.open("rb") as file:
-                yield from _lines(file, source)
-        except FileNotFoundError:
-            raise DataError("there is no such file", where=source, expected="a text file") from None
-        except IsADirectoryError:
-            raise DataError("this is a folder", where=source, expected="a text file") from None
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise DataError(f"gzip can't read it: {error}", where=source, hint="copy the file again") from None
+        with (
+            unreadable_in_words(source, "a text file"),
+            gzip.open(source) if source.suffix == ".gz" else source.open("rb") as file,
+        ):
+            yield from _lines(file, source)
 
 
 def _lines(file: Iterable[bytes], name: object) -> Iterator[str]:

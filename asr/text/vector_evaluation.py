@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from asr.errors import DataError
+from asr.files import read_text
 from asr.text.vectors import Method, WordVectors
 
 _SCORES_AT_ONCE = 1 << 24  # 64 MiB
@@ -176,15 +177,7 @@ def _correct(vectors: WordVectors, questions: NDArray[np.int64], method: Method)
 def _lines(path: Path) -> list[tuple[int, str]]:
     """The lines that say something, and their numbers."""
     expected = "rated pairs of words, or analogies"
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError("there is no such file", where=path, expected=expected) from None
-    except IsADirectoryError:
-        raise DataError("this is a folder", where=path, expected=expected) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"byte {error.start} is not UTF-8", where=path, hint="save it as UTF-8") from None
-    numbered = enumerate(map(str.strip, text.split("\n")), start=1)
+    numbered = enumerate(map(str.strip, read_text(path, expected).split("\n")), start=1)
     lines = [(number, line) for number, line in numbered if line and not line.startswith(_COMMENTS)]
     if not lines:
         raise DataError("the file is empty", where=path, expected=expected)

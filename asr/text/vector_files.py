@@ -11,7 +11,6 @@ from __future__ import annotations
 import codecs
 import gzip
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedReader
@@ -22,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import ConfigError, DataError
-from asr.files import atomic_path
+from asr.files import atomic_path, unreadable_in_words
 from asr.text.vectors import WordVectors
 
 TEXT_SUFFIXES = (".txt", ".vec", ".txt.gz", ".vec.gz")
@@ -117,20 +116,13 @@ def _binary_entries(vectors: WordVectors) -> Iterator[bytes]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    try:
-        with path.open("rb") as file:
-            if file.read(2) == b"\x1f\x8b":
-                with gzip.open(path) as unpacked:
-                    yield cast(BinaryIO, unpacked)
-            else:
-                file.seek(0)
-                yield file
-    except FileNotFoundError:
-        raise DataError("there is no such file", where=path, expected=_EXPECTED) from None
-    except IsADirectoryError:
-        raise DataError("this is a folder", where=path, expected=_EXPECTED) from None
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"gzip can't read it: {error}", where=path, hint="copy the file again") from None
+    with unreadable_in_words(path, _EXPECTED), path.open("rb") as file:
+        if file.read(2) == b"\x1f\x8b":
+            with gzip.open(path) as unpacked:
+                yield cast(BinaryIO, unpacked)
+        else:
+            file.seek(0)
+            yield file
 
 
 def _begin(file: BinaryIO, path: Path) -> tuple[_Shape, bytes, bool]:
