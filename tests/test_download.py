@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import platformdirs
@@ -231,14 +233,28 @@ def test_server_that_is_not_there(serve: Serve, tmp_path: Path) -> None:
         download(url, tmp_path / "file")
 
 
-def tar(*members: tuple[str, bytes]) -> bytes:
+def test_a_full_disk_is_no_fault_of_the_line(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(module, "_receive", full)
+    with serve(whole) as (url, starts), pytest.raises(DiskFullError, match=r"no room .*: 0\.3 MB are needed"):
+        download(url, tmp_path / "file", SHA256)
+    assert starts == [0]
+
+
+def tar(*members: tuple[str, bytes], compression: Literal["gz", "bz2", "xz"] = "gz") -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+    with tarfile.open(fileobj=buffer, mode=f"w:{compression}") as archive:
         for name, content in members:
             info = tarfile.TarInfo(name)
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
     return buffer.getvalue()
+
+
+def damaged(content: bytes) -> bytes:
+    return content[:150_000] + bytes(1000) + content[151_000:]
 
 
 def test_archive_is_unpacked(tmp_path: Path) -> None:
@@ -272,7 +288,9 @@ def test_unpacking_tells_how_far_it_is_and_waits_for_the_disk_once(
     [
         pytest.param(tar(("good", b"1"), ("../bad", b"2")), id="member outside"),
         pytest.param(tar(("good", CONTENT))[:-1000], id="cut off"),
-        pytest.param(tar(("good", CONTENT))[:1000] + b"\0" * 1000, id="damaged"),
+        pytest.param(damaged(tar(("good", CONTENT))), id="damaged"),
+        pytest.param(damaged(tar(("good", CONTENT), compression="xz")), id="damaged xz"),
+        pytest.param(damaged(tar(("good", CONTENT), compression="bz2")), id="damaged bz2"),
         pytest.param(b"<html>", id="a web page"),
     ],
 )

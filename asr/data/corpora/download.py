@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import http.client
+import lzma
 import tarfile
 import time
 import urllib.error
@@ -19,7 +19,7 @@ from typing import BinaryIO, Protocol
 import platformdirs
 
 from asr.errors import DataError
-from asr.files import atomic_path, one_at_a_time
+from asr.files import atomic_path, full_disk_in_words, one_at_a_time
 
 MEGABYTE = 10**6
 
@@ -134,6 +134,7 @@ def download(
 
     Raises:
         DataError: the server refuses or can't be reached, or the file has another checksum.
+        DiskFullError: there is no room for it.
     """
     if path.is_file() and (checksum is None or _checksum(path, checksum) == checksum):
         return path
@@ -185,12 +186,13 @@ def _fetch_rest(url: str, part: Path, progress: Callable[[int, int], None]) -> N
             part.unlink()  # more is here than there: it was another file
             raise _CutOffError("the file on the server has changed") from None
         raise
-    with response, part.open("ab") as file:
+    length = response.headers.get("Content-Length")
+    size = None if length is None else int(length)
+    with response, full_disk_in_words(part, size), part.open("ab") as file:
         if response.status != HTTPStatus.PARTIAL_CONTENT:
             start = 0  # the server sends the whole file, whatever was asked for
         file.truncate(start)
-        length = response.headers.get("Content-Length")
-        _receive(response, file, start, 0 if length is None else start + int(length), progress)
+        _receive(response, file, start, 0 if size is None else start + size, progress)
 
 
 def _receive(
@@ -238,5 +240,7 @@ def extract(archive: Path, folder: Path, progress: Progress = silent) -> None:
         try:
             with tarfile.open(fileobj=file) as tar:
                 tar.extractall(temporary, filter=watched)
-        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the system; gzip and bz2 call damage an OSError as well, without a number
             raise DataError(f"the archive can't be unpacked ({error})", where=archive) from error
