@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from asr.data import synthesis
-from asr.data.manifest import write_manifest
+from asr.data.corpora import prepared
 from asr.data.synthesis import Progress, Set
 from asr.errors import DataError
-from asr.files import write_json
 from asr.text.grammar import Grammar, read
 
 OLD_DRAWS = 1000  # in a row, after which a grammar is taken to have no further sentence
@@ -63,11 +62,11 @@ def prepare(
         processes or os.cpu_count() or 1,
         progress or (lambda done, total: None),
     )
-    for name in sizes:
-        utterances = (synthesis.utterance(request, name, durations, output) for request in requests[name])
-        write_manifest(output / f"{name}.jsonl", utterances)
-    manifests = {"train": "train.jsonl", "dev": "dev.jsonl", "tests": {"test": "test.jsonl"}}
-    write_json(output / "corpus.json", manifests)
+    sets = {
+        name: [synthesis.utterance(request, name, durations, output) for request in requests[name]]
+        for name in sizes
+    }
+    prepared.write(output, sets["train"], sets["dev"], {"test": sets["test"]})
 
 
 def split_sentences(

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from asr import audio
+from asr.data.corpora import prepared
 from asr.data.corpora.download import Archive, Progress, obtain, silent
-from asr.data.manifest import Utterance, write_manifest
-from asr.errors import DataError
-from asr.files import write_json
+from asr.data.manifest import Utterance
+from asr.errors import DataError, some
 from asr.sound_files import FloatArray
 
 # No checksum of it is published that could be checked: the archive must unpack, and hold every recording.
@@ -123,10 +123,8 @@ def prepare(
     for done, (name, utterance) in enumerate(utterances, start=1):
         manifests[name].append(utterance)
         report(done, total)
-    for name, entries in manifests.items():
-        write_manifest(output / f"{name}.jsonl", entries)
-    tests = {"single": "single.jsonl", "strings": "strings.jsonl"}
-    write_json(output / "corpus.json", {"train": "train.jsonl", "dev": "dev.jsonl", "tests": tests})
+    tests = {name: manifests[name] for name in ("single", "strings")}
+    prepared.write(output, manifests["train"], manifests["dev"], tests)
 
 
 def recordings_folder(source: Path) -> Path:
@@ -142,7 +140,7 @@ def recordings_folder(source: Path) -> Path:
     wanted = {recording.name for recording in _all_recordings(SPEAKERS, range(50))}
     faults = {"missing": wanted - found, "unexpected": found - wanted}
     if any(faults.values()):
-        listed = [f"{len(names)} {fault}: {_some(names)}" for fault, names in faults.items() if names]
+        listed = [f"{len(names)} {fault}: {some(sorted(names))}" for fault, names in faults.items() if names]
         raise DataError(
             f"not the {len(wanted)} recordings of FSDD 1.0.10: {len(found)} files, {'; '.join(listed)}",
             where=folder,
@@ -150,10 +148,6 @@ def recordings_folder(source: Path) -> Path:
             hint=f"a fresh copy of {ARCHIVE.url}",
         )
     return folder
-
-
-def _some(names: set[str], most: int = 3) -> str:
-    return ", ".join(sorted(names)[:most]) + (", …" if len(names) > most else "")
 
 
 def _all_recordings(speakers: Sequence[str], indices: Sequence[int]) -> list[Recording]:
