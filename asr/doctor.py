@@ -62,19 +62,14 @@ def devices() -> list[str]:
 def optional_parts() -> list[Part]:
     """The optional parts, present or not."""
     return [
-        Part("av", "FFmpeg: m4a, and the sound of videos", _version("av"), "pip install -e '.[av]'"),
-        Part(
-            "espeakng-loader",
-            "eSpeak NG: synthesises the quickstart's speech",
-            _version("espeakng-loader"),
-            "pip install -e '.[synth]'",
-        ),
-        Part(
-            "num2words",
-            "numbers in words, in the grammars of commands",
-            _version("num2words"),
-            "pip install -e '.[numbers]'",
-        ),
+        Part(package, purpose, _version(package), f"pip install -e '.[{extra}]'")
+        for extra, package, purpose in (
+            ("av", "av", "FFmpeg: m4a, and the sound of videos"),
+            ("synth", "espeakng-loader", "eSpeak NG: synthesises the quickstart's speech"),
+            ("numbers", "num2words", "numbers in words, in the grammars of commands"),
+            ("plot", "matplotlib", "pictures of word vectors as PNG"),
+            ("search", "optuna", "asr tune search: searches for a recipe's settings"),
+        )
     ]
 
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -718,6 +719,12 @@ def test_the_self_test_stops_at_what_is_broken(tmp_path: Path, monkeypatch: pyte
     checks = list(doctor.self_test(tmp_path))
     assert len(checks) == 1
     assert checks[0].fault
+
+
+def test_doctor_knows_all_optional_parts() -> None:
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = project["project"]["optional-dependencies"].keys() - {"dev"}
+    assert {part.install for part in doctor.optional_parts()} == {f"pip install -e '.[{name}]'" for name in extras}
 
 
 def test_doctor_names_versions() -> None:
