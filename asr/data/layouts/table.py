@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
 from pathlib import Path
+from typing import NamedTuple
 
 from asr.audio import SUFFIXES
 from asr.data.layouts.entries import Entry, Listing, faulty
@@ -61,6 +62,44 @@ def read(path: Path, columns: Columns = Columns(), audio_root: Path | None = Non
     Raises:
         DataError: it is no such table, or a column is missing.
     """
+    table = _opened(path)
+    found = _find(columns, table.header, path)
+    roots = (path.parent, path.parent / "clips") if audio_root is None else (audio_root,)
+    recordings = Recordings(*roots)
+    entries: list[Entry] = []
+    seen = _Seen()
+    for values, where in table.records:
+        if len(values) != len(table.header):
+            table.faults.append(f"{where}: {len(values)} cells, where the header names {len(table.header)} columns")
+            continue
+        try:
+            record = dict(zip(table.header, map(str.strip, values), strict=True))
+            entry = _entry(record, where, found, recordings)
+            if record.get("id") == entry.id:
+                seen.add(entry)
+            entries.append(entry)
+        except (ValueError, OSError) as error:
+            table.faults.append(f"{where}: {error}")
+    return Listing(entries, table.faults)
+
+
+class _Table(NamedTuple):
+    """The names of a table's columns, its records, each with where it stands, and what can't be read.
+
+    The faults are all there once the records have been read.
+    """
+
+    header: list[str]
+    records: Iterator[tuple[list[str], str]]
+    faults: list[str]
+
+
+def _opened(path: Path) -> _Table:
+    """Read a table as far as its header.
+
+    Raises:
+        DataError: it has none that can be read, or one that names a column twice.
+    """
     faults: list[str] = []
     rows = read_lines(path, faults)
     lines = _from_first_content(rows)
@@ -80,29 +119,31 @@ def read(path: Path, columns: Columns = Columns(), audio_root: Path | None = Non
     header = [name.strip() for name in header]
     if len(set(header)) < len(header):
         raise DataError("names a column twice", where=where, expected="a name of its own for each column")
-    found = _find(columns, header, path)
-    roots = (path.parent, path.parent / "clips") if audio_root is None else (audio_root,)
-    recordings = Recordings(*roots)
-    entries = []
-    ids: dict[str, Entry] = {}
-    heard: dict[tuple[Path, float | None, float | None], Entry] = {}
-    for values, where in records:
-        if len(values) != len(header):
-            faults.append(f"{where}: {len(values)} cells, where the header names {len(header)} columns")
-            continue
-        try:
-            record = dict(zip(header, map(str.strip, values), strict=True))
-            entry = _entry(record, where, found, recordings)
-            if record.get("id") == entry.id:
-                _refuse_again(
-                    entry,
-                    ids.setdefault(entry.id, entry),
-                    heard.setdefault((entry.audio, entry.start, entry.end), entry),
-                )
-            entries.append(entry)
-        except (ValueError, OSError) as error:
-            faults.append(f"{where}: {error}")
-    return Listing(entries, faults)
+    return _Table(header, records, faults)
+
+
+class _Seen:
+    """The names and the sounds of a table's entries; each may be there but once."""
+
+    def __init__(self) -> None:
+        self._named: dict[str, Entry] = {}
+        self._heard: dict[tuple[Path, float | None, float | None], Entry] = {}
+
+    def add(self, entry: Entry) -> None:
+        """Note an entry.
+
+        Raises:
+            ValueError: another one has its name, or is the same sound.
+        """
+        named = self._named.setdefault(entry.id, entry)
+        heard = self._heard.setdefault((entry.audio, entry.start, entry.end), entry)
+        if named is not entry:
+            raise ValueError(
+                f"the id {entry.id} is in {named.where} already; "
+                "give the column another name if it names no utterances"
+            )
+        if heard is not entry:
+            raise ValueError(f"{entry.id} is the same sound as {heard.id} in {heard.where}")
 
 
 def _find(columns: Columns, header: Sequence[str], path: Path) -> Columns:
@@ -147,21 +188,6 @@ def _entry(record: dict[str, str], where: str, columns: Columns, recordings: Rec
     if record.get("id") and "id" not in used:
         name = record["id"]
     return Entry(name, recordings.find(str(path)), text, where, start, end, fields)
-
-
-def _refuse_again(entry: Entry, named_so: Entry, heard: Entry) -> None:
-    """Refuse an entry of a name, or of a sound, that the table has already.
-
-    Raises:
-        ValueError: the first of that name, or of that sound, is another.
-    """
-    if named_so is not entry:
-        raise ValueError(
-            f"the id {entry.id} is in {named_so.where} already; "
-            "give the column another name if it names no utterances"
-        )
-    if heard is not entry:
-        raise ValueError(f"{entry.id} is the same sound as {heard.id} in {heard.where}")
 
 
 def _seconds(record: dict[str, str], column: str | None) -> float | None:
