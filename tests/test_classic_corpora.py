@@ -176,7 +176,7 @@ def test_an4(tmp_path: Path) -> None:
     assert len({each.speaker for each in sets["train"]}) == 9
     first = sets["test"][0]
     assert (first.text, first.duration) == ("P I T 1", 0.5)
-    assert first.fields == {"id": "cen1-fksh-b", "speaker": "fksh", "sex": "f"}
+    assert first.fields == {"id": "cen1-fksh-b", "speaker": "fksh", "gender": "female"}
 
 
 def test_an4_in_raw_big_endian_samples(tmp_path: Path) -> None:

@@ -69,15 +69,15 @@ def test_kaldi_golden(data: Path, tmp_path: Path, run: Run) -> None:
     assert [json.loads(line) for line in (tmp_path / "m.jsonl").read_text(encoding="utf-8").splitlines()] == [
         {
             "audio_filepath": "wavs/call 1.wav", "offset": 0.5, "duration": 1.25, "text": "hello  there",
-            "id": "u1", "speaker": "anna", "sex": "f",
+            "id": "u1", "speaker": "anna", "gender": "female",
         },
         {  # whose end is beyond that of the recording, a little
             "audio_filepath": "wavs/call 1.wav", "offset": 1.75, "duration": 2.25, "text": "general",
-            "id": "u2", "speaker": "ben", "sex": "m",
+            "id": "u2", "speaker": "ben", "gender": "male",
         },
         {
             "audio_filepath": "wavs/call2.flac", "offset": 0.25, "duration": 1.75, "text": "Käse’s end",
-            "id": "u3", "speaker": "anna", "sex": "f",
+            "id": "u3", "speaker": "anna", "gender": "female",
         },
     ]  # fmt: skip
 
@@ -224,11 +224,11 @@ def test_librispeech(libri: Path) -> None:
     for place in (libri, libri / "train-clean-100"):
         found, faults = measure(librispeech.read(place))
         assert faults == []
-        assert [(each.audio.name, each.text, each.speaker, each.fields["sex"]) for each in found] == [
-            ("19-198-0000.flac", "NORTHANGER 0", "19", "f"),
-            ("19-198-0001.flac", "NORTHANGER 1", "19", "f"),
-            ("26-495-0000.flac", "NORTHANGER 0", "26", "m"),
-            ("26-495-0001.flac", "NORTHANGER 1", "26", "m"),
+        assert [(each.audio.name, each.text, each.speaker, each.fields["gender"]) for each in found] == [
+            ("19-198-0000.flac", "NORTHANGER 0", "19", "female"),
+            ("19-198-0001.flac", "NORTHANGER 1", "19", "female"),
+            ("26-495-0000.flac", "NORTHANGER 0", "26", "male"),
+            ("26-495-0001.flac", "NORTHANGER 1", "26", "male"),
         ]
 
 

@@ -77,8 +77,8 @@ def test_golden(source: Path, dev_speakers: Path, tmp_path: Path) -> None:
     prepare(source, dev_speakers, [], tmp_path / "out")
     lines = [json.loads(line) for line in (tmp_path / "out" / "test.jsonl").read_text("utf-8").splitlines()]
     wave = f"{source.resolve()}/WAVE"
-    him = {"speaker": "0003", "sex": "m", "age": 19, "group": "adult"}
-    her = {"speaker": "0024", "sex": "f", "age": 12, "group": "child"}
+    him = {"speaker": "0003", "gender": "male", "age": 19, "group": "adult"}
+    her = {"speaker": "0024", "gender": "female", "age": 12, "group": "child"}
     assert lines == [
         {
             "audio_filepath": f"{wave}/SPEAKER0003/000300000.WAV", "duration": 0.5, "text": "ONE TWO",

@@ -14,7 +14,7 @@ import numpy as np
 from asr import audio
 from asr.data.corpora import prepared
 from asr.data.corpora.download import Archive, Progress, obtain, silent
-from asr.data.layouts.entries import Entry, Listing, all_of
+from asr.data.layouts.entries import GENDERS, Entry, Listing, all_of
 from asr.data.layouts.lists import read_rows
 from asr.data.manifest import Utterance
 from asr.data.splitting import split
@@ -64,7 +64,7 @@ def _read(root: Path, name: str, output: Path, progress: Progress) -> list[Utter
         else:
             sound = _sound(root / "wav" / places[parts["id"]], output / "audio" / places[parts["id"]])
             speaker = sound.parent.name
-            fields = {"speaker": speaker, "sex": speaker[0]}
+            fields = {"speaker": speaker, "gender": GENDERS.get(speaker[0], speaker[0])}
             entries.append(Entry(parts["id"], sound, parts["text"].strip(), where, fields=fields))
     return all_of(Listing(entries, faults), root, progress)
 

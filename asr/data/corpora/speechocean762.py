@@ -38,7 +38,7 @@ def prepare(
 ) -> None:
     """Write the manifests `train`, `dev` and `test`, which refer to the recordings where they are.
 
-    Utterances have the fields `id`, `speaker`, `age`, `sex` (f or m) and `group` (child or adult); those of dev and
+    Utterances have the fields `id`, `speaker`, `age`, `gender` and `group` (child or adult); those of dev and
     test also `sentence`: whether the same sentence, said by somebody else, is "in train". For the test that is the
     official training set, of which the dev set is a part.
 

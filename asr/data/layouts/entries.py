@@ -16,6 +16,9 @@ from asr.errors import AsrError, DataError, listing
 OVERSHOOT = 0.5
 """Seconds by which a stretch may end after its recording, and is cut: as in Kaldi's extract-segments."""
 
+GENDERS = {"f": "female", "m": "male"}
+"""What the field `gender` of a speaker says, by the letter that corpora have for it."""
+
 
 @dataclass(frozen=True)
 class Entry:

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from asr.data.layouts.entries import Entry, Listing
+from asr.data.layouts.entries import GENDERS, Entry, Listing
 from asr.data.layouts.lists import Recordings, Row, read_table
 from asr.errors import DataError
 
-SPEAKER_TABLES = {"spk2gender": "sex", "spk2age": "age"}
+SPEAKER_TABLES = {"spk2gender": "gender", "spk2age": "age"}
 """Tables of speakers that are read, and the manifest's field for each."""
 
 
@@ -118,5 +118,5 @@ def _fields(name: str, tables: Mapping[str, Mapping[str, Row]]) -> dict[str, Any
         if speaker in tables.get(table, {})
     }
     return {"speaker": speaker} | {
-        field: int(value) if value.isdecimal() else value for field, value in known.items()
+        field: int(value) if value.isdecimal() else GENDERS.get(value, value) for field, value in known.items()
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from asr.data.layouts.entries import Entry, Listing
+from asr.data.layouts.entries import GENDERS, Entry, Listing
 from asr.data.layouts.lists import Recordings, read_table
 from asr.errors import DataError
 from asr.files import files_in
@@ -14,7 +14,7 @@ from asr.files import files_in
 def read(folder: Path) -> Listing:
     """Read a set, such as `train-clean-100`, or all sets in a folder.
 
-    The sex of speakers is told where a `SPEAKERS.TXT` stands in the folder or the one above.
+    The gender of speakers is told where a `SPEAKERS.TXT` stands in the folder or the one above.
 
     Raises:
         DataError: there is no such folder, or no transcript in it.
@@ -26,12 +26,12 @@ def read(folder: Path) -> Listing:
         raise DataError(
             "there are no transcripts in it", where=folder, expected="SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt"
         )
-    sexes = _sexes(folder)
+    genders = _genders(folder)
     entries = []
     faults: list[str] = []
     for path in transcripts:
         speaker = path.name.split("-")[0]
-        fields = {"speaker": speaker} | ({"sex": sexes[speaker]} if speaker in sexes else {})
+        fields = {"speaker": speaker} | ({"gender": genders[speaker]} if speaker in genders else {})
         recordings = Recordings(path.parent)
         for name, (text, where) in read_table(path, faults).items():
             if text:
@@ -41,8 +41,8 @@ def read(folder: Path) -> Listing:
     return Listing(entries, faults)
 
 
-def _sexes(folder: Path) -> dict[str, str]:
-    """ "f" or "m" by speaker."""
+def _genders(folder: Path) -> dict[str, str]:
+    """By speaker."""
     path = next(
         (path for path in (folder / "SPEAKERS.TXT", folder.parent / "SPEAKERS.TXT") if path.is_file()), None
     )
@@ -50,4 +50,5 @@ def _sexes(folder: Path) -> dict[str, str]:
         return {}
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()  # one name there is in Latin-1
     columns = (line.split("|") for line in lines if "|" in line and not line.startswith(";"))
-    return {speaker.strip(): sex.strip().lower() for speaker, sex, *_ in columns}
+    letters = {speaker.strip(): letter.strip().lower() for speaker, letter, *_ in columns}
+    return {speaker: GENDERS.get(letter, letter) for speaker, letter in letters.items()}
