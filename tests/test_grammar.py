@@ -340,3 +340,5 @@ def test_reading_files(tmp_path: Path) -> None:
         read(path)
     with pytest.raises(DataError, match="no such grammar"):
         read(tmp_path / "none.txt")
+    with pytest.raises(DataError, match="this is a folder"):
+        read(tmp_path)

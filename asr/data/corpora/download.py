@@ -240,6 +240,8 @@ def extract(archive: Path, folder: Path, progress: Progress = silent) -> None:
         try:
             with tarfile.open(fileobj=file) as tar:
                 tar.extractall(temporary, filter=watched)
+                while tar.fileobj and tar.fileobj.read(BLOCK):
+                    pass  # behind the tar's own end stands the file's checksum, which gzip and xz see to
         except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # of the system; gzip and bz2 call damage an OSError as well, without a number
