@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tones import SETTINGS, write_recipe
 
+from asr import axes
 from asr.cli import main
 from asr.config import Recipe
 from asr.errors import ConfigError, DiskFullError, MissingDependencyError
@@ -577,7 +578,7 @@ def test_the_page_is_complete_in_itself_and_its_dots_are_right() -> None:
     rate = list(drawings[0].iter("circle"))
     assert [dot.get("class") for dot in rate] == ["best", "pruned"]  # the third has no figures
     (x1, y1), (x2, y2) = ((float(dot.get("cx")), float(dot.get("cy"))) for dot in rate)
-    assert x1 - x2 == pytest.approx((420 - 56 - 12) / 2, abs=0.2)  # a decade of two
+    assert x1 - x2 == pytest.approx((420 - axes.LEFT - axes.RIGHT) / 2, abs=0.2)  # a decade of two
     assert y1 > y2  # a lower error rate
     texts = [text.text for text in drawings[0].iter("text")]
     assert {"0.0001", "0.001", "0.01", "10 %"} <= set(texts)

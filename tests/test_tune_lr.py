@@ -152,13 +152,13 @@ def test_the_page_is_complete_in_itself_and_its_curve_is_right() -> None:
     assert "a &lt;recipe&gt; &amp; more" in page
     assert "http" not in page and "<script" not in page
     drawing = ET.fromstring(page[page.index("<svg") : page.index("</svg>") + 6])
-    smoothed = next(path for path in drawing.iter("path") if not path.get("class")).get("d")
+    smoothed = next(path for path in drawing.iter("path") if path.get("class") == "smoothed").get("d")
     places = [tuple(map(float, place.split())) for place in smoothed[1:].split("L")]
     assert len(places) == 41
     assert max(range(41), key=lambda place: places[place][1]) == 24  # the least loss is the lowest on the page
     assert [x for x, _ in places] == sorted(x for x, _ in places)
     texts = [text.text for text in drawing.iter("text")]
-    assert {"1e-5", "1e0", "least loss 1.0e-02", "proposed 1.0e-03"} <= set(texts)
+    assert {"1e-05", "1", "least loss 1.0e-02", "proposed 1.0e-03"} <= set(texts)
 
 
 def test_images(tmp_path: Path) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
 from asr import pictures
+from asr.axes import Axis, Drawing
 from asr.files import write_text
 from asr.search.report import error_rate, headline, row, short_names
 from asr.search.space import Choices, Space, text
@@ -19,7 +18,7 @@ from asr.search.study import Plan, Trial, best
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _EDGE = 420, 260, 56, 40, 12  # of a drawing, in its units
+_WIDTH, _HEIGHT = 420, 260  # of a drawing, in its units
 
 
 def draw(
@@ -59,51 +58,19 @@ def page(title: str, trials: Sequence[Trial], plan: Plan, importances: Mapping[s
     return pictures.page(title, _STYLE, body)
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """From the low end, at 0, to the high one, at 1."""
-
-    low: float
-    high: float
-    logarithmic: bool = False
-    integer: bool = False
-
-    def place(self, value: float) -> float:
-        low, high = self._scaled(self.low), self._scaled(self.high)
-        return (self._scaled(value) - low) / (high - low)
-
-    def ticks(self) -> list[float]:
-        """Round values within: powers of ten, with 2 and 5 where they are few; or equal steps."""
-        if self.logarithmic:
-            low, high = math.log10(self.low), math.log10(self.high)
-            mantissas = (1, 2, 5) if high - low < 2 else (1,)
-            powers = range(math.floor(low), math.ceil(high) + 1)
-            ticks = [mantissa * 10.0**power for power in powers for mantissa in mantissas]
-            return [tick for tick in ticks if -1e-9 <= self.place(tick) <= 1 + 1e-9]
-        least = (self.high - self.low) / 5
-        step = 10 ** math.floor(math.log10(least))
-        step *= next(factor for factor in (1, 2, 5, 10) if factor * step >= least * 0.999)
-        step = max(step, 1) if self.integer else step
-        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
-        return [count * step for count in range(first, last + 1)]
-
-    def _scaled(self, value: float) -> float:
-        return math.log10(value) if self.logarithmic else value
-
-
-def _error_axis(trials: Sequence[Trial], plan: Plan) -> _Axis:
+def _error_axis(trials: Sequence[Trial], plan: Plan) -> Axis:
     """Of the error rates in per cent; in orders of magnitude where there are several."""
     values = [100 * value for trial in trials if (value := error_rate(trial, plan)) is not None] or [100.0]
     low, high = min(values), max(values)
     if 0 < low < high / 10:
-        return _Axis(low / 1.2, high * 1.2, logarithmic=True)
-    return _Axis(0.0, high * 1.05 or 1.0)
+        return Axis(low / 1.2, high * 1.2, logarithmic=True)
+    return Axis(0.0, high * 1.05 or 1.0)
 
 
-def _key_axis(space: Space) -> _Axis:
+def _key_axis(space: Space) -> Axis:
     if isinstance(space, Choices):
-        return _Axis(-0.5, len(space.values) - 0.5)
-    return _Axis(space.low, space.high, space.logarithmic, space.integer)
+        return Axis(-0.5, len(space.values) - 0.5)
+    return Axis(space.low, space.high, space.logarithmic, space.integer)
 
 
 def _key_place(space: Space, trial: Trial) -> float:
@@ -118,38 +85,21 @@ def _key_ticks(space: Space) -> list[tuple[float, str]]:
 
 
 def _scatter(space: Space, trials: Sequence[Trial], plan: Plan) -> str:
-    across, up, first = _key_axis(space), _error_axis(trials, plan), best(trials, plan.metric)
-
-    def x(value: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _EDGE) * across.place(value)
-
-    def y(value: float) -> float:
-        return _EDGE + (_HEIGHT - _EDGE - _BOTTOM) * (1 - up.place(value))
-
-    drawn = [
-        f'<path class="grid" d="M{_LEFT} {y(tick):.1f}H{_WIDTH - _EDGE}"/>'
-        f'<text x="{_LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g} %</text>'
-        for tick in up.ticks()
-    ]
-    drawn += [
-        f'<text x="{x(tick):.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{html.escape(label)}</text>'
-        for tick, label in _key_ticks(space)
-    ]
+    first = best(trials, plan.metric)
+    drawing = Drawing(_WIDTH, _HEIGHT, _key_axis(space), _error_axis(trials, plan))
+    parts = drawing.rows((tick, f"{tick:g} %") for tick in drawing.up.ticks())
+    parts += drawing.columns(_key_ticks(space))
     for trial in trials:
         value = error_rate(trial, plan)
         if value is not None:
             kind = "best" if trial is first else trial.state
-            drawn.append(
-                f'<circle class="{kind}" cx="{x(_key_place(space, trial)):.1f}" cy="{y(100 * value):.1f}" r="4.5">'
-                f"<title>{html.escape(f'{row(trial, plan).strip()}')}</title></circle>"
+            x, y = drawing.x(_key_place(space, trial)), drawing.y(100 * value)
+            parts.append(
+                f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="4.5">'
+                f"<title>{html.escape(row(trial, plan).strip())}</title></circle>"
             )
-    label = f"{plan.metric.upper()} over {space.key}"
-    return (
-        f"<figure><figcaption>{html.escape(space.key)}</figcaption>\n"
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html.escape(label)}">\n'
-        + "\n".join(drawn)
-        + "\n</svg></figure>"
-    )
+    svg = drawing.svg(f"{plan.metric.upper()} over {space.key}", parts)
+    return f"<figure><figcaption>{html.escape(space.key)}</figcaption>\n{svg}</figure>"
 
 
 def _bars(importances: Mapping[str, float]) -> str:

@@ -9,13 +9,14 @@ from itertools import groupby
 from pathlib import Path
 from string import Template
 
-from asr import pictures
+from asr import axes, pictures
+from asr.axes import Axis, Drawing
 from asr.files import write_text
 from asr.training.range_test import RangeTest
 
 _ROWS_PER_DECADE = 4
 _BAR = 40  # characters
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _EDGE = 800, 420, 60, 40, 12  # of the page's drawing, in its units
+_WIDTH, _HEIGHT = 800, 420  # of the page's drawing, in its units
 _HEADROOM = 1.1  # above the highest loss before the least; what diverges is cut off
 
 
@@ -43,18 +44,30 @@ def draw(test: RangeTest, path: Path, title: str) -> None:
 
 def page(test: RangeTest, title: str) -> str:
     """A page in HTML, complete in itself, without any script, readable in light and dark."""
-    scale = _Scale(test)
-    marks = "\n".join(scale.mark(name, rate, row) for row, (name, rate) in enumerate(_marks(test)))
-    body = _BODY.substitute(
-        said=html.escape(verdict(test)),
-        width=_WIDTH,
-        height=_HEIGHT,
-        axes=scale.axes(),
-        losses=scale.path((point.rate, point.loss) for point in test.points),
-        smoothed=scale.path((point.rate, point.smoothed) for point in test.points),
-        marks=marks,
-    )
+    said = verdict(test)
+    body = _BODY.substitute(said=html.escape(said), drawing=_drawn(test, said))
     return pictures.page(title, _STYLE, body)
+
+
+def _drawn(test: RangeTest, said: str) -> str:
+    first, last, top = test.points[0].rate, test.points[-1].rate, _top(test)
+    drawing = Drawing(_WIDTH, _HEIGHT, Axis(first, max(last, 1.001 * first), logarithmic=True), Axis(0.0, top))
+
+    def curve(kind: str, losses: Iterable[float]) -> str:
+        points = ((point.rate, min(loss, top)) for point, loss in zip(test.points, losses, strict=True))
+        return f'<path class="{kind}" d="{drawing.path(points)}"/>'
+
+    rates = [(tick, f"{tick:g}") for tick in drawing.across.ticks()]
+    parts = [*drawing.columns(rates), *(drawing.upright(rate, "grid") for rate, _ in rates)]
+    parts += drawing.rows((tick, f"{tick:.3g}") for tick in drawing.up.ticks())
+    parts.append(curve("loss", (point.loss for point in test.points)))
+    parts.append(curve("smoothed", (point.smoothed for point in test.points)))
+    for row, (name, rate) in enumerate(_marks(test), start=1):
+        shown = max(rate, first)
+        parts.append(drawing.upright(shown, "mark"))
+        place = f'x="{drawing.x(shown) - 4:.1f}" y="{axes.TOP + 14 * row}"'
+        parts.append(f'<text {place} text-anchor="end">{name} {rate:.1e}</text>')
+    return drawing.svg(said, parts)
 
 
 def verdict(test: RangeTest) -> str:
@@ -77,58 +90,19 @@ def _top(test: RangeTest) -> float:
     return _HEADROOM * max(point.smoothed for point in before)
 
 
-class _Scale:
-    """Rates, in decades, and losses to places on the drawing."""
-
-    def __init__(self, test: RangeTest) -> None:
-        self.first, self.last = (math.log10(test.points[place].rate) for place in (0, -1))
-        self.span = max(self.last - self.first, 1e-9)
-        self.top = _top(test)
-
-    def x(self, rate: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _EDGE) * (math.log10(rate) - self.first) / self.span
-
-    def y(self, loss: float) -> float:
-        return _EDGE + (_HEIGHT - _EDGE - _BOTTOM) * (1 - min(loss / self.top, 1.0))
-
-    def path(self, places: Iterable[tuple[float, float]]) -> str:
-        return "M" + "L".join(f"{self.x(rate):.1f} {self.y(loss):.1f}" for rate, loss in places)
-
-    def mark(self, name: str, rate: float, row: int) -> str:
-        x = self.x(max(rate, 10**self.first))
-        return (
-            f'<path class="mark" d="M{x:.1f} {_EDGE}V{_HEIGHT - _BOTTOM}"/>'
-            f'<text x="{x - 4:.1f}" y="{_EDGE + 14 * (row + 1)}" text-anchor="end">{name} {rate:.1e}</text>'
-        )
-
-    def axes(self) -> str:
-        decades = range(math.ceil(self.first - 1e-9), math.floor(self.last + 1e-9) + 1)
-        columns = [
-            f'<path class="grid" d="M{x:.1f} {_EDGE}V{_HEIGHT - _BOTTOM}"/>'
-            f'<text x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">1e{decade}</text>'
-            for decade, x in ((decade, self.x(10.0**decade)) for decade in decades)
-        ]
-        rows = [
-            f'<path class="grid" d="M{_LEFT} {self.y(loss):.1f}H{_WIDTH - _EDGE}"/>'
-            f'<text x="{_LEFT - 6}" y="{self.y(loss) + 4:.1f}" text-anchor="end">{loss:.3g}</text>'
-            for loss in (self.top * quarter / 4 for quarter in range(5))
-        ]
-        return "\n".join([*columns, *rows])
-
-
 def _draw_image(test: RangeTest, path: Path, title: str) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
+    plot = figure.subplots()
     rates = [point.rate for point in test.points]
-    axes.semilogx(rates, [point.loss for point in test.points], alpha=0.3, color="C0")
-    axes.semilogx(rates, [point.smoothed for point in test.points], color="C0")
+    plot.semilogx(rates, [point.loss for point in test.points], alpha=0.3, color="C0")
+    plot.semilogx(rates, [point.smoothed for point in test.points], color="C0")
     for name, rate in _marks(test):
-        axes.axvline(rate, color="C1", linestyle="--")
-        axes.annotate(f"{name} {rate:.1e} ", (rate, _top(test)), ha="right", va="top", rotation=90)
-    axes.set(ylim=(0, _top(test)), xlabel="learning rate", ylabel="loss")
-    axes.set_title(title, parse_math=False)
+        plot.axvline(rate, color="C1", linestyle="--")
+        plot.annotate(f"{name} {rate:.1e} ", (rate, _top(test)), ha="right", va="top", rotation=90)
+    plot.set(ylim=(0, _top(test)), xlabel="learning rate", ylabel="loss")
+    plot.set_title(title, parse_math=False)
     pictures.save(figure, path)
 
 
@@ -141,11 +115,6 @@ path { stroke: var(--c0); stroke-width: 2; }
 
 _BODY = Template("""
 <p>$said.</p>
-<svg viewBox="0 0 $width $height" role="img" aria-label="$said">
-$axes
-<path class="loss" d="$losses"/>
-<path d="$smoothed"/>
-$marks
-</svg>
+$drawing
 <p>Loss over learning rate; thin: of each batch, thick: smoothed.</p>
 """)

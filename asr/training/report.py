@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from asr import pictures
+from asr import axes, pictures
+from asr.axes import Axis, Drawing
 from asr.errors import counted
 from asr.files import write_text
 from asr.training.diagnosis import Entries, Finding, curve, curve_of_steps, diagnose, layer_curves
@@ -20,7 +20,6 @@ MOST_LINES = 8
 """In the terminal; of more findings the gravest are shown."""
 
 _WIDTH, _HEIGHT = 560, 260  # of a chart, in units of the drawing
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 12, 36
 _DASHES = ("", "6 3", "2 3")  # lines differ by more than their colour
 _COLOURS = 8  # as pages have
 _LEAST, _MOST = 1e-30, 1e30  # what is beyond has come from an overflow
@@ -147,19 +146,24 @@ def _figure(chart: Chart) -> str:
     curves = {name: points for name, points in curves.items() if points}
     if not curves:
         return f"<figure><figcaption>{html.escape(chart.title)}</figcaption><p>Nothing to draw.</p></figure>"
-    epochs = [epoch for points in curves.values() for epoch, _ in points]
-    values = [value for points in curves.values() for _, value in points]
-    scale = _Scale(min(epochs), max(epochs), values, chart.logarithmic, chart.percent)
-    lines = "\n".join(_line(points, scale, index) for index, points in enumerate(curves.values()))
+    drawing = _drawing([point for points in curves.values() for point in points], chart.logarithmic)
+
+    def label(value: float) -> str:
+        return f"{100 * value:.3g} %" if chart.percent else f"{value:.3g}"
+
+    parts = [
+        *drawing.rows((tick, label(tick)) for tick in drawing.up.ticks()),
+        *drawing.columns((tick, f"{tick:.0f}") for tick in drawing.across.ticks()),
+        f'<text x="{_WIDTH - axes.RIGHT}" y="{_HEIGHT - 3}" text-anchor="end">epoch</text>',
+        *(_line(points, drawing, index) for index, points in enumerate(curves.values())),
+    ]
     keys = "".join(f"<li>{_key(index)}{html.escape(name)}</li>" for index, name in enumerate(curves))
     said = "; ".join(
-        f"{name} from {scale.label(points[0][1])} to {scale.label(points[-1][1])}"
-        for name, points in curves.items()
+        f"{name} from {label(points[0][1])} to {label(points[-1][1])}" for name, points in curves.items()
     )
     return (
         f"<figure><figcaption>{html.escape(chart.title)}</figcaption>\n"
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html.escape(f"{chart.title}: {said}")}">\n'
-        f"{scale.axes()}\n{lines}\n</svg>\n<ul>{keys}</ul></figure>"
+        f"{drawing.svg(f'{chart.title}: {said}', parts)}\n<ul>{keys}</ul></figure>"
     )
 
 
@@ -168,62 +172,20 @@ def _drawable(points: Points, logarithmic: bool) -> list[tuple[int, float]]:
     return [(epoch, value) for epoch, value in points if least <= value <= _MOST]
 
 
-class _Scale:
-    """Epochs and values to places on the drawing."""
-
-    def __init__(self, first: int, last: int, values: Sequence[float], logarithmic: bool, percent: bool) -> None:
-        self.first, self.last, self.logarithmic, self.percent = first, max(last, first + 1), logarithmic, percent
-        self.low = math.log10(min(values)) if logarithmic else 0.0
-        self.high = math.log10(max(values)) if logarithmic else max(values)
-        if self.high - self.low <= 1e-9 * abs(self.high):
-            self.high = self.low + 1
-
-    def x(self, epoch: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (epoch - self.first) / (self.last - self.first)
-
-    def y(self, value: float) -> float:
-        height = math.log10(value) if self.logarithmic else value
-        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (self.high - height) / (self.high - self.low)
-
-    def label(self, value: float) -> str:
-        return f"{100 * value:.3g} %" if self.percent else f"{value:.3g}"
-
-    def axes(self) -> str:
-        rows = [
-            f'<path class="grid" d="M{_LEFT} {self.y(tick):.1f}H{_WIDTH - _RIGHT}"/>'
-            f'<text x="{_LEFT - 6}" y="{self.y(tick) + 4:.1f}" text-anchor="end">{self.label(tick)}</text>'
-            for tick in self._ticks()
-        ]
-        columns = [
-            f'<text x="{self.x(epoch):.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{epoch}</text>'
-            for epoch in range(self.first, self.last + 1, max(_step((self.last - self.first) / 8), 1))
-        ]
-        name = f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 3}" text-anchor="end">epoch</text>'
-        return "\n".join([*rows, *columns, name])
-
-    def _ticks(self) -> list[float]:
-        """Round values within the scale: powers of ten, with 2 and 5 where they are few; or equal steps."""
-        if not self.logarithmic:
-            step = 10 ** math.floor(math.log10(self.high / 4))
-            step *= next(factor for factor in (1, 2, 5, 10) if self.high / (factor * step) <= 5)
-            return [count * step for count in range(int(self.high / step + 1e-9) + 1)]
-        powers = range(math.floor(self.low), math.ceil(self.high) + 1)
-        mantissas = (1, 2, 5) if self.high - self.low < 2 else (1,)
-        ticks = [mantissa * 10.0**power for power in powers for mantissa in mantissas]
-        inside = [tick for tick in ticks if self.low - 1e-9 <= math.log10(tick) <= self.high + 1e-9]
-        return inside[:: max(len(inside) // 6, 1)] or [10**self.low, 10**self.high]
+def _drawing(points: Points, logarithmic: bool) -> Drawing:
+    epochs, values = zip(*points, strict=True)
+    across = Axis(min(epochs), max(*epochs, min(epochs) + 1), integer=True, most=8)
+    low, high = min(values) if logarithmic else 0.0, max(values)
+    if high - low <= max(1e-9 * abs(high), _LEAST):
+        high = low * 10 if logarithmic else low + 1
+    return Drawing(_WIDTH, _HEIGHT, across, Axis(low, high, logarithmic))
 
 
-def _step(least: float) -> int:
-    """The smallest of 1, 2, 5, 10, 20, … that is not below a number."""
-    return next(step for power in range(9) for factor in (1, 2, 5) if (step := factor * int(10**power)) >= least)
-
-
-def _line(points: Points, scale: _Scale, index: int) -> str:
-    places = [(scale.x(epoch), scale.y(value)) for epoch, value in points]
-    path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
-    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2"/>' for x, y in places) if len(places) < 40 else ""
-    return f'<g {_style(index)}><path d="M{path}"/>{dots}</g>'
+def _line(points: Points, drawing: Drawing, index: int) -> str:
+    dots = "".join(
+        f'<circle cx="{drawing.x(epoch):.1f}" cy="{drawing.y(value):.1f}" r="2"/>' for epoch, value in points
+    )
+    return f'<g {_style(index)}><path d="{drawing.path(points)}"/>{dots if len(points) < 40 else ""}</g>'
 
 
 def _key(index: int) -> str:

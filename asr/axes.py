@@ -1,0 +1,106 @@
+"""Drawings in SVG, with two axes, for pages that need nothing else."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 40
+"""The margins of a drawing, in its units: for labels, but on the right and at the top."""
+FEWEST = 3
+"""Ticks that tell a logarithmic axis."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From the low end, at 0, to the high one, at 1.
+
+    Attributes:
+        low, high: its ends.
+        logarithmic: equal ratios are equally long.
+        integer: nothing is between one number and the next.
+        most: about so many ticks fit.
+    """
+
+    low: float
+    high: float
+    logarithmic: bool = False
+    integer: bool = False
+    most: int = 5
+
+    def place(self, value: float) -> float:
+        """How far along the axis a value is."""
+        low, high = self._scaled(self.low), self._scaled(self.high)
+        return (self._scaled(value) - low) / (high - low)
+
+    def ticks(self) -> list[float]:
+        """Round values within: powers of ten, with 2 and 5 where they are few; or, where these are, equal steps."""
+        if self.logarithmic:
+            low, high = math.log10(self.low), math.log10(self.high)
+            mantissas = (1, 2, 5) if high - low < 2 else (1,)
+            powers = range(math.floor(low), math.ceil(high) + 1)
+            ticks = [mantissa * 10.0**power for power in powers for mantissa in mantissas]
+            inside = [tick for tick in ticks if -1e-9 <= self.place(tick) <= 1 + 1e-9]
+            if len(inside) >= FEWEST:
+                return inside[:: max(len(inside) // (self.most + 1), 1)]
+        least = (self.high - self.low) / self.most
+        step = 10 ** math.floor(math.log10(least))
+        step *= next(factor for factor in (1, 2, 5, 10) if factor * step >= least * 0.999)
+        step = max(step, 1) if self.integer else step
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [count * step for count in range(first, last + 1)]
+
+    def _scaled(self, value: float) -> float:
+        return math.log10(value) if self.logarithmic else value
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A plane of so many units, within margins, between two axes."""
+
+    width: int
+    height: int
+    across: Axis
+    up: Axis
+
+    def x(self, value: float) -> float:
+        """Where a value of the axis across is."""
+        return LEFT + (self.width - LEFT - RIGHT) * self.across.place(value)
+
+    def y(self, value: float) -> float:
+        """Where a value of the axis upwards is."""
+        return TOP + (self.height - TOP - BOTTOM) * (1 - self.up.place(value))
+
+    def path(self, points: Iterable[tuple[float, float]]) -> str:
+        """What a path's attribute `d` has for a line through points."""
+        return "M" + "L".join(f"{self.x(across):.1f} {self.y(up):.1f}" for across, up in points)
+
+    def upright(self, value: float, kind: str) -> str:
+        """A line, of a class of the page's style, from the bottom to the top."""
+        return f'<path class="{kind}" d="M{self.x(value):.1f} {TOP}V{self.height - BOTTOM}"/>'
+
+    def rows(self, labels: Iterable[tuple[float, str]]) -> list[str]:
+        """Lines of the grid at values of the axis upwards, with their labels."""
+        return [
+            f'<path class="grid" d="M{LEFT} {self.y(value):.1f}H{self.width - RIGHT}"/>'
+            f'<text x="{LEFT - 6}" y="{self.y(value) + 4:.1f}" text-anchor="end">{html.escape(label)}</text>'
+            for value, label in labels
+        ]
+
+    def columns(self, labels: Iterable[tuple[float, str]]) -> list[str]:
+        """Labels below values of the axis across."""
+        return [
+            f'<text x="{self.x(value):.1f}" y="{self.height - BOTTOM + 18}" text-anchor="middle">'
+            f"{html.escape(label)}</text>"
+            for value, label in labels
+        ]
+
+    def svg(self, said: str, parts: Iterable[str]) -> str:
+        """The whole, with what it says for who can't see it."""
+        inside = "\n".join(parts)
+        return (
+            f'<svg viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{html.escape(said)}">\n'
+            f"{inside}\n</svg>"
+        )
