@@ -540,6 +540,9 @@ def test_wrong_numbers_are_named() -> None:
         decoder.decode(log_probs, [5], beam_width=0)
     with pytest.raises(ConfigError, match="nbest"):
         decoder.decode(log_probs, [5], nbest=0)
+    for threads in (0, -1):
+        with pytest.raises(ConfigError, match="threads"):
+            decoder.decode(log_probs, [5], threads=threads)
     for bonus in (1000.0, math.nan):
         with pytest.raises(ConfigError, match="the bonus of “a b”"):
             decoder.decode(log_probs, [5], hotwords={"a b": bonus})

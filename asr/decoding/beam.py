@@ -112,7 +112,7 @@ class Decoder:
             nbest: how many hypotheses to return for an utterance, as far as there are so many different texts.
             hotwords: words and phrases to expect, in the vocabulary or not, each with the bonus of one occurrence.
             grammar: only its sentences are heard; language model and lexicon do not count then.
-            threads: how many utterances are decoded at once; by default, of many, one for each core.
+            threads: how many utterances are decoded at once; by default one for each 20,000 frames, up to the cores.
             timestamps: False: no words, frames and confidences, which is quicker.
 
         Returns:
@@ -130,6 +130,8 @@ class Decoder:
         frames = check(log_probs, lengths, len(self.tokens))
         rules = self.vocabulary.rules(hotwords, grammar)
         limits = self._limits_for(beam_width, nbest, grammar)
+        if threads is not None:
+            _require_positive(threads=threads)
         batch = len(frames.lengths)
         worthwhile = 1 + int(frames.lengths.sum()) // FRAMES_FOR_A_THREAD
         workers = min(threads or min(os.cpu_count() or 1, worthwhile), batch)
@@ -158,9 +160,7 @@ class Decoder:
         return Stream(self, rules, self._limits_for(beam_width, nbest, grammar), nbest, grammar)
 
     def _limits_for(self, beam_width: int, nbest: int, grammar: Automaton | None) -> Limits:
-        for name, value in (("beam_width", beam_width), ("nbest", nbest)):
-            if value < 1:
-                raise ConfigError(f"{value}", where=name, expected="at least 1")
+        _require_positive(beam_width=beam_width, nbest=nbest)
         limits = self._limits._replace(
             width=max(beam_width, nbest),
             # Prefixes with the same future are what the other hypotheses are made of.
@@ -234,6 +234,12 @@ class Stream:
             tree = search.new_tree(needed)
             tree[:rows] = self._beam.tree[:rows]
             self._beam = self._beam._replace(tree=tree)
+
+
+def _require_positive(**numbers: int) -> None:
+    for name, value in numbers.items():
+        if value < 1:
+            raise ConfigError(f"{value}", where=name, expected="at least 1")
 
 
 def warm() -> None:
