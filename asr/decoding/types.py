@@ -19,7 +19,8 @@ class Options(TypedDict, total=False):
     nbest: how many hypotheses to return for an utterance.
     hotwords: words and phrases to expect, each with the bonus of one occurrence (a natural logarithm).
     grammar: only its sentences are heard.
-    threads: how many utterances are decoded at once; by default, as many as there are cores.
+    threads: how many utterances are decoded at once, in a beam search; by default one for each 20,000 frames, up to
+        the cores.
     timestamps: False: only texts, tokens and scores, which is quicker.
     """
 
@@ -37,7 +38,8 @@ class Word(NamedTuple):
     text: without spaces.
     start: its first frame.
     end: the frame after its last.
-    confidence: from 0 to 1, the geometric mean of its tokens' posteriors.
+    confidence: from 0 to 1, the geometric mean of its tokens' posteriors; in a beam search times the share of the
+        likely texts, by their probability, that have the word there.
     """
 
     text: str
@@ -63,9 +65,9 @@ class Hypothesis:
         token_frames: the frame in which each token begins; none without timestamps.
         words: their times are frames of the acoustic model, after its subsampling; none without timestamps.
         score: natural logarithm; the sum of the parts below: `acoustic`, `lm`, `bonus` and `rescoring`.
-        confidence: from 0 to 1, the geometric mean of the tokens' posteriors; where there are no tokens, that of
-            the blanks' posteriors, and 1 where there are no frames either. NaN from a beam search without
-            timestamps.
+        confidence: from 0 to 1, the geometric mean of the tokens' posteriors in greedy decoding, of the words'
+            confidences in a beam search; where there are none, that of the blank's posteriors, and 1 where there
+            are no frames either. NaN from a beam search without timestamps.
         acoustic: natural log-probability of the tokens given the audio: of the best path in greedy decoding, of
             all paths that the search kept in beam search.
         lm: the language model's log-probability, weighted.

@@ -1,4 +1,4 @@
-"""From features to the probabilities of the next unit: full, sampled and adaptive softmax."""
+"""Sampled softmax: the loss over many units, estimated from a few that are drawn."""
 
 from __future__ import annotations
 
