@@ -94,7 +94,7 @@ def tune(work: Workspace) -> None:
     )
     if best.errors < tuned.greedy.errors:
         note = Tuning(**tuning.measured(best, manifest), wer_greedy=tuned.greedy.wer, wer_untuned=tuned.untuned.wer)
-        write_json(work.search, found.model_copy(update={"tuning": note}).model_dump(mode="json"))
+        write_json(work.search, found.model_copy(update={"tuning": note}).model_dump(mode="json", exclude={"lm"}))
     else:
         work.reporter.warn("the beam search is no better than greedy decoding on the dev set, and left out")
         write_json(work.search, None)

@@ -430,7 +430,10 @@ def search_settings(work: Workspace) -> DecoderSettings | None:
     if work.recipe.language_model is None:
         return None
     settings = json.loads(work.search.read_text(encoding="utf-8"))
-    return None if settings is None else DecoderSettings.model_validate(settings)
+    if settings is None:
+        return None
+    # Not where the file says, if it does: the folder may have been moved since.
+    return DecoderSettings.model_validate({**settings, "lm": work.language_model})
 
 
 def _measure(work: Workspace, recognizer: Recognizer, manifest: Path, name: str) -> dict[str, str | int | float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from itertools import cycle, islice
@@ -28,6 +29,7 @@ from asr.text.perplexity import measure
 
 UNTRAINED = "training.epochs=2"
 """Too few to hear every word, but enough that the order of words, which is always the same, tells the others."""
+LANGUAGE_MODEL = "language_model={order: 2, trials: 12}"
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,7 @@ def run(recipe: Path, folder: Path, *settings: str) -> tuple[dict[str, Any], Hea
 @pytest.fixture(scope="module")
 def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("finished") / "run"
-    return folder, run(corpus, folder, "language_model={order: 2, trials: 12}")[0]
+    return folder, run(corpus, folder, LANGUAGE_MODEL)[0]
 
 
 def test_the_model_is_one_of_the_training_transcripts(corpus: Path, finished: tuple[Path, dict[str, Any]]) -> None:
@@ -102,6 +104,20 @@ def test_the_search_does_better_and_is_part_of_the_model(
     card = (folder / "model" / "README.md").read_text(encoding="utf-8")
     assert "| test, beam search |" in card
     assert (folder / "evaluate" / "test, beam search.txt").is_file()
+
+
+def test_a_run_that_was_moved_searches_with_its_own_language_model(
+    corpus: Path, finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    moved = shutil.copytree(finished[0], tmp_path / "moved")
+    shutil.rmtree(moved / "model")
+    settings = json.loads((moved / "search.json").read_text(encoding="utf-8"))
+    assert "lm" not in settings
+    older = settings | {"lm": "runs/elsewhere/lm.ngram"}  # as it was once written
+    (moved / "search.json").write_text(json.dumps(older), encoding="utf-8")
+    _, heard = run(corpus, moved, LANGUAGE_MODEL)
+    assert heard.stages_done() == ["prepare", "package"]  # prepare: the data folder is another one
+    assert ngram.load(moved / "model" / "lm.ngram").words == ngram.load(moved / "lm.ngram").words
 
 
 def test_other_texts_change_the_language_model_and_not_the_training(
