@@ -112,7 +112,7 @@ class Decoder:
             nbest: how many hypotheses to return for an utterance, as far as there are so many different texts.
             hotwords: words and phrases to expect, in the vocabulary or not, each with the bonus of one occurrence.
             grammar: only its sentences are heard; language model and lexicon do not count then.
-            threads: how many utterances are decoded at once; by default one for each 20,000 frames, up to the cores.
+            threads: how many utterances are decoded at once; by default one per 20,000 frames, up to the cores.
             timestamps: False: no words, frames and confidences, which is quicker.
 
         Returns:
