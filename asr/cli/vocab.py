@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asr.cli.decoding import COMPILED_GRAMMAR as SUFFIX
 from asr.cli.inputs import refuse_existing
 from asr.errors import ConfigError, DataError
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from asr.text.normalize import Normalizer
     from asr.text.tokenizer import Tokenizer
 
-SUFFIX = ".vocab"
 MOST_EXAMPLES = 5
 
 app = typer.Typer(no_args_is_help=True, help="Make and look into what may be said: phrases or a grammar.")

@@ -26,7 +26,6 @@ from asr.training.loop import InterruptedTrainingError
 if TYPE_CHECKING:
     import optuna
 
-METRICS = ("cer", "wer")
 SAMPLERS = ("tpe", "random", "grid")
 STARTUP = 5
 """Random trials before TPE has seen enough; with Hyperband, in each of its brackets."""
@@ -79,7 +78,7 @@ class Plan:
         sampler: one of `SAMPLERS`.
         prune: whether trials that do worse than others after as many epochs are stopped (Hyperband).
         prune_after: the first epoch after which they may be, or None for a sixth of all.
-        metric: one of `METRICS`: a trial is measured by the least of its epochs.
+        metric: "cer" or "wer": a trial is measured by the least of its epochs.
         seed: of what is drawn.
     """
 
