@@ -17,7 +17,7 @@ def recognise_manifest(
     utterances: Sequence[Utterance],
     batch_size: int = BATCH_SIZE,
     progress: Callable[[int], None] = lambda done: None,
-) -> list[wer.Utterance]:
+) -> list[wer.Answer]:
     """Transcribe the utterances of a manifest.
 
     References are normalised as the model's training transcripts were, so that both sides are written alike.
@@ -38,15 +38,14 @@ def recognise_manifest(
     order = sorted(range(len(utterances)), key=lambda index: utterances[index].duration)
     sources = [utterances[index].source for index in order]
     transcripts = recognizer.stream(sources, batch_size, timestamps=False)
-    answers: dict[int, wer.Utterance] = {}
+    answers: dict[int, wer.Answer] = {}
     for index, transcript in zip(order, transcripts, strict=True):
         utterance = utterances[index]
-        answers[index] = wer.Utterance(
+        answers[index] = wer.Answer(
             id=_shown(utterance.source),
             reference=recognizer.normalizer(utterance.text),
             hypothesis=transcript.text,
             fields=utterance.fields,
-            duration=transcript.duration,
         )
         progress(len(answers))
     return [answers[index] for index in range(len(utterances))]

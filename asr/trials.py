@@ -52,7 +52,7 @@ class Overfitting:
     """
 
     utterances: list[Utterance]
-    answers: list[wer.Utterance]
+    answers: list[wer.Answer]
     score: wer.Score
     epochs: int
 

@@ -171,7 +171,7 @@ def _score(evidence: Evidence, texts: Iterable[str]) -> wer.Score:
     remaining = iter(texts)
     return wer.score(
         [
-            wer.Utterance("", reference, " ".join(filter(None, islice(remaining, count))))
+            wer.Answer("", reference, " ".join(filter(None, islice(remaining, count))))
             for reference, count in zip(evidence.references, evidence.counts, strict=True)
         ],
         bootstrap=1,  # nobody looks at the interval

@@ -258,7 +258,7 @@ def best_weights(rate: Callable[[dict[str, float]], float]) -> dict[str, float]:
 
 def count_errors(references: Sequence[str], texts: Sequence[str]) -> tuple[int, int]:
     """Words and word errors."""
-    counts = wer.count_words([wer.Utterance("", *pair) for pair in zip(references, texts, strict=True)]).sum(axis=0)
+    counts = wer.count_words([wer.Answer("", *pair) for pair in zip(references, texts, strict=True)]).sum(axis=0)
     return int(counts[0]), int(counts[1:].sum())
 
 

@@ -71,7 +71,7 @@ def report(work: Path, recipe: Recipe, test: list[Utterance]) -> None:
     heard = json.loads((work / "heard.json").read_text(encoding="utf-8"))
     normalizer = build.normalizer(recipe.text)
     scored = [
-        wer.Utterance(
+        wer.Answer(
             str(utterance.source), normalizer(utterance.text), heard[f"{number:05d}"].strip(), utterance.fields
         )
         for number, utterance in enumerate(test)

@@ -174,7 +174,7 @@ def best_hypotheses(answers: Answers, name: str, decoder: Decoder) -> Lists:
     found = [(best, *best.alternatives) for best in answered]
     errors = wer.count_words(
         [
-            wer.Utterance("", said, each.text)
+            wer.Answer("", said, each.text)
             for (said, _), hypotheses in zip(pairs, found, strict=True)
             for each in hypotheses
         ]

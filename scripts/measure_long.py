@@ -105,7 +105,7 @@ def error_rates(
     """A table of the word error rate of each chapter, heard in pieces, in other pieces, and as a whole."""
     head = "| chapter | minutes | pieces | words | WER in pieces | in pieces cut elsewhere | as a whole |"
     rows = [head, "|" + " --- |" * 7]
-    totals: tuple[list[wer.Utterance], ...] = ([], [], [])
+    totals: tuple[list[wer.Answer], ...] = ([], [], [])
     for name, parts in chapters.items():
         waveforms = [audio.load(part.source, recognizer.sample_rate) for part in parts]
         reference = " ".join(recognizer.normalizer(part.text) for part in parts)
@@ -117,7 +117,7 @@ def error_rates(
         # Pieces are joined before they are compared, so that all are aligned in one way.
         for total, heard in zip(totals, answers, strict=True):
             text = recognizer.normalizer(" ".join(transcript.text for transcript in heard))
-            total.append(wer.Utterance(name, reference, text))
+            total.append(wer.Answer(name, reference, text))
         rows.append(_row(name, parts, [wer.score(total[-1:]) for total in totals]))
         log(rows[-1])
     everything = [part for parts in chapters.values() for part in parts]

@@ -110,7 +110,7 @@ def report(trial: tuning.Trial, answers: Answers, test: Evidence) -> None:
         for hypothesis in decoder.decode(log_probs, lengths, beam_width=settings.beam_width)
     ]
     seconds = time.perf_counter() - started
-    score = wer.score([wer.Utterance("", *pair) for pair in zip(test.references, texts, strict=True)])
+    score = wer.score([wer.Answer("", *pair) for pair in zip(test.references, texts, strict=True)])
     assert settings.lm is not None
     weights = [
         f"{settings.gamma:.2f}",

@@ -52,7 +52,7 @@ def main() -> None:
     def measure(name: str, recordings: list[FloatArray], references: list[str]) -> None:
         heard = [recognizer.normalizer(transcript.text) for transcript in recognizer.transcribe(recordings)]
         pairs = zip(references, heard, strict=True)
-        score = wer.score([wer.Utterance(str(place), *pair) for place, pair in enumerate(pairs)])
+        score = wer.score([wer.Answer(str(place), *pair) for place, pair in enumerate(pairs)])
         faults = f"{score.substitutions} | {score.deletions} | {score.insertions}"
         print(f"| {name} | {score.wer:.2%} | {faults} |", flush=True)
 

@@ -14,17 +14,17 @@ from scipy.stats import bootstrap as scipy_bootstrap  # type: ignore[import-unty
 
 from asr.errors import DataError
 from asr.evaluation.report import format_alignment, format_report, to_results
-from asr.evaluation.wer import Utterance, align, breakdown, score
+from asr.evaluation.wer import Answer, align, breakdown, score
 
 texts = st.lists(st.sampled_from(["a", "b", "ab", "ça", "lamp", "你好"]), max_size=8).map(" ".join)
 pairs = st.lists(st.tuples(texts, texts), min_size=1, max_size=8)
 
 
-def utterances_of(pairs: list[tuple[str, str]]) -> list[Utterance]:
-    return [Utterance(f"{index}.wav", *pair) for index, pair in enumerate(pairs)]
+def utterances_of(pairs: list[tuple[str, str]]) -> list[Answer]:
+    return [Answer(f"{index}.wav", *pair) for index, pair in enumerate(pairs)]
 
 
-def random_utterances(count: int, seed: int = 0) -> list[Utterance]:
+def random_utterances(count: int, seed: int = 0) -> list[Answer]:
     """Of six speakers, the later ones understood worse."""
     rng = np.random.default_rng(seed)
     utterances = []
@@ -32,7 +32,7 @@ def random_utterances(count: int, seed: int = 0) -> list[Utterance]:
         said = rng.choice(["turn", "on", "the", "lamp", "radio"], rng.integers(1, 9)).tolist()
         heard = [word if rng.random() > 0.06 * (index % 6) else "off" for word in said]
         fields = {"speaker": index % 6, "gender": "fm"[index % 2]}
-        utterances.append(Utterance(f"{index:03}.wav", " ".join(said), " ".join(heard), fields))
+        utterances.append(Answer(f"{index:03}.wav", " ".join(said), " ".join(heard), fields))
     return utterances
 
 
@@ -58,12 +58,12 @@ def test_rates_are_those_of_jiwer(pairs: list[tuple[str, str]]) -> None:
 
 
 def test_white_space_is_no_error() -> None:
-    result = score([Utterance("a", " turn\ton  the lamp\n", "turn on the lamp")])
+    result = score([Answer("a", " turn\ton  the lamp\n", "turn on the lamp")])
     assert (result.wer, result.cer, result.characters) == (0, 0, len("turn on the lamp"))
 
 
 def test_empty_references_count_as_insertions() -> None:
-    result = score([Utterance("a", "", "uh oh"), Utterance("b", "turn on", ""), Utterance("c", "", "")])
+    result = score([Answer("a", "", "uh oh"), Answer("b", "turn on", ""), Answer("c", "", "")])
     assert (result.utterances, result.words) == (3, 2)
     assert (result.substitutions, result.deletions, result.insertions) == (0, 2, 2)
     assert result.wer == 2.0
@@ -71,8 +71,8 @@ def test_empty_references_count_as_insertions() -> None:
     assert result.sentence_error_rate == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize("utterances", [[], [Utterance("a", " ", "uh")]])
-def test_no_reference_words_at_all(utterances: list[Utterance]) -> None:
+@pytest.mark.parametrize("utterances", [[], [Answer("a", " ", "uh")]])
+def test_no_reference_words_at_all(utterances: list[Answer]) -> None:
     with pytest.raises(DataError, match=f"no words in the references of {len(utterances)} utterances"):
         score(utterances)
 
@@ -102,7 +102,7 @@ def levenshtein(a: list[str], b: list[str]) -> int:
 
 
 def test_interval_over_utterances_agrees_with_scipy() -> None:
-    utterances = [Utterance(u.id, u.reference, u.hypothesis) for u in random_utterances(60)]
+    utterances = [Answer(u.id, u.reference, u.hypothesis) for u in random_utterances(60)]
     result = score(utterances, bootstrap=20_000, confidence=0.9)
     words = np.array([len(u.reference.split()) for u in utterances])
     errors = np.array([u.hypothesis.split().count("off") for u in utterances])  # nobody said "off"
@@ -122,7 +122,7 @@ def test_interval_over_utterances_agrees_with_scipy() -> None:
 def test_interval_over_speakers_agrees_with_enumeration() -> None:
     counts = {"ann": [(0, 4), (1, 5)], "bob": [(2, 3)], "cy": [(3, 6), (0, 1)]}  # errors, words of each utterance
     utterances = [
-        Utterance(f"{speaker}", "a " * words, "b " * errors + "a " * (words - errors), {"speaker": speaker})
+        Answer(f"{speaker}", "a " * words, "b " * errors + "a " * (words - errors), {"speaker": speaker})
         for speaker, said in counts.items()
         for errors, words in said
     ]
@@ -139,7 +139,7 @@ def test_speakers_are_drawn_only_where_all_are_known_and_two_differ() -> None:
     utterances = random_utterances(30)
     assert score(utterances).resampled == "speakers"
     for nobody in ({}, {"speaker": None}, {"speaker": ""}):
-        assert score([*utterances, Utterance("x", "a", "a", nobody)]).resampled == "utterances"
+        assert score([*utterances, Answer("x", "a", "a", nobody)]).resampled == "utterances"
     assert score([u for u in utterances if u.fields["speaker"] == 3]).resampled == "utterances"
 
 
@@ -153,7 +153,7 @@ def test_interval_is_repeatable_and_widens_with_confidence() -> None:
 
 
 def test_many_utterances_are_resampled_in_blocks() -> None:
-    utterances = [Utterance("a", "a b", "a c" if index % 4 == 0 else "a b") for index in range(4000)]
+    utterances = [Answer("a", "a b", "a c" if index % 4 == 0 else "a b") for index in range(4000)]
     result = score(utterances, bootstrap=600)
     spread = 1.96 * (0.25 * 0.75 / 4000) ** 0.5 / 2  # normal approximation of the mean of half a Bernoulli
     assert (result.ci_low, result.ci_high) == pytest.approx((0.125 - spread, 0.125 + spread), abs=0.1 * spread)
@@ -173,7 +173,7 @@ def test_breakdown_partitions_the_utterances() -> None:
 
 def test_breakdown_by_missing_and_mixed_values() -> None:
     ages: list[dict[str, object]] = [{"age": 30}, {}, {"age": "old"}, {"age": 9}, {"age": None}, {"age": ""}]
-    utterances = [Utterance(str(index), "a", "a", fields) for index, fields in enumerate(ages)]
+    utterances = [Answer(str(index), "a", "a", fields) for index, fields in enumerate(ages)]
     parts = breakdown(utterances, "age")
     assert [(value, part.utterances) for value, part in parts.items()] == [
         ("9", 1), ("30", 1), ("old", 1), ("(none)", 3),
@@ -181,7 +181,7 @@ def test_breakdown_by_missing_and_mixed_values() -> None:
 
 
 def test_breakdown_keeps_a_value_whose_references_are_empty() -> None:
-    utterances = [Utterance("a", "", "uh oh", {"kind": "noise"}), Utterance("b", "on", "on", {"kind": "speech"})]
+    utterances = [Answer("a", "", "uh oh", {"kind": "noise"}), Answer("b", "on", "on", {"kind": "speech"})]
     noise = breakdown(utterances, "kind")["noise"]
     assert (noise.utterances, noise.words, noise.insertions) == (1, 0, 2)
     assert noise.wer == jiwer.wer("", "uh oh") == 2
@@ -192,9 +192,9 @@ def test_breakdown_keeps_a_value_whose_references_are_empty() -> None:
 
 def test_report() -> None:
     utterances = [
-        Utterance("good.wav", "turn on the lamp", "turn on the lamp", {"speaker": "ann"}),
-        Utterance("bad.wav", "turn off the radio in the hall", "turn of radio in the hall uh", {"speaker": "bob"}),
-        Utterance("worse.wav", "stop it now", "", {"speaker": "bob"}),
+        Answer("good.wav", "turn on the lamp", "turn on the lamp", {"speaker": "ann"}),
+        Answer("bad.wav", "turn off the radio in the hall", "turn of radio in the hall uh", {"speaker": "bob"}),
+        Answer("worse.wav", "stop it now", "", {"speaker": "bob"}),
     ]
     result = score(utterances, bootstrap=200)
     report = format_report("clean", utterances, result, {"speaker": breakdown(utterances, "speaker")}, width=80)
@@ -222,7 +222,7 @@ def test_report() -> None:
 
 
 def test_report_without_errors_shows_no_utterance() -> None:
-    utterances = [Utterance("a.wav", "on", "on")]
+    utterances = [Answer("a.wav", "on", "on")]
     assert "a.wav" not in format_report("perfect", utterances, score(utterances))
 
 
@@ -268,7 +268,7 @@ def word_columns(line: str) -> list[int]:
 
 
 def test_results_record() -> None:
-    result = score([Utterance("a", "turn on the lamp", "turn off the lamp")], bootstrap=10)
+    result = score([Answer("a", "turn on the lamp", "turn off the lamp")], bootstrap=10)
     assert to_results("clean", result) == {
         "name": "clean",
         "utterances": 1,

@@ -144,7 +144,7 @@ def _figures(
     }
 
 
-def _hypotheses(manifest: Path, answers: Sequence[wer.Utterance]) -> str:
+def _hypotheses(manifest: Path, answers: Sequence[wer.Answer]) -> str:
     # What names them stands as it is in the manifest, for others to join the two by it.
     lines = filter(str.strip, manifest.read_text(encoding="utf-8-sig").split("\n"))
     entries = [json.loads(line) for line in lines]

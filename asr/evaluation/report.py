@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.cells import cell_len
 
 from asr.errors import counted
-from asr.evaluation.wer import Edit, Score, Utterance, align, count_words
+from asr.evaluation.wer import Answer, Edit, Score, align, count_words
 
 _LABEL_WIDTH = 5  # of "REF: "
 
 
 def format_report(
     name: str,
-    utterances: Sequence[Utterance],
+    answers: Sequence[Answer],
     score: Score,
     breakdowns: Mapping[str, Mapping[str, Score]] | None = None,
     worst: int = 10,
@@ -24,14 +24,14 @@ def format_report(
 
     Args:
         name: of the test set.
-        utterances: the ones that were scored.
+        answers: the ones that were scored.
         score: theirs.
         breakdowns: a breakdown for each field that was asked for.
         worst: how many utterances to show, those with the most word errors first.
         width: of the terminal, in columns.
     """
     tables = [format_breakdown(field, scores) for field, scores in (breakdowns or {}).items()]
-    parts = [f"{name}\n{format_totals(score)}", *tables, format_worst(utterances, worst, width)]
+    parts = [f"{name}\n{format_totals(score)}", *tables, format_worst(answers, worst, width)]
     return "\n\n".join(filter(None, parts))
 
 
@@ -70,20 +70,20 @@ def format_breakdown(field: str, scores: Mapping[str, Score]) -> str:
     return "\n".join((lines[0], "-" * cell_len(lines[0]), *lines[1:]))
 
 
-def format_worst(utterances: Sequence[Utterance], worst: int = 10, width: int = 100) -> str:
+def format_worst(answers: Sequence[Answer], worst: int = 10, width: int = 100) -> str:
     """The utterances with the most word errors, aligned; of equals the one with fewer words first.
 
     Utterances without errors are not shown: with none at all the result is "".
     """
-    counts = count_words(utterances)
+    counts = count_words(answers)
     ranked = sorted(
         (-int(errors), int(words), index)
         for index, (words, errors) in enumerate(zip(counts[:, 0], counts[:, 1:].sum(axis=1), strict=True))
         if errors
     )
     blocks = [
-        f"{utterances[index].id}  ({counted(-negative, 'error')} in {counted(words, 'word')})\n"
-        + format_alignment(align(utterances[index].reference, utterances[index].hypothesis), width)
+        f"{answers[index].id}  ({counted(-negative, 'error')} in {counted(words, 'word')})\n"
+        + format_alignment(align(answers[index].reference, answers[index].hypothesis), width)
         for negative, words, index in ranked[:worst]
     ]
     heading = f"Most errors ({len(blocks)} of {len(ranked)} utterances with errors)"

@@ -19,22 +19,20 @@ NO_VALUE = "(none)"  # how `breakdown` names a field that is missing, null or em
 
 
 @dataclass(frozen=True)
-class Utterance:
-    """One recording's texts.
+class Answer:
+    """What a recogniser heard in one recording, beside what was said.
 
     Args:
         id: what the reader knows it by, such as its file.
         reference: what was said; may be empty.
         hypothesis: what was heard; may be empty.
         fields: what else is known of it; "speaker" is the one that confidence intervals look at.
-        duration: seconds.
     """
 
     id: str
     reference: str
     hypothesis: str
     fields: Mapping[str, object] = field(default_factory=dict)
-    duration: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def align(reference: str, hypothesis: str) -> list[Edit]:
     return edits
 
 
-def score(utterances: Sequence[Utterance], bootstrap: int = 1000, confidence: float = 0.95, seed: int = 0) -> Score:
+def score(answers: Sequence[Answer], bootstrap: int = 1000, confidence: float = 0.95, seed: int = 0) -> Score:
     """Word and character error rate over all utterances together, none left out.
 
     The confidence interval is the bootstrap's percentile interval of the word error rate (Bisani & Ney 2004).
@@ -118,7 +116,7 @@ def score(utterances: Sequence[Utterance], bootstrap: int = 1000, confidence: fl
     "speaker" and there are at least two; else utterances are.
 
     Args:
-        utterances: an empty reference counts what was heard as insertions.
+        answers: an empty reference counts what was heard as insertions.
         bootstrap: number of resamples.
         confidence: probability that the interval is to cover, between 0 and 1.
         seed: of the resampling.
@@ -126,16 +124,16 @@ def score(utterances: Sequence[Utterance], bootstrap: int = 1000, confidence: fl
     Raises:
         DataError: no reference holds a word.
     """
-    if not any(utterance.reference.split() for utterance in utterances):
+    if not any(answer.reference.split() for answer in answers):
         raise DataError(
-            f"no words in the references of {len(utterances)} utterances",
+            f"no words in the references of {len(answers)} utterances",
             expected="at least one: an error rate is errors per word that was said",
         )
-    return _score(utterances, bootstrap, confidence, seed)
+    return _score(answers, bootstrap, confidence, seed)
 
 
 def breakdown(
-    utterances: Sequence[Utterance],
+    answers: Sequence[Answer],
     field: str,
     bootstrap: int = 1000,
     confidence: float = 0.95,
@@ -146,41 +144,41 @@ def breakdown(
     Where a value's references hold no words at all, its rates are numbers of errors, which is jiwer's convention.
 
     Args:
-        utterances: each counts for one value; for "(none)" where the field is missing, null or empty.
-        field: a key of `Utterance.fields`.
+        answers: each counts for one value; for "(none)" where the field is missing, null or empty.
+        field: a key of `Answer.fields`.
         bootstrap: as in `score`, and so are the others.
     """
-    groups: dict[str, list[Utterance]] = {}
-    for utterance in utterances:
-        groups.setdefault(_value(utterance, field), []).append(utterance)
+    groups: dict[str, list[Answer]] = {}
+    for answer in answers:
+        groups.setdefault(_value(answer, field), []).append(answer)
     return {value: _score(groups[value], bootstrap, confidence, seed) for value in sorted(groups, key=_rank)}
 
 
-def count_words(utterances: Iterable[Utterance]) -> NDArray[np.int64]:
-    """Words and errors of each utterance.
+def count_words(answers: Iterable[Answer]) -> NDArray[np.int64]:
+    """Words and errors of each answer.
 
     Returns:
-        (utterances, 4) numbers of words said, substituted, deleted and inserted.
+        (answers, 4) numbers of words said, substituted, deleted and inserted.
     """
-    kinds = [[edit.kind for edit in align(u.reference, u.hypothesis)] for u in utterances]
+    kinds = [[edit.kind for edit in align(a.reference, a.hypothesis)] for a in answers]
     return np.array(
         [(len(k) - k.count("I"), k.count("S"), k.count("D"), k.count("I")) for k in kinds], dtype=np.int64
     )
 
 
-def _score(utterances: Sequence[Utterance], bootstrap: int, confidence: float, seed: int) -> Score:
-    counts = count_words(utterances)
+def _score(answers: Sequence[Answer], bootstrap: int, confidence: float, seed: int) -> Score:
+    counts = count_words(answers)
     words, substitutions, deletions, insertions = (int(total) for total in counts.sum(axis=0))
     errors = counts[:, 1:].sum(axis=1)
     characters = jiwer.process_characters(
-        [_single_spaced(utterance.reference) for utterance in utterances],
-        [_single_spaced(utterance.hypothesis) for utterance in utterances],
+        [_single_spaced(answer.reference) for answer in answers],
+        [_single_spaced(answer.hypothesis) for answer in answers],
     )
-    speakers = _speakers(utterances)
-    draws = np.arange(len(utterances)) if speakers is None else speakers
+    speakers = _speakers(answers)
+    draws = np.arange(len(answers)) if speakers is None else speakers
     low, high = _interval(draws, errors, counts[:, 0], bootstrap, confidence, np.random.default_rng(seed))
     return Score(
-        utterances=len(utterances),
+        utterances=len(answers),
         words=words,
         characters=characters.hits + characters.substitutions + characters.deletions,
         substitutions=substitutions,
@@ -225,15 +223,15 @@ def _interval(
     return float(low), float(high)
 
 
-def _speakers(utterances: Sequence[Utterance]) -> NDArray[np.intp] | None:
+def _speakers(answers: Sequence[Answer]) -> NDArray[np.intp] | None:
     """The number of each utterance's speaker, or None where they aren't all known or there is only one."""
-    names = [_value(utterance, "speaker") for utterance in utterances]
+    names = [_value(answer, "speaker") for answer in answers]
     speakers, numbers = np.unique(names, return_inverse=True)
     return None if NO_VALUE in names or len(speakers) < 2 else numbers
 
 
-def _value(utterance: Utterance, field: str) -> str:
-    value = utterance.fields.get(field)
+def _value(answer: Answer, field: str) -> str:
+    value = answer.fields.get(field)
     return NO_VALUE if value is None or value == "" else str(value)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from asr.data.batching import Sample
 from asr.data.loading import Batch
 from asr.decoding.greedy import GreedyDecoder
-from asr.evaluation.wer import Utterance, score
+from asr.evaluation.wer import Answer, score
 from asr.features import FeatureExtractor
 from asr.lengths import valid_mask
 from asr.model.acoustic import AcousticModel
@@ -63,7 +63,7 @@ class _Counts:
     labels: int = 0
     blanks: int = 0
     frames: int = 0
-    answers: list[Utterance] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
     infinite: list[str] = field(default_factory=list)
 
 
@@ -112,7 +112,7 @@ def _count(
         counts.frames += int(lengths.sum())
         heard = decoder.decode(log_probs, lengths, timestamps=False)
         counts.answers += [
-            Utterance(sample.name, text, hypothesis.text)
+            Answer(sample.name, text, hypothesis.text)
             for sample, text, hypothesis in zip(batch.samples, batch.texts, heard, strict=True)
         ]
     return counts
@@ -133,6 +133,6 @@ def _loss(log_probs: Tensor, lengths: Tensor, batch: Batch, known: Sequence[bool
     return ctc_loss(log_probs[chosen], lengths[chosen], batch.targets[chosen], batch.target_lengths[chosen])
 
 
-def _empty_share(answers: Iterable[Utterance]) -> float:
+def _empty_share(answers: Iterable[Answer]) -> float:
     heard = [bool(answer.hypothesis) for answer in answers if answer.reference]
     return heard.count(False) / max(len(heard), 1)
