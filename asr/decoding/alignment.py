@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.compiled import Records, compiled
+from asr.compiled import Records, compiled, kernel
 from asr.decoding.ranking import Ranking
 
 SPAN = np.dtype([("start", "i8"), ("end", "i8"), ("peak", "f8")])
@@ -29,6 +29,31 @@ def align(frames: NDArray[np.float32], text: NDArray[np.int32], blank: int) -> t
     spans = np.empty(len(text), SPAN)
     if len(frames) == 0:
         return spans, 0.0
+    steps = np.empty((len(frames), len(text)), np.uint8)
+    came_from_label = np.empty((len(frames), len(text)), np.bool_)
+    in_label, in_blank = _forward(frames, text, blank, steps, came_from_label)
+    _trace(frames, text, steps, came_from_label, in_label >= in_blank, spans)
+    return spans, max(in_label, in_blank)
+
+
+@compiled
+def _forward(
+    frames: NDArray[np.float32],
+    text: NDArray[np.int32],
+    blank: int,
+    steps: NDArray[np.uint8],
+    came_from_label: NDArray[np.bool_],
+) -> tuple[float, float]:
+    """Find the best paths.
+
+    Args:
+        frames, text, blank: as for `align`.
+        steps: (time, tokens) is told how a token was reached: from itself, a blank, or a token;
+        came_from_label: and whether the blank behind it was reached from it.
+
+    Returns:
+        The log-probabilities of those that end in the last token, and in the blank behind it.
+    """
     # The best paths to token i - 1 and to the blank behind it; 0 stands for the blank before all tokens.
     label, between = np.full(len(text) + 1, -np.inf), np.full(len(text) + 1, -np.inf)
     label_before, between_before = label.copy(), between.copy()
@@ -36,8 +61,6 @@ def align(frames: NDArray[np.float32], text: NDArray[np.int32], blank: int) -> t
     skip = np.zeros(len(text))  # what it costs to reach a token from the one before without a blank
     for i in range(len(text)):
         skip[i] = -np.inf if i == 0 or text[i] == text[i - 1] else 0.0
-    steps = np.empty((len(frames), len(text)), np.uint8)  # how a token was reached: itself, a blank, or a token
-    came_from_label = np.empty((len(frames), len(text)), np.bool_)  # and whether the blank behind it was
     for time in range(len(frames)):
         frame = frames[time]
         between[0] = between_before[0] + frame[blank]
@@ -52,9 +75,21 @@ def align(frames: NDArray[np.float32], text: NDArray[np.int32], blank: int) -> t
             between[i + 1] = max(stay, between_before[i + 1]) + frame[blank]
         label, label_before = label_before, label
         between, between_before = between_before, between
-    total = max(label_before[-1], between_before[-1])
+    return label_before[-1], between_before[-1]
+
+
+@kernel
+def _trace(
+    frames: NDArray[np.float32],
+    text: NDArray[np.int32],
+    steps: NDArray[np.uint8],
+    came_from_label: NDArray[np.bool_],
+    inside: bool,
+    spans: Records,
+) -> None:
+    """Follow the best path back and write the spans of its tokens; `inside`: it ends in the last one."""
     token = len(text) - 1
-    inside = token >= 0 and label_before[-1] >= between_before[-1]
+    inside = inside and token >= 0
     for i in range(len(text)):
         spans[i].end, spans[i].peak = -1, -np.inf
     for time in range(len(frames) - 1, -1, -1):
@@ -67,7 +102,6 @@ def align(frames: NDArray[np.float32], text: NDArray[np.int32], blank: int) -> t
         step = steps[time, token]
         inside = step != 1
         token -= step > 0
-    return spans, total
 
 
 @compiled

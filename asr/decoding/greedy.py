@@ -74,38 +74,65 @@ def _decode(spelling: Spelling, blank: int, frames: Frames) -> Found:
     for utterance in range(len(found.texts)):
         text, length, peaks = found.texts[utterance], frames.lengths[utterance], frames.peaks[utterance]
         text.utterance, text.first_token, text.first_word = utterance, tokens, words
-        for time in range(length):
-            path[time] = _first_equal(frames.log_probs[utterance, time], peaks[time])
-            text.score += np.float64(peaks[time])
+        text.score = _best_path(frames.log_probs[utterance], peaks, path[:length])
         text.acoustic = text.path = text.score
-        in_word, in_tokens = 0.0, 0.0  # sums of the tokens' highest log-probabilities
-        inside, spelled, time = False, 0, 0
-        while time < length:
-            token, start, highest = path[time], time, np.float64(peaks[time])
-            while time < length and path[time] == token:
-                highest = max(highest, np.float64(peaks[time]))
-                time += 1
-            if token == blank:
-                continue
-            found.tokens[tokens], found.frames[tokens] = token, start
-            tokens += 1
-            in_tokens += highest
-            inside = inside and not spelling.begins_word[token]
-            if spelling.offsets[token] < spelling.offsets[token + 1]:
-                if not inside:
-                    found.words[words].start = start
-                    words += 1
-                    inside, in_word, spelled = True, 0.0, 0
-                in_word += highest
-                spelled += 1
-                found.words[words - 1].end = time
-                found.words[words - 1].confidence = _geometric_mean(in_word, spelled)
+        tokens, words, in_tokens = _collapse(spelling, blank, path[:length], peaks, found, tokens, words)
         text.last_token, text.last_word = tokens, words
         silent = tokens == text.first_token
         text.confidence = _geometric_mean(
             text.score if silent else in_tokens, length if silent else tokens - text.first_token
         )
     return Found(found.texts, found.tokens[:tokens], found.frames[:tokens], found.words[:words])
+
+
+@kernel
+def _best_path(log_probs: NDArray[np.float32], peaks: NDArray[np.float32], path: NDArray[np.int32]) -> float:
+    """Write the best token of each frame into the path; returns the path's log-probability."""
+    score = 0.0
+    for time in range(len(path)):
+        path[time] = _first_equal(log_probs[time], peaks[time])
+        score += np.float64(peaks[time])
+    return score
+
+
+@kernel
+def _collapse(
+    spelling: Spelling,
+    blank: int,
+    path: NDArray[np.int32],
+    peaks: NDArray[np.float32],
+    found: Found,
+    tokens: int,
+    words: int,
+) -> tuple[int, int, float]:
+    """Merge the repeats of a path, drop its blanks, and enter its tokens and words behind so many others.
+
+    Returns:
+        How many tokens and words there are then, and the sum of the new tokens' highest log-probabilities.
+    """
+    in_word, in_tokens = 0.0, 0.0  # sums of the tokens' highest log-probabilities
+    inside, spelled, time = False, 0, 0
+    while time < len(path):
+        token, start, highest = path[time], time, np.float64(peaks[time])
+        while time < len(path) and path[time] == token:
+            highest = max(highest, np.float64(peaks[time]))
+            time += 1
+        if token == blank:
+            continue
+        found.tokens[tokens], found.frames[tokens] = token, start
+        tokens += 1
+        in_tokens += highest
+        inside = inside and not spelling.begins_word[token]
+        if spelling.offsets[token] < spelling.offsets[token + 1]:
+            if not inside:
+                found.words[words].start = start
+                words += 1
+                inside, in_word, spelled = True, 0.0, 0
+            in_word += highest
+            spelled += 1
+            found.words[words - 1].end = time
+            found.words[words - 1].confidence = _geometric_mean(in_word, spelled)
+    return tokens, words, in_tokens
 
 
 @kernel
