@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from asr.decoding import engine, search
+from asr.decoding import engine, prefixes, search
 from asr.decoding.frames import Lengths, LogProbs, as_array, check
 from asr.decoding.heard import Found, hypotheses
 from asr.decoding.ranking import last_boundary
@@ -209,8 +209,8 @@ class Stream:
         if active == 0:
             return Partial("", "")
         best = int((self._beam.places["blank"] + self._beam.places["label"])[:active].argmax())
-        current = search.tokens_of(self._beam.tree, self._beam.places["row"][best])
-        stable = search.tokens_of(self._beam.tree, search.common_prefix(self._beam))
+        current = prefixes.tokens_of(self._beam.tree, self._beam.places["row"][best])
+        stable = prefixes.tokens_of(self._beam.tree, search.common_prefix(self._beam))
         if not self._decoder.vocabulary.whole_words:
             stable = stable[: last_boundary(stable, self._rules.tokens)]
         both, ends = np.concatenate((stable, current)), np.cumsum([len(stable), len(current)])
@@ -231,7 +231,7 @@ class Stream:
             rows = int(self._beam.state["rows"][0])
         needed = rows + frames * self._limits.width
         if needed > len(self._beam.tree):
-            tree = search.new_tree(needed)
+            tree = prefixes.new_tree(needed)
             tree[:rows] = self._beam.tree[:rows]
             self._beam = self._beam._replace(tree=tree)
 

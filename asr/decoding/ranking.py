@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.compiled import Records, compiled, kernel
-from asr.decoding import search
+from asr.decoding import prefixes, search
 from asr.decoding.search import GRAMMAR, Rules
 
 WORD = np.dtype([("hash", "i8"), ("first", "i4"), ("last", "i4")])
@@ -49,7 +49,7 @@ def rank(rules: Rules, beam: search.Beam, wanted: int, enough: int, margin: floa
     room = 0
     for outcome in outcomes:
         strict = strict or outcome.complete
-        room += search.depth(beam.tree, outcome.row)
+        room += prefixes.depth(beam.tree, outcome.row)
     texts, tokens, words = np.empty(len(outcomes), TEXT), np.empty(room, np.int32), np.empty(room, WORD)
     count = last_token = last_word = 0
     for i in np.argsort(-outcomes["total"], kind="mergesort"):
@@ -58,15 +58,15 @@ def rank(rules: Rules, beam: search.Beam, wanted: int, enough: int, margin: floa
             continue
         if count >= wanted and (count >= enough or outcome.total < texts[0].score - margin):
             break
-        own = tokens[last_token : last_token + search.depth(beam.tree, outcome.row)]
-        search.write_tokens(beam.tree, outcome.row, own)
+        own = tokens[last_token : last_token + prefixes.depth(beam.tree, outcome.row)]
+        prefixes.write_tokens(beam.tree, outcome.row, own)
         if not outcome.complete:
             own = own[: last_boundary(own, rules.tokens)]
         found = _split(own, rules.tokens, rules.letters, words[last_word:])
         if _is_new(texts[:count], words, words[last_word : last_word + found]):
             text = texts[count]
             text.score = outcome.total
-            text.acoustic = outcome.log_mass - search.log_factors(beam.tree, outcome.row)
+            text.acoustic = outcome.log_mass - prefixes.log_factors(beam.tree, outcome.row)
             text.first_token, text.last_token = last_token, last_token + len(own)
             text.first_word, text.last_word = last_word, last_word + found
             last_token += len(own)

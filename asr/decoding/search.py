@@ -21,10 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.compiled import Records, compiled, kernel
-from asr.decoding import hotwords
+from asr.decoding import hotwords, prefixes
 from asr.decoding.frames import find_likely
 from asr.decoding.hotwords import Phrases
 from asr.decoding.lexicon import NO_WORD, Trie
+from asr.decoding.prefixes import NOT_YET
+from asr.decoding.selection import keep_largest
 from asr.decoding.spelling import SPACE
 from asr.hashing import Table, arc, find
 from asr.text import ngram
@@ -34,7 +36,6 @@ FREE, WORDS, TOKENS, GRAMMAR = range(4)
 """What guides the search: nothing, a lexicon and word language model, one over tokens, or a grammar."""
 
 SAME = -1  # the token of a candidate that is a prefix of the beam, kept
-NOT_YET = -1.0  # a factor that has not been worked out
 OPTIMISM = 20.0  # by how much a language model may lift a candidate before it is tried at all
 RESCALED = 1e-30  # the best prefix's probability, below which all are multiplied
 
@@ -101,18 +102,6 @@ class Limits(NamedTuple):
     recombine: bool
 
 
-PREFIX = np.dtype(
-    [("factor", "f8"), ("end_factor", "f8")]
-    + [(name, "i4") for name in ("parent", "token", "child", "sibling", "slot", "word", "lm", "phrase", "end_lm")],
-    align=True,
-)
-"""A row of the tree of prefixes; row 0 is the empty one, parents stand before children.
-
-slot: its place in the beam, or -1. child and sibling: its first child, and its parent's next one; -1 for none.
-word: its node in the trie, -1 beyond it; or its state in the grammar. lm: its state. phrase: that of the hotwords.
-factor: by which its last token was multiplied. end_factor, end_lm: factor and state if the word ended here.
-"""
-
 PLACE = np.dtype(
     [("blank", "f8"), ("label", "f8"), ("row", "i4"), ("first_child", "i4"), ("next_child", "i4")], align=True
 )
@@ -168,15 +157,9 @@ class Scratch(NamedTuple):
 
 
 @compiled
-def new_tree(rows: int) -> Records:
-    """A tree with room for so many prefixes."""
-    return np.empty(rows, PREFIX)
-
-
-@compiled
 def new_beam(limits: Limits, frames: int) -> Beam:
     """A search with room for so many frames."""
-    return Beam(new_tree(1 + frames * limits.width), np.zeros(limits.width, PLACE), np.zeros(1, STATE))
+    return Beam(prefixes.new_tree(1 + frames * limits.width), np.zeros(limits.width, PLACE), np.zeros(1, STATE))
 
 
 @compiled
@@ -208,7 +191,7 @@ def start(rules: Rules, beam: Beam) -> None:
     The count of frames goes on, so that nothing in a scratch of earlier utterances is taken for something new.
     """
     phrase = hotwords.step(rules.phrases, 0, SPACE) if rules.has_phrases else 0
-    _new_row(beam.tree, 0, -1, -1, 0, rules.lm_start, phrase, 1.0)
+    prefixes.add(beam.tree, 0, -1, -1, 0, rules.lm_start, phrase, 1.0)
     beam.tree[0].slot = 0
     place, state = beam.places[0], beam.state[0]
     place.row, place.blank, place.label = 0, 1.0, 0.0
@@ -275,7 +258,7 @@ def _likely_tokens(limits: Limits, scratch: Scratch, frame: NDArray[np.float32],
     if tried > limits.max_tokens:
         for k in range(tried):
             scratch.values[k] = frame[scratch.tokens[k]]
-        tried = _keep_largest(scratch.tokens, scratch.values, tried, limits.max_tokens)
+        tried = keep_largest(scratch.tokens, scratch.values, tried, limits.max_tokens)
     for k in range(tried):
         token = scratch.tokens[k]
         scratch.units[token].probability = math.exp(np.float64(frame[token]))
@@ -486,7 +469,7 @@ def _best(limits: Limits, scratch: Scratch, kept: int) -> int:
         return kept
     for position in range(kept):
         scratch.values[position] = scratch.candidates[scratch.kept[position]].total
-    return _keep_largest(scratch.kept, scratch.values, kept, limits.width)
+    return keep_largest(scratch.kept, scratch.values, kept, limits.width)
 
 
 @kernel
@@ -525,7 +508,7 @@ def _row(beam: Beam, parent: int, candidate: Any) -> int:
     if row < 0:
         row = beam.state[0].rows
         beam.state[0].rows += 1
-        _new_row(
+        prefixes.add(
             beam.tree,
             row,
             parent,
@@ -536,76 +519,6 @@ def _row(beam: Beam, parent: int, candidate: Any) -> int:
             candidate.factor,
         )
     return int(row)
-
-
-@kernel
-def _new_row(
-    tree: Records, row: int, parent: int, token: int, word: int, lm: int, phrase: int, factor: float
-) -> None:
-    prefix = tree[row]
-    prefix.parent, prefix.token = parent, token
-    prefix.child = prefix.slot = prefix.sibling = -1
-    if parent >= 0:
-        prefix.sibling = tree[parent].child
-        tree[parent].child = row
-    prefix.word, prefix.lm, prefix.phrase = word, lm, phrase
-    prefix.factor = factor
-    prefix.end_factor = NOT_YET
-    prefix.end_lm = lm
-
-
-@kernel
-def _keep_largest(items: NDArray[np.int32], values: NDArray[np.float64], count: int, wanted: int) -> int:
-    """Keep the items with the largest values, in their order.
-
-    Args:
-        items: the first `count` count; they are moved to the front.
-        values: (at least 2 count,) values[i] is that of items[i]; the rest is room to work.
-        count: how many there are.
-        wanted: how many to keep, fewer than there are.
-
-    Returns:
-        `wanted`.
-    """
-    for i in range(count):
-        values[count + i] = values[i]
-    limit = _nth_largest(values[count : 2 * count], wanted)
-    ties = wanted
-    for i in range(count):
-        ties -= values[i] > limit
-    kept = 0
-    for i in range(count):
-        if values[i] > limit or (values[i] == limit and ties > 0):
-            ties -= values[i] == limit
-            items[kept] = items[i]
-            kept += 1
-    return kept
-
-
-@kernel
-def _nth_largest(values: NDArray[np.float64], n: int) -> float:
-    """The n-th largest value, counted from 1; the values are put out of order. Hoare 1961, algorithm 65."""
-    low, high, wanted = 0, len(values) - 1, n - 1
-    while low < high:
-        a, b, c = values[low], values[(low + high) >> 1], values[high]
-        pivot = max(min(a, b), min(max(a, b), c))
-        i, j = low, high
-        while i <= j:
-            while values[i] > pivot:
-                i += 1
-            while values[j] < pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if wanted <= j:
-            high = j
-        elif wanted >= i:
-            low = i
-        else:
-            break
-    return float(values[wanted])
 
 
 @compiled
@@ -635,42 +548,6 @@ def finish(rules: Rules, beam: Beam) -> Records:
         outcome.log_mass = beam.state[0].log_scale + math.log(place.blank + place.label)
         outcome.total = outcome.log_mass + log_factor
     return outcomes
-
-
-@kernel
-def depth(tree: Records, row: int) -> int:
-    """How many tokens a prefix has."""
-    count = 0
-    while row > 0:
-        count += 1
-        row = tree[row].parent
-    return count
-
-
-@kernel
-def write_tokens(tree: Records, row: int, tokens: NDArray[np.int32]) -> None:
-    """Write the tokens of a prefix into an array of their number."""
-    for position in range(len(tokens) - 1, -1, -1):
-        tokens[position] = tree[row].token
-        row = tree[row].parent
-
-
-@compiled
-def tokens_of(tree: Records, row: int) -> NDArray[np.int32]:
-    """The tokens of a prefix."""
-    tokens = np.empty(depth(tree, row), np.int32)
-    write_tokens(tree, row, tokens)
-    return tokens
-
-
-@kernel
-def log_factors(tree: Records, row: int) -> float:
-    """The logarithm of all the factors in a prefix's probability."""
-    total = 0.0
-    while row > 0:
-        total += math.log(tree[row].factor)
-        row = tree[row].parent
-    return total
 
 
 @kernel
@@ -735,7 +612,7 @@ def compact(beam: Beam) -> None:
             prefix = tree[row]
             parent = moved[prefix.parent] if prefix.parent >= 0 else -1
             slot, end_factor, end_lm = prefix.slot, prefix.end_factor, prefix.end_lm
-            _new_row(tree, count, parent, prefix.token, prefix.word, prefix.lm, prefix.phrase, prefix.factor)
+            prefixes.add(tree, count, parent, prefix.token, prefix.word, prefix.lm, prefix.phrase, prefix.factor)
             tree[count].slot, tree[count].end_factor, tree[count].end_lm = slot, end_factor, end_lm
             count += 1
     for i in range(state.active):
