@@ -47,7 +47,7 @@ def atomic_path(path: Path, size: int | None = None, sync_each: bool = True) -> 
     with full_disk_in_words(path, size):
         path.parent.mkdir(parents=True, exist_ok=True)
         holder = Path(tempfile.mkdtemp(prefix=f".{path.name}{PARTIAL}", dir=path.parent))
-        temporary = holder / path.name
+        temporary, previous = holder / path.name, holder / f"{path.name}.previous"
         try:
             yield temporary
             if sync_each:
@@ -56,10 +56,12 @@ def atomic_path(path: Path, size: int | None = None, sync_each: bool = True) -> 
             elif os.name == "posix":
                 os.sync()
             if temporary.is_dir() and path.is_dir():
-                path.rename(holder / "previous")
+                path.rename(previous)
             temporary.replace(path)
             _sync(path.parent)
         finally:
+            if previous.exists() and not path.exists():  # Windows replaces no folder in which a file is open
+                previous.rename(path)
             shutil.rmtree(holder, ignore_errors=True)
 
 

@@ -44,6 +44,29 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_that_can_not_be_replaced_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "folder"
+    write_text(path / "old", "x")
+
+    def refused(temporary: Path, target: Path) -> Path:
+        raise PermissionError(errno.EACCES, "a file in it is open")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", refused)
+        with pytest.raises(PermissionError), atomic_path(path) as temporary:
+            temporary.mkdir()
+    assert (path / "old").read_text() == "x"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        with atomic_path(tmp_path / "previous") as temporary:
+            temporary.mkdir()
+            (temporary / name).touch()
+    assert [child.name for child in (tmp_path / "previous").iterdir()] == ["new"]
+
+
 def test_json_has_no_infinity(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "x.json", {"loss": float("inf")})
