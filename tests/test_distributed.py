@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from asr.cli import main
 from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.doctor import SAMPLE_RATE, TONES, synthesise
 from asr.errors import ConfigError
+from asr.training import launch
 from asr.training.acoustic import AcousticTask
 from asr.training.distributed import ALONE, World
 from asr.training.loop import Outcome
@@ -296,6 +298,19 @@ sys.exit(130)
     assert done.returncode == 130, done.stderr
     assert done.stdout == "saved\n" * 3
     assert done.stderr == ""
+
+
+def test_windows_interrupts_all_processes_of_a_console_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Process:
+        def poll(self) -> None: ...
+
+        def send_signal(self, number: int) -> None:
+            raise ValueError(f"Unsupported signal: {number}")  # as on Windows
+
+    monkeypatch.setattr(launch, "os", SimpleNamespace(name="nt"))
+    with launch._handing_on_signals([Process()]) as signals:
+        signal.raise_signal(signal.SIGINT)
+    assert signals == [signal.SIGINT]
 
 
 def test_a_process_that_hangs_when_another_has_failed_is_killed() -> None:

@@ -34,7 +34,7 @@ class KilledProcessError(AsrError):
 def launch(count: int) -> int:
     """Run the command of this process again, in so many processes, and wait for them.
 
-    Signals are handed on to them. When one fails, the others end too; those that do not, perhaps since they wait
+    Signals are handed on to them, but on Windows, where a console tells all. When one fails, the others end too; those that do not, perhaps since they wait
     for it inside a GPU's library, are killed.
 
     Returns:
@@ -100,6 +100,8 @@ def _handing_on_signals(processes: Sequence[subprocess.Popen[bytes]]) -> Iterato
 
     def hand_on(number: int, _: object) -> None:
         signals.append(number)
+        if os.name == "nt":
+            return  # the console has told all of its processes, and nobody else can
         for process in processes:
             if process.poll() is None:
                 process.send_signal(number)
