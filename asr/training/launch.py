@@ -34,8 +34,8 @@ class KilledProcessError(AsrError):
 def launch(count: int) -> int:
     """Run the command of this process again, in so many processes, and wait for them.
 
-    Signals are handed on to them, but on Windows, where a console tells all. When one fails, the others end too; those that do not, perhaps since they wait
-    for it inside a GPU's library, are killed.
+    Signals are handed on to them, but on Windows, where the console tells all of its processes. When one fails, the
+    others end too; those that do not, perhaps since they wait for it inside a GPU's library, are killed.
 
     Returns:
         The exit code: that of the first to fail, or 0.
