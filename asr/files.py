@@ -21,9 +21,12 @@ from asr.errors import AsrError, ConfigError, DataError, DiskFullError
 
 WAIT_FOR_OTHERS = 10.0
 """Seconds in which another process may leave a folder."""
+LOCK = ".lock"
+"""In a folder: the file on which its only writer has a claim."""
 PARTIAL = ".partial-"
 """In the names of hidden folders that hold what is not whole yet; killed processes leave theirs behind."""
 
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # as network file systems say it
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}  # Windows has no quotas
 
 
@@ -92,50 +95,80 @@ def remove_folder(path: Path) -> None:
         shutil.rmtree(holder)
 
 
+def clear_folder(folder: Path, keep: str) -> None:
+    """Remove what is in a folder whose only writer this is, but for the file that tells what folder it is.
+
+    Killed on the way, this leaves next to nothing half removed under its name.
+    """
+    holder = Path(tempfile.mkdtemp(prefix=f".old{PARTIAL}", dir=folder))
+    for path in folder.iterdir():
+        if path.name not in (LOCK, keep, holder.name):
+            path.rename(holder / path.name)
+    shutil.rmtree(holder)
+
+
+def is_of_others(folder: Path, mark: str) -> bool:
+    """Whether a folder holds something, but not the file that its own writers put there first."""
+    return (
+        folder.exists()
+        and not (folder / mark).is_file()
+        and any(path.name != LOCK and PARTIAL not in path.name for path in folder.iterdir())
+    )
+
+
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder, made if it is not there, that want to be its only writer too.
 
     The system ends the claim with the process, however that ends; a loader's processes, which share it, outlive a
-    killed one by seconds, which are waited for.
+    killed one by seconds, which are waited for. File systems that know no locks keep nobody out.
 
     Raises:
         ConfigError: another one is there.
     """
-    lock = FileLock(folder / ".lock")
     try:
         with full_disk_in_words(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=WAIT_FOR_OTHERS)
+            claim = _claim(folder / LOCK, WAIT_FOR_OTHERS)
     except Timeout:
         hint = "wait until it has ended, or take another --run-dir"
         raise ConfigError("another asr is at work in this folder", where=folder, hint=hint) from None
     try:
         yield
     finally:
-        lock.release()
+        claim.release()
 
 
 @contextmanager
 def one_at_a_time(lock: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Run the block once no other process is in the block of this lock.
+    """Run the block once no other process is in the block of this lock, as far as the file system knows locks.
 
     Args:
         lock: a file that stands for the block; it may stay behind.
         waiting: called once if another process is there, which is waited for.
     """
-    claim = FileLock(lock)
     with full_disk_in_words(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
         try:
-            claim.acquire(timeout=0)
+            claim = _claim(lock, timeout=0)
         except Timeout:
             waiting()
-            claim.acquire()
+            claim = _claim(lock, timeout=-1)
     try:
         yield
     finally:
         claim.release()
+
+
+def _claim(path: Path, timeout: float) -> FileLock:
+    """A lock that is held, unless the file system has none; for -1 seconds is waited without end."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout)
+    except OSError as error:  # a Timeout too, which has no number
+        if error.errno not in _NO_LOCKS:
+            raise
+    return lock
 
 
 def remove_partial(folder: Path) -> None:

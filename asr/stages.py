@@ -27,7 +27,7 @@ from asr.errors import DataError, DiskFullError, counted, listing
 from asr.evaluation.report import format_report, format_totals, to_results
 from asr.evaluation.wer import breakdown, score
 from asr.features import FeatureExtractor, GlobalNorm
-from asr.files import atomic_path, contents, file_fingerprint, write_json, write_text
+from asr.files import atomic_path, contents, file_fingerprint, one_at_a_time, write_json, write_text
 from asr.recipe_file import to_yaml
 from asr.recognizer import Recognizer
 from asr.reporting import Reporter
@@ -179,9 +179,18 @@ def augmentation_inputs(recipe: Recipe) -> Any:
 
 
 def prepare(work: Workspace) -> None:
-    """Get the corpus and write its manifests, unless another run has done so."""
+    """Get the corpus and write its manifests, unless another run has done so or, waited for, does so now."""
     if work.corpus_file.exists():  # which is written last
         return
+    with one_at_a_time(
+        work.corpus.with_name(f".{work.corpus.name}.lock"),
+        lambda: work.reporter.say(f"  waiting: another process prepares {work.corpus}"),
+    ):
+        if not work.corpus_file.exists():
+            _prepare(work)
+
+
+def _prepare(work: Workspace) -> None:
     section = work.recipe.prepare
     if isinstance(section, ManifestsCorpus):
         train = section.train

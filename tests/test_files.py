@@ -12,11 +12,16 @@ import pytest
 
 from asr.errors import DiskFullError
 from asr.files import (
+    LOCK,
     PARTIAL,
     atomic_path,
+    clear_folder,
     file_fingerprint,
     files_in,
     fingerprint,
+    is_of_others,
+    one_at_a_time,
+    only_writer,
     remove_folder,
     remove_partial,
     write_json,
@@ -168,3 +173,27 @@ def test_a_folder_is_removed_as_a_whole(tmp_path: Path, monkeypatch: pytest.Monk
         remove_folder(folder)
     assert not folder.exists()
     remove_folder(folder)
+
+
+def test_a_folder_is_cleared_but_for_its_mark_and_the_lock_of_its_writer(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    with only_writer(folder):
+        assert not is_of_others(folder, "mark")
+        write_text(folder / "sub" / "mine", "x")
+        assert is_of_others(folder, "mark")
+        write_text(folder / "mark", "x")
+        assert not is_of_others(folder, "mark")
+        clear_folder(folder, "mark")
+        assert {path.name for path in folder.iterdir()} == {LOCK, "mark"}
+    assert not is_of_others(tmp_path / "none", "mark")
+
+
+def test_where_the_file_system_refuses_locks_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def refused(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))  # as NFS without a lock daemon does
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with one_at_a_time(tmp_path / "data" / "lock", pytest.fail), only_writer(tmp_path / "run"):
+        (tmp_path / "run" / "file").touch()

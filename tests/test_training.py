@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -288,11 +289,40 @@ def test_further_manifests_are_added_to_the_training_set(path: Path, tmp_path: P
     more = write_set(tmp_path, "more", 5, 9)
     wanted = read_recipe(path, [*SETTINGS, f"prepare.extra=[{more}]"])
     recipes.run_stages(recipes.workspace(wanted, tmp_path / "run", tmp_path / "data", Recorder()), "check")
-    (folder,) = (tmp_path / "data").iterdir()
+    (folder,) = (tmp_path / "data").glob("manifests-*")
     utterances = read_manifest(folder / "train.jsonl")
     assert utterances == read_manifest(path.parent / "corpus" / "train.jsonl") + read_manifest(more)
     with pytest.raises(DataError, match=r"not there: .*none\.jsonl"):
         run(path, tmp_path / "other", "prepare.extra=[none.jsonl]")
+
+
+def test_runs_that_start_together_prepare_their_corpus_once(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = Recorder()
+    work = recipes.workspace(read_recipe(path, SETTINGS), tmp_path / "run", tmp_path / "data", heard)
+    begun, waiting, written = threading.Event(), threading.Event(), []
+    write_json = stages.write_json
+
+    def slow(path: Path, value: object) -> None:
+        written.append(path)
+        begun.set()
+        waiting.wait(2.0)
+        write_json(path, value)
+
+    def say(message: str) -> None:
+        assert f"another process prepares {work.corpus}" in message
+        waiting.set()
+
+    monkeypatch.setattr(stages, "write_json", slow)
+    monkeypatch.setattr(heard, "say", say)
+    first = threading.Thread(target=stages.prepare, args=(work,))
+    first.start()
+    assert begun.wait(60)
+    stages.prepare(work)
+    first.join()
+    assert written == [work.corpus_file]
+    assert waiting.is_set()
 
 
 def test_finished_stages_are_skipped_and_only_what_changed_is_done(path: Path, tmp_path: Path) -> None:
