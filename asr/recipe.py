@@ -133,25 +133,21 @@ def run(
     work = workspace(recipe, folder, data, reporter, world)
     if not world.leads:
         return _follow(work)
-    run_stages(work, STAGES[-1].name, overwrite)
-    results = {
-        "tests": json.loads(work.figures.read_text(encoding="utf-8")),
-        "stages": {stage.name: _read_record(work, stage.name)["seconds"] for stage in stages_of(recipe)},
-    }
-    write_json(work.folder / "results.json", results)
+    with only_writer(folder):
+        run_stages(work, STAGES[-1].name, overwrite)
+        results = {
+            "tests": json.loads(work.figures.read_text(encoding="utf-8")),
+            "stages": {stage.name: _read_record(work, stage.name)["seconds"] for stage in stages_of(recipe)},
+        }
+        write_json(folder / "results.json", results)
     return world.broadcast(results)
 
 
 def run_stages(work: Workspace, last: str, overwrite: bool = False) -> None:
-    """Run what is left to do of the stages up to one of them; otherwise as `run`."""
+    """Run what is left to do of the stages up to one of them, as the folder's only writer; otherwise as `run`."""
     begun_from = (origin.describe(work.recipe, work.origin) or {}).get("weights")
     fingerprints = _fingerprints(work.recipe, begun_from)
-    with only_writer(work.folder):
-        _guard_training(work, fingerprints, begun_from, overwrite)
-        _run_stages(work, last, fingerprints)
-
-
-def _run_stages(work: Workspace, last: str, fingerprints: Mapping[str, str]) -> None:
+    _guard_training(work, fingerprints, begun_from, overwrite)
     remove_partial(work.folder)
     write_text(work.folder / "config.yaml", recipe_file.to_yaml(work.recipe))
     wanted = stages_of(work.recipe)

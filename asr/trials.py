@@ -19,7 +19,7 @@ from asr.data.checks import check_sets
 from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.errors import ConfigError, DataError
 from asr.evaluation import wer
-from asr.files import remove_folder
+from asr.files import clear_folder, is_of_others, only_writer
 from asr.model.ctc import ctc_loss
 from asr.recognizer import Recognizer
 from asr.reporting import Reporter
@@ -76,13 +76,18 @@ def overfit(wanted: Recipe, count: int, folder: Path, data: Path, reporter: Repo
         reporter: told what happens.
 
     Raises:
-        ConfigError: the folder holds something else.
+        ConfigError: the folder holds something else, or another process is at work in it.
         DataError: the recordings can't be used.
     """
-    manifest = (folder / MANIFEST).absolute()
-    if folder.exists() and not manifest.is_file():
+    if is_of_others(folder, MANIFEST):
         raise ConfigError("this is not the folder of an earlier trial", where=folder, hint="another --run-dir")
-    remove_folder(folder)
+    with only_writer(folder):
+        clear_folder(folder, MANIFEST)
+        return _overfit(wanted, count, folder, data, reporter)
+
+
+def _overfit(wanted: Recipe, count: int, folder: Path, data: Path, reporter: Reporter) -> Overfitting:
+    manifest = (folder / MANIFEST).absolute()
     work = recipe.workspace(wanted, folder, data, reporter)
     stages.prepare(work)
     normalizer = build.normalizer(wanted.text)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from command_line import Run, command
 
+from asr import files
 from asr.cli import main
 
 EXPECTED = Path(__file__).parent / "ngrams"
@@ -245,6 +246,16 @@ def test_training_again_resumes_and_other_settings_are_refused(run: Run, trained
     assert other.code == 2
     assert "seed: 1 there, 2 now" in other.err and "--overwrite" in other.err
     assert not (tmp_path / "other.safetensors").exists()
+
+
+def test_a_folder_in_which_a_training_is_at_work_is_left_alone(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "WAIT_FOR_OTHERS", 0.2)
+    with files.only_writer(tmp_path / "runs" / "lm"):
+        refused = run("train", TEXT, "--out", "lm.safetensors", "--overwrite", *TRAINING)
+        assert refused.code == 2 and "another asr is at work" in refused.err
+    assert [path.name for path in (tmp_path / "runs" / "lm").iterdir()] == [files.LOCK]
 
 
 def test_a_neural_model_of_a_recognisers_tokens_begins_with_vectors(run: Run, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from tones import SETTINGS, write_recipe
 
-from asr import artefact, trials
+from asr import artefact, files, trials
 from asr.cli import main
 from asr.config import Augment
 from asr.data.manifest import Utterance, read_manifest, write_manifest
@@ -104,6 +104,18 @@ def test_a_folder_that_is_not_of_a_trial_is_left_alone(path: Path, tmp_path: Pat
     assert overfit(path, tmp_path) == 2
     assert "not the folder of an earlier trial" in capsys.readouterr().err
     assert (tmp_path / "run-overfit" / "mine").read_text() == "untouched"
+
+
+def test_a_folder_in_which_a_trial_is_at_work_is_left_alone(
+    path: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "WAIT_FOR_OTHERS", 0.2)
+    folder = tmp_path / "run-overfit"
+    with files.only_writer(folder):
+        files.write_text(folder / trials.MANIFEST, "untouched")
+        assert overfit(path, tmp_path) == 2
+        assert "another asr is at work" in capsys.readouterr().err
+        assert (folder / trials.MANIFEST).read_text() == "untouched"
 
 
 # -------------------------------------------------------------------------------------------------- choice

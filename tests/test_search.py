@@ -13,7 +13,7 @@ import signal
 import sqlite3
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tones import SETTINGS, write_recipe
 
-from asr import axes
+from asr import axes, files
 from asr.cli import main
 from asr.config import Recipe
 from asr.errors import ConfigError, DiskFullError, MissingDependencyError
@@ -44,8 +44,7 @@ def _without_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def hasty(*arguments: Any, **options: Any) -> sqlite3.Connection:
         connection = connect(*arguments, **options)
-        if arguments[0].name != "lock":
-            connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA synchronous = OFF")
         return connection
 
     monkeypatch.setattr(sqlite3, "connect", hasty)
@@ -495,15 +494,6 @@ def test_time_is_up(tmp_path: Path) -> None:
     assert study.run(plan(), tmp_path, objective(1), None, seconds=0.0) == []
 
 
-def test_two_searches_in_one_folder(tmp_path: Path) -> None:
-    def run(number: int, settings: Mapping[str, Any], on_epoch: OnEpoch) -> None:
-        with pytest.raises(ConfigError, match="another search is at work"):
-            study.run(plan(), tmp_path, objective(1), 3)
-        on_epoch(1, fake(settings, 1))
-
-    assert len(study.run(plan(), tmp_path, run, 1)) == 1
-
-
 def test_importances_are_shares_of_the_variance() -> None:
     """Of a sum of independent parts, here in the ratio 9 : 1 : 0."""
     rng = np.random.default_rng(1)
@@ -622,8 +612,8 @@ def test_real_trainings_interrupted_and_continued_are_those_that_ran_through(pat
     wanted, data = Plan(varied, 2), tmp_path / "data"
 
     def searched(folder: Path, reporter: Any) -> list[Trial]:
-        trainings.prepare(recipe, wanted, folder, data, reporter)
-        return trainings.search(recipe, wanted, folder, data, reporter, trials=2)
+        with trainings.prepared(recipe, wanted, folder, data, reporter):
+            return trainings.search(recipe, wanted, folder, data, reporter, trials=2)
 
     expected = searched(tmp_path / "through", Silent())
     reporter = Recorder(interrupt_after=8)  # of some 20 in each trial
@@ -638,18 +628,48 @@ def test_real_trainings_interrupted_and_continued_are_those_that_ran_through(pat
         assert (place / "train" / "checkpoints").exists() == (trial.number == best.number)
         assert {"config.yaml", "output.txt"} < {file.name for file in place.iterdir()}
         assert not (place / "evaluate").exists()  # the test set is not looked at
+
+    def begin(
+        recipe: Recipe, wanted: Plan = wanted, folder: Path = tmp_path / "cut", overwrite: bool = False
+    ) -> None:
+        with trainings.prepared(recipe, wanted, folder, data, Silent(), overwrite):
+            pass
+
     for change in ({"seed": 2}, {"model.encoder.dropout": 0.2}):
         with pytest.raises(ConfigError, match="a search with other settings"):
-            trainings.prepare(with_settings(recipe, change), wanted, tmp_path / "cut", data, Silent())
+            begin(with_settings(recipe, change))
     with pytest.raises(ConfigError, match=r"--sampler: tpe there, random now"):
-        trainings.prepare(recipe, Plan(varied, 2, "random"), tmp_path / "cut", data, Silent())
+        begin(recipe, Plan(varied, 2, "random"))
     with pytest.raises(ConfigError, match="not the folder of a search"):
-        trainings.prepare(recipe, wanted, data, data, Silent())
-    elsewhere = with_settings(recipe, {"training.workers": 1})
-    trainings.prepare(elsewhere, wanted, tmp_path / "cut", data, Silent())
+        begin(recipe, folder=data)
+    begin(with_settings(recipe, {"training.workers": 1}))
     assert len(study.ended(wanted, tmp_path / "cut")) == 2
-    trainings.prepare(with_settings(recipe, {"seed": 2}), wanted, tmp_path / "cut", data, Silent(), overwrite=True)
+    begin(with_settings(recipe, {"seed": 2}), overwrite=True)
+    assert not (tmp_path / "cut" / "trials").exists()
     assert study.ended(wanted, tmp_path / "cut") == []
+
+
+def test_a_search_in_a_folder_where_one_is_at_work_is_refused_and_touches_nothing(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "WAIT_FOR_OTHERS", 0.2)
+    recipe = read_recipe(path, [*SETTINGS, "training.epochs=1"])
+    wanted = Plan(resolve(recipe, [split("training.learning_rate=1e-3,1e-2")]), 1)
+
+    def begin(seed: int) -> AbstractContextManager[None]:
+        settings = with_settings(recipe, {"seed": seed})
+        return trainings.prepared(settings, wanted, tmp_path / "run", tmp_path / "data", Silent(), overwrite=True)
+
+    with begin(seed=1):
+        pass
+    with begin(seed=2):  # which throws away what was there, but not its own claim
+        checkpoint = tmp_path / "run" / "trials" / "001" / f".state.pt{files.PARTIAL}x" / "state.pt"
+        checkpoint.parent.mkdir(parents=True)
+        checkpoint.touch()
+        for seed in (2, 3):
+            with pytest.raises(ConfigError, match="run: another asr is at work"), begin(seed):
+                pass
+        assert checkpoint.exists()
 
 
 def test_settings_that_do_not_suit_each_other_fail_and_are_not_run(path: Path, tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def train(
 
     from asr import build
     from asr.cli.reporter import TerminalReporter
-    from asr.files import file_fingerprint
+    from asr.files import file_fingerprint, only_writer
     from asr.training import language, loop
 
     reporter = TerminalReporter()
@@ -175,11 +175,12 @@ def train(
         f"{len(units.symbols):,} {units.kind}, {len(sets.train):,} sentences, {len(sets.dev):,} to measure with"
     )
     folder = run_dir or Path("runs") / out.stem
-    _claim(folder, {**_plain(options), "texts": _digest([*sets.train, "", *sets.dev])}, overwrite)
     batch_units = batch_units or _batch_units(sets.train)
     job = language.Job(trained, sets.train, sets.dev, settings, seed, folder, batch_units, longest, draws)
-    outcome = language.train(job, reporter)
-    neural.save(trained, out)
+    with only_writer(folder):
+        _claim(folder, {**_plain(options), "texts": _digest([*sets.train, "", *sets.dev])}, overwrite)
+        outcome = language.train(job, reporter)
+        neural.save(trained, out)
     reporter.say(f"wrote {out}: {outcome.dev} per word, after {outcome.epochs} epochs")
 
 

@@ -121,20 +121,20 @@ def search(
     folder = run_dir or Path("runs") / f"{resolved.name}-search"
     reporter = TerminalReporter()
     reporter.say(f"recipe {path}, search in {folder}")
-    trainings.prepare(shortened, plan, folder, data_dir, reporter, overwrite)
-    reporter.say(report.heading(plan))
 
     def show(trial: Trial) -> None:
         reporter.say(report.row(trial, plan))
 
     seconds = math.inf if hours is None else 3600 * hours
     command = ["asr", "train", recipe, *(settings or ())]
-    try:
-        found = trainings.search(shortened, plan, folder, data_dir, reporter, trials, seconds, show)
-    except InterruptedTrainingError:
-        _conclude(study.ended(plan, folder), plan, resolved, folder, command)
-        raise
-    _conclude(found, plan, resolved, folder, command)
+    with trainings.prepared(shortened, plan, folder, data_dir, reporter, overwrite):
+        reporter.say(report.heading(plan))
+        try:
+            found = trainings.search(shortened, plan, folder, data_dir, reporter, trials, seconds, show)
+        except InterruptedTrainingError:
+            _conclude(study.ended(plan, folder), plan, resolved, folder, command)
+            raise
+        _conclude(found, plan, resolved, folder, command)
     if found and study.best(found, metric) is None:
         raise DataError(
             "no trial could be measured", where=folder / "trials", hint="`asr train RECIPE`, to see what is wrong"

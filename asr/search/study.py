@@ -10,7 +10,7 @@ import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -133,7 +133,7 @@ def run(
 
     Args:
         plan: the same as before, where it goes on.
-        folder: of the search.
+        folder: of the search, in which nobody else is at work.
         objective: runs a trial.
         trials: how many in all, those from before included; or None for as many as time allows.
         seconds: after which no more trial begins.
@@ -143,7 +143,6 @@ def run(
         All trials, in their order.
 
     Raises:
-        ConfigError: another search is at work in the folder.
         DiskFullError: there is no room for what the trial under way writes; it goes on next time.
         InterruptedTrainingError: the trial under way was interrupted; it goes on next time.
         MissingDependencyError: Optuna is not installed.
@@ -152,7 +151,7 @@ def run(
     limit = math.inf if trials is None else trials
     if plan.sampler == "grid":
         limit = min(limit, spaces.size(plan.spaces))
-    with _alone(folder), _open(plan, folder) as study:
+    with _open(plan, folder) as study:
         while (trial := _next(study, plan, limit, until)) is not None:
             on_trial(_attempt(study, plan, trial, objective))
         return _ended(study)
@@ -371,17 +370,6 @@ def _open(plan: Plan, folder: Path) -> Iterator[optuna.Study]:
     finally:
         storage.remove_session()
         storage.engine.dispose()
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold a lock that ends with the process, however that ends."""
-    with closing(sqlite3.connect(folder / "lock", timeout=0, isolation_level=None)) as lock:
-        try:
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError:
-            raise ConfigError("another search is at work in this folder", where=folder) from None
-        yield
 
 
 class _Scale:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from asr import recipe as recipes
 from asr import recipe_file, stages
 from asr.config import Recipe
 from asr.errors import ConfigError
-from asr.files import fingerprint, write_json, write_text
+from asr.files import clear_folder, fingerprint, is_of_others, only_writer, write_json, write_text
 from asr.reporting import Advance, Reporter
 from asr.search import study
 from asr.search.study import Figures, Objective, OnEpoch, Plan, Trial
@@ -27,10 +27,13 @@ _CHECKED = ("check.json", "stages/check.json")  # of the corpus: where a trial h
 _ELSEWHERE = {f"training.{name}" for name in ("device", "workers", "threads", "checkpoint_minutes")}
 
 
-def prepare(
+@contextmanager
+def prepared(
     recipe: Recipe, plan: Plan, folder: Path, data: Path, reporter: Reporter, overwrite: bool = False
-) -> None:
+) -> Iterator[None]:
     """Make a folder that of a search, or see that it is; and look at the corpus, once for all trials.
+
+    Until the block ends, no other search works in the folder.
 
     Args:
         recipe: the settings that stay; with the epochs of a trial.
@@ -41,13 +44,18 @@ def prepare(
         overwrite: throw away a search with other settings that is in the folder.
 
     Raises:
-        ConfigError: the folder holds a search with other settings, or something else.
+        ConfigError: the folder holds a search with other settings, or something else, or another search is at work
+            in it.
         DataError: the recordings can't be used.
         MissingDependencyError: Optuna is not installed.
     """
     study.load_optuna()
-    _claim(recipe, plan, folder, overwrite)
-    recipes.run_stages(recipes.workspace(recipe, folder, data, reporter), "check")
+    if is_of_others(folder, _IDENTITY):
+        raise ConfigError("this is not the folder of a search", where=folder, hint="another --run-dir")
+    with only_writer(folder):
+        _claim(recipe, plan, folder, overwrite)
+        recipes.run_stages(recipes.workspace(recipe, folder, data, reporter), "check")
+        yield
 
 
 def search(
@@ -63,14 +71,13 @@ def search(
     """Train with different settings, or go on where that was cut off. No test set is measured.
 
     Args:
-        recipe, plan, folder, data, reporter: see `prepare`, which comes first.
+        recipe, plan, folder, data, reporter: see `prepared`, in whose block this runs.
         trials, seconds, on_trial: see `study.run`.
 
     Returns:
         All trials, in their order; the weights of the best are kept.
 
     Raises:
-        ConfigError: another search is at work in the folder.
         DiskFullError: the trial under way goes on next time.
         InterruptedTrainingError: stopped by a signal.
     """
@@ -117,14 +124,12 @@ def remove_weights(folder: Path, trials: Sequence[Trial], best: Trial | None) ->
 def _claim(recipe: Recipe, plan: Plan, folder: Path, overwrite: bool) -> None:
     """Make a folder that of a search, or see that it is that of this one."""
     record = folder / _IDENTITY
-    if folder.exists() and any(folder.iterdir()) and not record.is_file():
-        raise ConfigError("this is not the folder of a search", where=folder, hint="another --run-dir")
     now = _identity(recipe, plan)
     before = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else now
     if before != now:
         if not overwrite:
             raise other_training(folder, before, now, "search")
-        shutil.rmtree(folder)
+        clear_folder(folder, _IDENTITY)
     write_json(record, now)
 
 
