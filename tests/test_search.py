@@ -34,6 +34,7 @@ from asr.search import picture, report, space, study, trainings
 from asr.search.space import Choices, Interval, resolve, split
 from asr.search.study import Figures, OnEpoch, Plan, Trial
 from asr.training.loop import InterruptedTrainingError
+from asr.training.validation import DivergedTrainingError
 
 pytest.importorskip("optuna")
 
@@ -473,12 +474,15 @@ def test_a_disk_that_is_full_for_the_database_too(tmp_path: Path) -> None:
 
 def test_failures_and_divergence_are_noted_and_do_not_end_the_search(tmp_path: Path) -> None:
     faults = {2: ConfigError("refused"), 3: RuntimeError("out of memory"), 4: MemoryError()}
+    faults[8] = DivergedTrainingError("NaN")  # in the first epoch
 
     def run(number: int, settings: Mapping[str, Any], on_epoch: OnEpoch) -> None:
         if number in faults:
             raise faults[number]
         on_epoch(1, Figures(0.5, 0.5, 1.0))
-        on_epoch(2, Figures(0.9, 0.9, math.nan if number == 5 else 0.5))
+        if number == 5:
+            raise DivergedTrainingError("NaN")
+        on_epoch(2, Figures(0.9, 0.9, 0.5))
 
     trials = study.run(plan(), tmp_path, run, 7)
     assert [trial.state for trial in trials] == ["finished", *["failed"] * 3, "diverged", "finished", "finished"]
@@ -488,6 +492,12 @@ def test_failures_and_divergence_are_noted_and_do_not_end_the_search(tmp_path: P
     lines = report.summary(trials, plan(), {})
     assert lines[0].startswith("7 trials: 1 diverged, 3 failed, 3 finished")
     assert "failed: refused" in "\n".join(lines)
+    assert "diverged: NaN" in "\n".join(lines)
+    trials = study.run(plan(), tmp_path, run, 8)
+    assert (trials[7].state, trials[7].curve) == ("diverged", ())
+    with study._open(plan(), tmp_path) as told:
+        assert [trial.value for trial in told.trials if trial.number in (4, 7)] == [study.DIVERGED] * 2
+    assert study.importances(trials, plan("random")).keys() == {space.key for space in SPACES}
 
 
 def test_time_is_up(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from asr.data.loading import Batch
 from asr.data.manifest import Utterance
 from asr.features import FeatureExtractor, LogMel
 from asr.text import tokenizer
-from asr.training.validation import validate
+from asr.training.validation import DivergedTrainingError, validate
 
 
 class Said(nn.Module):
@@ -68,3 +68,13 @@ def test_blanks_empty_hypotheses_and_infinite_losses_are_counted() -> None:
     assert found.figures["infinite"] == 1
     assert set(found.figures) == {"loss", "wer", "cer", "blank_share", "empty_share", "infinite"}
     assert all(isinstance(value, int | float) for value in found.figures.values())
+
+
+def test_a_model_that_has_run_away_is_called_that() -> None:
+    model = Said()
+    padded = batch(("ab", [A, B], 2), ("a", [A, 0], 1))
+    padded.inputs[1, 1] = torch.nan
+    validate(model, EXTRACTOR, [padded], TOKENS)  # what is behind an utterance's end does not count
+    torch.nn.init.constant_(model.weight, torch.nan)
+    with pytest.raises(DivergedTrainingError, match="not a number"):
+        validate(model, EXTRACTOR, [padded], TOKENS)

@@ -22,6 +22,7 @@ from asr.errors import AsrError, ConfigError, DiskFullError, MissingDependencyEr
 from asr.search import space as spaces
 from asr.search.space import Choices, Interval, Space
 from asr.training.loop import InterruptedTrainingError
+from asr.training.validation import DivergedTrainingError
 
 if TYPE_CHECKING:
     import optuna
@@ -100,7 +101,7 @@ class Trial:
         settings: by key.
         state: how it ended.
         curve: the figures after each epoch.
-        fault: why it failed.
+        fault: why it failed, or diverged.
     """
 
     number: int
@@ -111,8 +112,7 @@ class Trial:
 
     def best(self, metric: str) -> Figures | None:
         """The figures of its best epoch; of epochs that do equally well, those with the least loss."""
-        measured = [figures for figures in self.curve if math.isfinite(figures.loss)]
-        return min(measured, key=lambda figures: (getattr(figures, metric), figures.loss), default=None)
+        return min(self.curve, key=lambda figures: (getattr(figures, metric), figures.loss), default=None)
 
     def rank(self, metric: str) -> tuple[Any, ...]:
         """Smaller is better: trials that ran to their end, those that were stopped, those that failed."""
@@ -181,7 +181,7 @@ def importances(trials: Sequence[Trial], plan: Plan) -> dict[str, float]:
         Shares that add up to 1; nothing where too few trials differ.
     """
     optuna = load_optuna()
-    measured = [trial for trial in trials if trial.state != "failed" and trial.best(plan.metric)]
+    measured = [trial for trial in trials if trial.state != "failed"]
     values = [
         DIVERGED if trial.state == "diverged" else getattr(trial.best(plan.metric), plan.metric)
         for trial in measured
@@ -206,11 +206,8 @@ def importances(trials: Sequence[Trial], plan: Plan) -> dict[str, float]:
 # ---------------------------------------------------------------------------------------------- one trial
 
 
-class _EndedError(Exception):
+class _PrunedError(Exception):
     """Stops a trial."""
-
-    def __init__(self, state: State) -> None:
-        self.state = state
 
 
 @dataclass
@@ -227,20 +224,17 @@ class _Watch:
         if epoch <= len(self.curve):
             return  # told from the log, and trained anew
         self.curve.append(Figures(dev.cer, dev.wer, dev.loss))
-        if not math.isfinite(dev.loss):
-            raise _EndedError("diverged")
         if epoch > self.reported:
             self.trial.set_user_attr("starts", 0)
             self.trial.report(self.value, epoch)
         if self.reported <= epoch < self.epochs and self.trial.should_prune():
-            raise _EndedError("pruned")
+            raise _PrunedError
 
     @property
     def value(self) -> float:
         return min(
             float(getattr(figures, self.metric)) + TIE * figures.loss / (1 + figures.loss)
             for figures in self.curve
-            if math.isfinite(figures.loss)
         )
 
 
@@ -257,8 +251,8 @@ def _attempt(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: Ob
         if starts >= MOST_STARTS:
             raise ConfigError(f"cut off {starts} times within one epoch: there may be too little memory for it")
         objective(trial.number + 1, settings, watch)
-    except _EndedError as ended:
-        state = ended.state
+    except _PrunedError:
+        state = "pruned"
     except (InterruptedTrainingError, KeyboardInterrupt):
         trial.set_user_attr("starts", 0)
         raise InterruptedTrainingError(
@@ -269,6 +263,8 @@ def _attempt(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: Ob
         with suppress(load_optuna().exceptions.StorageInternalError):  # the database may find no room either
             trial.set_user_attr("starts", 0)
         raise
+    except DivergedTrainingError as error:
+        state, fault = "diverged", str(error)
     except (AsrError, ArithmeticError, MemoryError, RuntimeError, ValueError) as error:  # the last two of torch
         state, fault = "failed", str(error) or type(error).__name__
     told = {"settings": settings, "state": state, "curve": watch.curve, "fault": fault}

@@ -12,6 +12,7 @@ from torch import Tensor
 from asr.data.batching import Sample
 from asr.data.loading import Batch
 from asr.decoding.greedy import GreedyDecoder
+from asr.errors import AsrError
 from asr.evaluation.wer import Answer, score
 from asr.features import FeatureExtractor
 from asr.lengths import valid_mask
@@ -20,6 +21,10 @@ from asr.model.ctc import BLANK, CtcLoss, ctc_loss
 from asr.text.tokenizer import Tokenizer
 from asr.training.distributed import ALONE, World
 from asr.training.task import comparable
+
+
+class DivergedTrainingError(AsrError):
+    """The weights have run away so far that the model answers with what is not a number."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,9 @@ def validate(
     """Measure a model on batches that hold every utterance of the dev set once.
 
     Of several processes, each has some of the batches; all return the same.
+
+    Raises:
+        DivergedTrainingError: a valid frame of the model's answer holds NaN.
     """
     parts = world.gather(_count(acoustic, extractor, batches, tokenizer))
     labels = sum(part.labels for part in parts)
@@ -103,6 +111,11 @@ def _count(
     for batch in batches:
         on_device = batch.to(device)
         log_probs, lengths = acoustic(*on_device.features(extractor))
+        if log_probs[valid_mask(lengths, log_probs.shape[1])].isnan().any():
+            raise DivergedTrainingError(
+                "the weights have run away: the model answers with what is not a number",
+                hint="a smaller training.learning_rate; `asr tune lr` shows which suit",
+            )
         known = [not tokenizer.unknown(text) for text in batch.texts]
         result = _loss(log_probs, lengths, on_device, known)
         counts.loss += result.mean.item() * result.labels
