@@ -233,8 +233,7 @@ class _Watch:
     @property
     def value(self) -> float:
         return min(
-            float(getattr(figures, self.metric)) + TIE * figures.loss / (1 + figures.loss)
-            for figures in self.curve
+            float(getattr(figures, self.metric)) + TIE * figures.loss / (1 + figures.loss) for figures in self.curve
         )
 
 
