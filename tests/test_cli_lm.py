@@ -191,6 +191,13 @@ def test_nothing_is_overwritten_unless_asked(run: Run, tmp_path: Path) -> None:
 TRAINING = ("--epochs", 3, "--hidden", 16, "--embedding", 8, "--batch-units", 64, "--min-count", 1, "--threads", 1)
 
 
+DECIDES_THE_WEIGHTS = """
+texts dev model tokens_of vocabulary min_count init_from cell layers hidden embedding embeddings tied softmax
+dropout draws epochs patience batch_units longest learning_rate weight_decay precision seed
+"""
+"""Another key, or one fewer, and trainings that are under way are refused."""
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A neural model of the text, and the folder of its training."""
@@ -239,6 +246,7 @@ def test_a_neural_model_generates(run: Run, trained: Path) -> None:
 
 def test_training_again_resumes_and_other_settings_are_refused(run: Run, trained: Path, tmp_path: Path) -> None:
     folder = trained.parent / "run"
+    assert json.loads((folder / "settings.json").read_text()).keys() == set(DECIDES_THE_WEIGHTS.split())
     again = run("train", TEXT, "--out", tmp_path / "again.safetensors", "--run-dir", folder, *TRAINING)
     assert again.code == 0 and "epoch   1" not in again.err
     assert (tmp_path / "again.safetensors").read_bytes() == trained.read_bytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -16,7 +17,7 @@ from asr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from asr.reporting import Reporter
-    from asr.text.neural_network import LanguageNetwork
+    from asr.text.neural_network import Architecture, LanguageNetwork
     from asr.text.units import Units
     from asr.text.vectors import WordVectors
 
@@ -132,7 +133,6 @@ def train(
 
     The same command again goes on with a training that was cut off.
     """
-    options = {name: value for name, value in locals().items() if name not in _ELSEWHERE}
     from asr.text import neural
 
     neural.check_name(out)
@@ -143,20 +143,27 @@ def train(
 
     from asr import build
     from asr.cli.reporter import TerminalReporter
-    from asr.files import file_fingerprint, only_writer
+    from asr.files import only_writer
     from asr.training import language, loop
 
+    wanted = _Wanted(
+        tokens_of=tokens_of,
+        vocabulary=vocabulary,
+        min_count=min_count,
+        init_from=init_from,
+        cell=cell,
+        layers=layers,
+        hidden=hidden,
+        embedding=embedding,
+        embeddings=embeddings,
+        tied=tied,
+        softmax=softmax,
+        dropout=dropout,
+    )
     reporter = TerminalReporter()
     sets = _read(texts, dev, tokens_of or model, seed, reporter)
     torch.manual_seed(seed)  # of the first weights and of dropout
-    if init_from is None:
-        units = _units(sets.train, tokens_of, vocabulary, min_count)
-        shape = (cell, layers, hidden, embedding, tied, softmax)
-        network = _network(units, *shape, dropout, embeddings, reporter)
-    else:
-        _refuse({name: options[name] for name in _GIVEN_BY_THE_MODEL})
-        units, network = _grown(init_from, sets.train, min_count, dropout, reporter)
-        options["init_from"] = file_fingerprint(init_from)
+    units, network = _begin(wanted, sets.train, reporter)
     trained = neural.NeuralLm(units, network.to(build.device(device)))
     settings = loop.Settings(
         epochs=epochs,
@@ -175,10 +182,27 @@ def train(
         f"{len(units.symbols):,} {units.kind}, {len(sets.train):,} sentences, {len(sets.dev):,} to measure with"
     )
     folder = run_dir or Path("runs") / out.stem
+    # What decides the weights. An option that is new belongs here only where it is given: without it, trainings
+    # that are under way are the same as before.
+    identity = {
+        **wanted.identity(),
+        "texts": _digest([*sets.train, "", *sets.dev]),
+        "dev": dev and str(dev),
+        "model": model and str(model),
+        "draws": draws,
+        "epochs": epochs,
+        "patience": patience,
+        "batch_units": batch_units,
+        "longest": longest,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "precision": precision,
+        "seed": seed,
+    }
     batch_units = batch_units or _batch_units(sets.train)
     job = language.Job(trained, sets.train, sets.dev, settings, seed, folder, batch_units, longest, draws)
     with only_writer(folder):
-        _claim(folder, {**_plain(options), "texts": _digest([*sets.train, "", *sets.dev])}, overwrite)
+        _claim(folder, identity, overwrite)
         outcome = language.train(job, reporter)
         neural.save(trained, out)
     reporter.say(f"wrote {out}: {outcome.dev} per word, after {outcome.epochs} epochs")
@@ -190,21 +214,33 @@ def _batch_units(sentences: Sequence[str]) -> int:
     return min(max(words // STEPS, SMALLEST_BATCH), LARGEST_BATCH)
 
 
-_ELSEWHERE = ("out", "threads", "device", "run_dir", "overwrite")
-"""Options that say where and how fast a training runs."""
+@dataclass(frozen=True)
+class _Wanted:
+    """The options that say which network is trained; those that may be left out are None then."""
 
-_GIVEN_BY_THE_MODEL = (
-    "tokens_of",
-    "vocabulary",
-    "cell",
-    "layers",
-    "hidden",
-    "embedding",
-    "embeddings",
-    "tied",
-    "softmax",
-)
-"""Options that a model to go on from leaves no choice in."""
+    tokens_of: Path | None
+    vocabulary: int | None
+    min_count: int
+    init_from: Path | None
+    cell: str | None
+    layers: int | None
+    hidden: int | None
+    embedding: int | None
+    embeddings: Path | None
+    tied: bool | None
+    softmax: str | None
+    dropout: float
+
+    def identity(self) -> dict[str, Any]:
+        """All of them as JSON has them; of the model to go on from, what it holds counts, not where it lies."""
+        from asr.files import file_fingerprint
+
+        options = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+        return {**options, "init_from": self.init_from and file_fingerprint(self.init_from)}
+
+
+_FREE = ("init_from", "min_count", "dropout")
+"""Of these options, those in which a model to go on from leaves a choice."""
 
 
 class _Sets(NamedTuple):
@@ -233,53 +269,52 @@ def _read(texts: list[str], dev: Path | None, model: Path | None, seed: int, rep
     return sets
 
 
-def _units(sentences: Sequence[str], tokens_of: Path | None, vocabulary: int | None, min_count: int) -> Units:
+def _begin(wanted: _Wanted, sentences: Sequence[str], reporter: Reporter) -> tuple[Units, LanguageNetwork]:
+    """The network to train: a new one, or that of a model to go on from."""
+    from asr.text.neural_network import LanguageNetwork
+
+    if wanted.init_from is not None:
+        _refuse({name: value for name, value in asdict(wanted).items() if name not in _FREE})
+        return _grown(wanted.init_from, sentences, wanted.min_count, wanted.dropout, reporter)
+    units = _units(sentences, wanted)
+    vectors = _vectors(wanted.embeddings, wanted.embedding)
+    network = LanguageNetwork(_architecture(wanted, units, vectors))
+    if vectors is not None:
+        _begin_with(vectors, network, units, reporter)
+    return units, network
+
+
+def _units(sentences: Sequence[str], wanted: _Wanted) -> Units:
     from asr.text import tokenizer, units
 
-    if tokens_of is None:
-        return units.count_words(sentences, vocabulary, min_count)
-    if vocabulary is not None:
+    if wanted.tokens_of is None:
+        return units.count_words(sentences, wanted.vocabulary, wanted.min_count)
+    if wanted.vocabulary is not None:
         raise ConfigError("tokens are a vocabulary already", where="--vocabulary", hint="no --tokens-of with it")
     from asr import artefact
 
-    return units.Tokens(tokenizer.load(artefact.locate(tokens_of)))
+    return units.Tokens(tokenizer.load(artefact.locate(wanted.tokens_of)))
 
 
-def _network(
-    units: Units,
-    cell: str | None,
-    layers: int | None,
-    hidden: int | None,
-    embedding: int | None,
-    tied: bool | None,
-    softmax: str | None,
-    dropout: float,
-    embeddings: Path | None,
-    reporter: Reporter,
-) -> LanguageNetwork:
-    """A new network of the shape that is wanted."""
-    from asr.text.neural_network import Architecture, LanguageNetwork
+def _architecture(wanted: _Wanted, units: Units, vectors: WordVectors | None) -> Architecture:
+    """What a new network is like: as wanted, or else as suits the units and the vectors to begin with."""
+    from asr.text.neural_network import Architecture
 
-    vectors = _vectors(embeddings, embedding)
-    softmax = softmax or ("full" if len(units.symbols) <= MANY_UNITS else "sampled")
+    softmax = wanted.softmax or ("full" if len(units.symbols) <= MANY_UNITS else "sampled")
     if units.kind == "tokens" and softmax != "full":
         raise ConfigError(
             "tokens are in no order of frequency", where="--softmax", expected="full, with --tokens-of"
         )
-    architecture = Architecture(
+    return Architecture(
         units=len(units.symbols),
-        cell=cell or "lstm",
-        layers=layers or LAYERS,
-        embedding=embedding or (EMBEDDING if vectors is None else vectors.vectors.shape[1]),
-        hidden=hidden or HIDDEN,
-        dropout=dropout,
-        tied=softmax != "adaptive" if tied is None else tied,
+        cell=wanted.cell or "lstm",
+        layers=wanted.layers or LAYERS,
+        embedding=wanted.embedding or (EMBEDDING if vectors is None else vectors.vectors.shape[1]),
+        hidden=wanted.hidden or HIDDEN,
+        dropout=wanted.dropout,
+        tied=softmax != "adaptive" if wanted.tied is None else wanted.tied,
         softmax=softmax,
     )
-    network = LanguageNetwork(architecture)
-    if vectors is not None:
-        _begin_with(vectors, network, units, reporter)
-    return network
 
 
 def _refuse(options: dict[str, Any]) -> None:
@@ -343,10 +378,6 @@ def _claim(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
             raise other_training(folder, before, settings)
         remove_folder(folder / "checkpoints")
     write_json(path, settings)
-
-
-def _plain(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
 
 
 def _digest(sentences: Sequence[str]) -> str:
