@@ -21,7 +21,7 @@ from test_training import Recorder, without_times
 from tones import SETTINGS, write_recipe
 from torch import Tensor
 
-from asr import audio, build, pretraining, stages, trials
+from asr import audio, build, preflight, pretraining, stages
 from asr import recipe as recipes
 from asr.augment import SpanMasking, WaveformAugmenter
 from asr.cli import main
@@ -354,7 +354,7 @@ def test_weights_that_are_damaged_or_of_another_model(finished: tuple[Path, Reco
 
 def test_trials_are_of_new_models(path: Path, tmp_path: Path) -> None:
     recipe = read_recipe(path, [*SETTINGS, PRETRAIN])
-    assert len(trials.find_learning_rate(recipe, tmp_path, Silent(), 1e-5, 1e-2, 3).points) == 3
+    assert len(preflight.find_learning_rate(recipe, tmp_path, Silent(), 1e-5, 1e-2, 3).points) == 3
 
 
 # ------------------------------------------------------------------------- recordings without transcripts

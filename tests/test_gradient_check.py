@@ -9,7 +9,7 @@ import torch
 from tones import SETTINGS, write_recipe
 from torch import Tensor, nn
 
-from asr import trials
+from asr import preflight
 from asr.cli import main
 from asr.model.ctc import CtcHead
 from asr.recipe_file import read_recipe
@@ -95,7 +95,7 @@ MODELS = (
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_models_of_recipes_have_right_gradients(path: Path, tmp_path: Path, model: str) -> None:
-    found = trials.compare_gradients(read_recipe(path, [*SETTINGS, f"model={model}"]), tmp_path, Silent())
+    found = preflight.compare_gradients(read_recipe(path, [*SETTINGS, f"model={model}"]), tmp_path, Silent())
     assert [each.name for each in found if not each.right] == []
     assert all(each.error < 1e-5 for each in found if each.analytic > 1e-6)
     assert {"head.linear", "encoder.layers.0.recurrent.forward_rnn"} <= {each.name for each in found}

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from tones import SETTINGS, write_recipe
 
-from asr import artefact, files, trials
+from asr import artefact, files, preflight
 from asr.cli import main
 from asr.config import Augment
 from asr.data.manifest import Utterance, read_manifest, write_manifest
@@ -52,19 +52,19 @@ def test_what_can_be_learnt_passes(path: Path, tmp_path: Path, capsys: Capture) 
     entries = log.read(folder / "train")
     assert entries[-1]["dev_wer"] == 0  # it stops there
     assert all(entry["dev_wer"] > 0 for entry in entries[:-1])
-    assert len(entries) < trials.EPOCHS
+    assert len(entries) < preflight.EPOCHS
     trained = artefact.load(folder / "train" / "final").config
     assert trained.augment == Augment()
     assert trained.model.encoder.dropout == trained.training.weight_decay == 0
     # Each is heard so many times in an epoch.
-    heard = trials.ROUNDS * sum(utterance.duration for utterance in read_manifest(folder / "utterances.jsonl"))
+    heard = preflight.ROUNDS * sum(utterance.duration for utterance in read_manifest(folder / "utterances.jsonl"))
     assert entries[0]["audio_seconds"] == pytest.approx(heard, rel=1e-3)
 
 
 def test_recordings_without_speech_fail(
     path: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trials, "EPOCHS", 2)
+    monkeypatch.setattr(preflight, "EPOCHS", 2)
     for utterance in read_manifest(tmp_path / "corpus" / "train.jsonl"):
         samples, rate = soundfile.read(utterance.audio)
         soundfile.write(utterance.audio, np.zeros(len(samples)), rate)
@@ -81,7 +81,7 @@ def test_recordings_without_speech_fail(
 def test_texts_that_are_too_long_for_their_recordings_fail_by_name(
     path: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trials, "EPOCHS", 1)
+    monkeypatch.setattr(preflight, "EPOCHS", 1)
     manifest = tmp_path / "corpus" / "train.jsonl"
     utterances = read_manifest(manifest)
     swapped = [Utterance(u.audio, u.duration, u.text + " low high" * 40, u.fields) for u in utterances[:-1]]
@@ -91,7 +91,7 @@ def test_texts_that_are_too_long_for_their_recordings_fail_by_name(
 
 
 def test_a_second_trial_starts_anew(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials, "EPOCHS", 1)
+    monkeypatch.setattr(preflight, "EPOCHS", 1)
     overfit(path, tmp_path, count=3)
     overfit(path, tmp_path, count=2)
     assert len(read_manifest(tmp_path / "run-overfit" / "utterances.jsonl")) == 2
@@ -112,10 +112,10 @@ def test_a_folder_in_which_a_trial_is_at_work_is_left_alone(
     monkeypatch.setattr(files, "WAIT_FOR_OTHERS", 0.2)
     folder = tmp_path / "run-overfit"
     with files.only_writer(folder):
-        files.write_text(folder / trials.MANIFEST, "untouched")
+        files.write_text(folder / preflight.MANIFEST, "untouched")
         assert overfit(path, tmp_path) == 2
         assert "another asr is at work" in capsys.readouterr().err
-        assert (folder / trials.MANIFEST).read_text() == "untouched"
+        assert (folder / preflight.MANIFEST).read_text() == "untouched"
 
 
 # -------------------------------------------------------------------------------------------------- choice
@@ -130,20 +130,20 @@ def utterances(*texts: str) -> list[Utterance]:
 
 def test_short_utterances_with_different_texts_are_chosen() -> None:
     many = utterances(*(["yes"] * 15 + ["no", "why"] + ["never", "always"] * 50))
-    chosen = trials.choose(many, 3, PLAIN, seed=1)
+    chosen = preflight.choose(many, 3, PLAIN, seed=1)
     assert len({utterance.text for utterance in chosen}) == 3
-    assert max(utterance.duration for utterance in chosen) < trials.POOL * 3
-    assert chosen == trials.choose(many, 3, PLAIN, seed=1)
-    assert len({tuple(each.audio for each in trials.choose(many, 3, PLAIN, seed)) for seed in range(9)}) > 1
+    assert max(utterance.duration for utterance in chosen) < preflight.POOL * 3
+    assert chosen == preflight.choose(many, 3, PLAIN, seed=1)
+    assert len({tuple(each.audio for each in preflight.choose(many, 3, PLAIN, seed)) for seed in range(9)}) > 1
 
 
 def test_where_texts_are_few_they_come_more_than_once() -> None:
-    chosen = trials.choose(utterances(*["yes", "no"] * 4), 5, PLAIN, seed=1)
+    chosen = preflight.choose(utterances(*["yes", "no"] * 4), 5, PLAIN, seed=1)
     assert len({utterance.audio for utterance in chosen}) == 5
     assert {utterance.text for utterance in chosen[:2]} == {"yes", "no"}
 
 
 def test_silence_is_not_chosen() -> None:
-    assert [each.text for each in trials.choose(utterances("", "!", "yes"), 3, PLAIN, seed=1)] == ["yes"]
+    assert [each.text for each in preflight.choose(utterances("", "!", "yes"), 3, PLAIN, seed=1)] == ["yes"]
     with pytest.raises(DataError, match="empty"):
-        trials.choose(utterances("", "!"), 3, PLAIN, seed=1)
+        preflight.choose(utterances("", "!"), 3, PLAIN, seed=1)

@@ -17,6 +17,7 @@ from torch import nn
 
 from asr.cli import main
 from asr.errors import ConfigError
+from asr.preflight import find_learning_rate
 from asr.recipe_file import read_recipe
 from asr.reporting import Silent
 from asr.training import loop, range_plot
@@ -24,7 +25,6 @@ from asr.training.optimization import Methods
 from asr.training.optimizers import Rule
 from asr.training.range_test import Point, RangeTest, range_test
 from asr.training.task import Epoch, Loss
-from asr.trials import find_learning_rate
 
 CURVATURE = 8.0
 

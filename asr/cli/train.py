@@ -14,9 +14,9 @@ from asr.training import launch
 
 if TYPE_CHECKING:
     from asr.config import Recipe
+    from asr.preflight import Overfitting
     from asr.reporting import Reporter
     from asr.training.gradient_check import Comparison
-    from asr.trials import Overfitting
 
 EPILOG = """
 Examples:
@@ -124,10 +124,10 @@ def _processes(wanted: int | None) -> int:
 
 
 def _overfit(recipe: Recipe, count: int, folder: Path, data: Path, reporter: Reporter) -> None:
-    from asr import trials
+    from asr import preflight
 
     reporter.say(f"learning {counted(count, 'utterance')} by heart, in {folder}")
-    result = trials.overfit(recipe, count, folder, data, reporter)
+    result = preflight.overfit(recipe, count, folder, data, reporter)
     for line in _verdict(result, folder, recipe.features.sample_rate):
         typer.echo(line)
     if not result.passed:
@@ -137,7 +137,7 @@ def _overfit(recipe: Recipe, count: int, folder: Path, data: Path, reporter: Rep
 def _verdict(result: Overfitting, folder: Path, sample_rate: int) -> list[str]:
     from asr import audio
     from asr.evaluation.report import format_worst
-    from asr.trials import MANIFEST
+    from asr.preflight import MANIFEST
 
     score, epochs = result.score, result.epochs
     if result.passed:
@@ -160,9 +160,9 @@ def _verdict(result: Overfitting, folder: Path, sample_rate: int) -> list[str]:
 
 
 def _check_gradients(recipe: Recipe, data: Path, reporter: Reporter) -> None:
-    from asr import trials
+    from asr import preflight
 
-    comparisons = trials.compare_gradients(recipe, data, reporter)
+    comparisons = preflight.compare_gradients(recipe, data, reporter)
     typer.echo(_table(comparisons))
     wrong = [comparison.name for comparison in comparisons if not comparison.right]
     if wrong:

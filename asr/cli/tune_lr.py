@@ -49,10 +49,10 @@ def lr(
     resolved = recipe_file.read_recipe(path, settings or ())
     reporter = TerminalReporter()
     reporter.say(f"recipe {path}, learning rates from {lowest:g} to {highest:g}")
-    from asr import trials  # torch: only once the recipe is known to be right
+    from asr import preflight  # torch: only once the recipe is known to be right
     from asr.training import range_plot
 
-    test = trials.find_learning_rate(resolved, data_dir, reporter, lowest, highest, steps)
+    test = preflight.find_learning_rate(resolved, data_dir, reporter, lowest, highest, steps)
     typer.echo("rate         loss")
     for line in range_plot.text(test):
         typer.echo(line)
