@@ -283,6 +283,7 @@ class Features(Section):
     frame_shift_ms: Positive = 10.0
     n_mels: Annotated[int, Field(ge=4, le=256)] = 80
     n_mfcc: Annotated[int, Field(ge=2, le=80)] = 13
+    """Cepstral coefficients, C0 first (mfcc only)."""
     deltas: Annotated[int, Field(ge=0, le=2)] = 0
     """Orders of time derivatives appended to the features."""
     normalization: Literal["utterance", "global", "none"] = "utterance"
@@ -394,6 +395,7 @@ class Telephone(Section):
 
     probability: Probability = 0.2
     band_hz: Annotated[Range, _within(0, 4000)] = Range(low=300, high=3400)
+    """The frequencies that pass."""
     codecs: Annotated[tuple[Literal["mu-law", "a-law", "adpcm", "gsm"], ...], Field(min_length=1)] = (
         "mu-law",
         "a-law",
@@ -420,7 +422,8 @@ class Concatenate(Section):
 
 
 class Augment(Section):
-    """What is done to training audio, drawn anew in every epoch, in this order. A key left out (null) is off."""
+    """What is done to training audio, drawn anew in every epoch. Utterances are joined first (concatenate); the
+    rest happens in this order. A key left out (null) is off."""
 
     silence: Silence | None = None
     speed: Speed | None = None

@@ -1,4 +1,7 @@
-"""The stages of a recipe: prepare, check, tokens, train, evaluate, package."""
+"""The stages of every recipe: prepare, check, tokens, train, evaluate, package.
+
+Those of some only are elsewhere: pretrain in `asr.pretraining`, language model and tune in `asr.language`.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Time the beam search against other people's decoders at equal word error rate.
 
     python scripts/bench_decoders.py --work FOLDER --text LINES.txt
-    python scripts/bench_decoders.py --work FOLDER --model runs/quickstart/model data/commands-f8fd1274
+    python scripts/bench_decoders.py --work FOLDER --model runs/quickstart/model data/commands-3f679b77
 
 `scripts/README.md` says what is measured and how. FOLDER keeps the peers' environment, the data and the tuned
 settings, so that a second run only measures; delete a part of it to have it made again.

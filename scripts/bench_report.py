@@ -9,10 +9,10 @@ greatest word error rate among them, the quickest counts.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import math
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -174,7 +174,9 @@ def draw(axis: Any, line: Sequence[Point], colour: str, marker: str) -> None:
 
 def main() -> None:
     """Write the report beside the results."""
-    path = Path(sys.argv[1]) / "results.json"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="the --work of `bench_decoders.py`")
+    path = parser.parse_args().folder / "results.json"
     results = json.loads(path.read_text(encoding="utf-8"))
     measured = points(results["rows"])
     with path.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:

@@ -7,6 +7,7 @@ Works on a copy in a temporary folder. Ends with 1 if a mutation survives.
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -204,6 +205,7 @@ MUTATIONS = (
 
 def main() -> None:
     """Try every mutation."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     survivors = [mutation.name for mutation in MUTATIONS if not is_noticed(mutation)]
     if survivors:
         sys.exit(f"survived: {', '.join(survivors)}")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asr.cli.inputs import refuse_existing
-from asr.cli.recipe_options import Settings
 from asr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,11 +31,21 @@ def augment(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A recording, of any format.")],
     recipe: Annotated[str, typer.Option(metavar="PATH_OR_NAME", help="Whose section `augment` is used.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write WAV files.", file_okay=False)],
-    settings: Settings = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Settings in place of the recipe's, such as augment.reverb.kind=image.",
+        ),
+    ] = None,
     count: Annotated[int, typer.Option(min=1, help="How many to write.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 1,
     only: Annotated[
-        str | None, typer.Option(metavar="STEP", help="Do this alone and each time, such as reverb or codec.")
+        str | None,
+        typer.Option(
+            metavar="STEP",
+            help="Do only this, each time: silence, speed, pitch, tempo, reverb, noise, gain_db, telephone, codec.",
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
 ) -> None:

@@ -64,7 +64,8 @@ GrammarFile = Annotated[
         metavar="FILE",
         exists=True,
         dir_okay=False,
-        help="Hear only its sentences: its text, or what `asr vocab build` made of it.",
+        help="Hear only its sentences: its text, or what `asr vocab build` made of it. Excludes --lm, --alpha, "
+        "--beta, --lexicon, --rescore and --nbest-rescored.",
     ),
 ]
 Rescore = Annotated[

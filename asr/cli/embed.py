@@ -185,7 +185,11 @@ def evaluate(
 def plot(
     vectors: Vectors,
     out: Annotated[
-        Path, typer.Option(metavar="FILE", help="Picture to make: .png, or .html to zoom into with a browser.")
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="Picture to make: .html to zoom into with a browser, or, with the extra plot, .png.",
+        ),
     ],
     words: Annotated[
         Path | None,

@@ -10,14 +10,16 @@ import typer
 from asr.errors import DataError
 
 EPILOG = """
-Example:
+Examples:
 
   asr report runs/quickstart
+
+  asr report runs/quickstart/pretrain
 """
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, whether it is finished or not.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run, finished or not; or the folder pretrain in it.")],
     out: Annotated[
         Path | None, typer.Option(help="Page to write.", show_default="report.html in the run", dir_okay=False)
     ] = None,

@@ -25,7 +25,7 @@ Examples:
 
   asr tune decoder runs/quickstart data/dev.jsonl --lm commands.arpa
 
-  asr tune decoder my-model dev.jsonl --lexicon words.txt --trials 200 --dry-run
+  asr tune decoder my-model dev.jsonl --lm news.ngram --lexicon words.txt --trials 200 --dry-run
 """
 
 RESCORING_EPILOG = """
@@ -37,7 +37,7 @@ Example:
 Folder = Annotated[Path, typer.Argument(help="Folder of a model or of a run.")]
 Manifest = Annotated[Path, typer.Argument(help="Recordings that it was not trained on, and their text.")]
 Trials = Annotated[int, typer.Option(min=1, help="How many weights to try.")]
-Seed = Annotated[int, typer.Option(help="Of where they lie.")]
+Seed = Annotated[int, typer.Option(help="Seed of the weights that are tried.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Recordings decoded at once.", show_default="one for each core")
 ]
@@ -107,7 +107,8 @@ def rescoring(
         ),
     ] = None,
     nbest_rescored: Annotated[
-        int, typer.Option(min=2, metavar="N", help="How many hypotheses to rescore at most; fewer where they do.")
+        int,
+        typer.Option(min=2, metavar="N", help="How many hypotheses to rescore at most; fewer if they do as well."),
     ] = 100,
     trials: Trials = 200,
     seed: Seed = 0,

@@ -25,7 +25,9 @@ Examples:
 def lr(
     recipe: RecipeName,
     settings: Settings = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curve: .html, or .png.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the curve: .html, or, with the extra plot, .png.")
+    ] = None,
     lowest: Annotated[float, typer.Option(help="Learning rate to begin with.")] = 1e-6,
     highest: Annotated[float, typer.Option(help="Learning rate to end with.")] = 1.0,
     steps: Annotated[int, typer.Option(min=2, help="Batches to learn from.")] = 300,

@@ -98,6 +98,8 @@ def search(
 ) -> None:
     """Find settings for a recipe: train with different ones, and compare the error rates on the dev set.
 
+    Needs the extra search: `pip install -e '.[search]'`.
+
     The test sets are not looked at. The same command again goes on with a search that was cut off, or, with more
     --trials, adds to it. The folder holds report.html (and report.png, with the extra `plot`), best.yaml, and
     the settings and the log of each trial; of the weights only those of the best.

@@ -36,9 +36,13 @@ A list of phrases, one to a line, will do. A grammar says more with less:
 
   [ a ]    may be left out; a* any number of times, a+ once or more
 
-  <number 0-59>    a number, in words
+  <number 0-59>    a number, in words (needs the extra `numbers`)
 
   {name}   what is said before it fills this slot; {=value} has it mean this
+
+  # or // begin a comment
+
+The first rule is what can be said, or the one with `public` before its name.
 
 Examples:
 
