@@ -26,7 +26,7 @@ def speak(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to make: recordings and manifest.jsonl.")],
     count: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="So many utterances, drawn at random.", show_default="all"),
+        typer.Option(metavar="N", min=1, help="Make this many utterances, drawn at random.", show_default="all"),
     ] = None,
     longest: Annotated[
         int | None, typer.Option(metavar="WORDS", min=1, help="Cut longer sentences into pieces of random length.")

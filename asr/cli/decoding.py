@@ -74,7 +74,7 @@ Rescore = Annotated[
         metavar="FILE",
         exists=True,
         dir_okay=False,
-        help="Another language model, to rank the best hypotheses anew: as --lm, or a neural one (.safetensors).",
+        help="Another language model, to rerank the best hypotheses: as --lm, or a neural one (.safetensors).",
     ),
 ]
 NbestRescored = Annotated[

@@ -197,7 +197,7 @@ def plot(
     ] = None,
     count: Annotated[
         int | None,
-        typer.Option(min=3, help="Draw so many words at most.", show_default=f"{DRAWN}, or all in --words"),
+        typer.Option(min=3, help="Draw at most this many words.", show_default=f"{DRAWN}, or all in --words"),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="For another arrangement.")] = 0,
     overwrite: Overwrite = False,

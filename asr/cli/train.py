@@ -74,7 +74,7 @@ def train(
     """Train a recogniser: prepare, check, tokens, train, evaluate, package.
 
     With the section `pretrain` or `language_model`, a recipe also has the stages pretrain, language model and tune.
-    The same command again skips the stages that are done and goes on with a training that was cut off.
+    The same command again skips the stages that are done and resumes a training that was interrupted.
     """
     from asr import catalogue, recipe_file
     from asr.cli.reporter import TerminalReporter

@@ -71,7 +71,7 @@ def search(
             show_default=f"{TRIALS}; a whole grid; with --hours, as many as there is time for",
         ),
     ] = None,
-    hours: Annotated[float | None, typer.Option(min=0.0, help="No trial begins after so many.")] = None,
+    hours: Annotated[float | None, typer.Option(min=0.0, help="Start no trial after this many.")] = None,
     sampler: Annotated[
         Sampler, typer.Option(help="How settings are drawn: tpe learns from the trials before.")
     ] = Sampler.tpe,
@@ -100,7 +100,7 @@ def search(
 
     Needs the extra search: `pip install -e '.[search]'`.
 
-    The test sets are not looked at. The same command again goes on with a search that was cut off, or, with more
+    The test sets are not looked at. The same command again resumes a search that was interrupted or, with more
     --trials, adds to it. The folder holds report.html (and report.png, with the extra `plot`), best.yaml, and
     the settings and the log of each trial; of the weights only those of the best.
     """
