@@ -133,8 +133,9 @@ def run(
     work = workspace(recipe, folder, data, reporter, world)
     if not world.leads:
         return _follow(work)
+    identity = _identity(work)  # which misses files that the recipe names before there is a folder
     with only_writer(folder):
-        run_stages(work, STAGES[-1].name, overwrite)
+        _run_stages(work, STAGES[-1].name, overwrite, *identity)
         results = {
             "tests": json.loads(work.figures.read_text(encoding="utf-8")),
             "stages": {stage.name: _read_record(work, stage.name)["seconds"] for stage in stages_of(recipe)},
@@ -145,8 +146,18 @@ def run(
 
 def run_stages(work: Workspace, last: str, overwrite: bool = False) -> None:
     """Run what is left to do of the stages up to one of them, as the folder's only writer; otherwise as `run`."""
+    _run_stages(work, last, overwrite, *_identity(work))
+
+
+def _identity(work: Workspace) -> tuple[dict[str, str], str | None]:
+    """The fingerprints of all stages, and that of the weights to begin with, if there are any."""
     begun_from = (origin.describe(work.recipe, work.origin) or {}).get("weights")
-    fingerprints = _fingerprints(work.recipe, begun_from)
+    return _fingerprints(work.recipe, begun_from), begun_from
+
+
+def _run_stages(
+    work: Workspace, last: str, overwrite: bool, fingerprints: dict[str, str], begun_from: str | None
+) -> None:
     _guard_training(work, fingerprints, begun_from, overwrite)
     remove_partial(work.folder)
     write_text(work.folder / "config.yaml", recipe_file.to_yaml(work.recipe))

@@ -140,12 +140,13 @@ def test_the_recogniser_hears_the_same(tmp_path: Path) -> None:
     write_recipe(tmp_path, train=8)
     manifest = tmp_path / "corpus" / "train.jsonl"
     recognizer = real_recognizer()
-    apart = recognise_manifest(recognizer, read_manifest(manifest))
-    outputs = listen(recognizer, read_manifest(manifest)).batches
+    utterances = read_manifest(manifest)
+    apart = recognise_manifest(recognizer, utterances)
+    outputs = listen(recognizer, utterances).batches
     within = recognise_manifest(recognizer, read_manifest(joined(manifest)))
     assert [each.hypothesis for each in within] == [each.hypothesis for each in apart]
     assert any(each.hypothesis for each in apart)
-    assert within[0].id.endswith("train.wav (0.50 to %.2f s)" % (0.5 + within[0].duration))
+    assert within[0].id.endswith("train.wav (0.50 to %.2f s)" % (0.5 + utterances[0].duration))
     for (first, _), (second, _) in zip(outputs, listen(recognizer, read_manifest(manifest)).batches, strict=True):
         assert first.equal(second)
 
