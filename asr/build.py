@@ -16,7 +16,7 @@ from asr.decoder_settings import DecoderSettings
 from asr.decoding.greedy import GreedyDecoder
 from asr.decoding.rescoring import RescoringDecoder, Weights
 from asr.decoding.types import BatchDecoder
-from asr.errors import AsrError, ConfigError, DataError, listing
+from asr.errors import AsrError, ConfigError, DataError, counted, listing
 from asr.features import (
     Deltas,
     FeatureExtractor,
@@ -297,20 +297,44 @@ def lexicon(settings: DecoderSettings, normalizer: Normalizer) -> list[str] | No
 def device(name: str) -> torch.device:
     """The device of a name: auto, cpu, cuda or cuda:N.
 
+    On a CUDA device, single precision is that from then on: cuDNN's convolutions and recurrent layers would round
+    to TF32's 11 bits otherwise.
+
     Raises:
-        ConfigError: no such device here.
+        ConfigError: there is no such device here, or it can't be used.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.device_count() and cuda_fault(0) is None else "cpu"
     try:
         found = torch.device(name)
     except RuntimeError:
         raise ConfigError(f"{name!r} is not a device", expected="auto, cpu, cuda or cuda:N") from None
     if found.type not in ("cpu", "cuda"):
         raise ConfigError(f"{name!r} can't train with CTC", expected="auto, cpu, cuda or cuda:N")
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"{name!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices",
-            hint="device=cpu, or `asr doctor` to see what torch finds",
-        )
+    if found.type == "cuda":
+        fault = cuda_fault(found.index or 0)
+        if fault is not None:
+            raise ConfigError(
+                f"{name!r} can't be used: {fault}",
+                hint="device=cpu, or `asr doctor` to see what torch finds",
+            )
+        torch.backends.cudnn.allow_tf32 = False
+        if found.index is not None:
+            torch.cuda.set_device(found)  # torch asks it, and not the tensors', for what precisions it has
     return found
+
+
+def cuda_fault(index: int) -> str | None:
+    """Why a CUDA device can't be used, if it can't: it isn't there, or the driver or the card is too old."""
+    there = torch.cuda.device_count()  # as the driver says, which may be too old for this torch
+    if index >= there:
+        return f"this machine has {counted(there, 'CUDA device')}"
+    try:
+        major, minor = torch.cuda.get_device_capability(index)
+    except (RuntimeError, AssertionError) as error:
+        return str(error).splitlines()[0]
+    architectures = [name.removeprefix("sm_") for name in torch.cuda.get_arch_list() if name.startswith("sm_")]
+    oldest = min((int(name) for name in architectures if name.isdigit()), default=0)
+    if 10 * major + minor < oldest:
+        return f"its compute capability is {major}.{minor}, and this torch is built for {oldest / 10:.1f} and above"
+    return None

@@ -52,11 +52,16 @@ def versions() -> dict[str, str]:
 
 def devices() -> list[str]:
     """What torch can compute on here."""
-    gpus = []
-    for index in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(index)
-        gpus.append(f"cuda:{index}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB")
+    gpus = [f"cuda:{index}: {_gpu(index)}" for index in range(torch.cuda.device_count())]
     return [f"cpu: {torch.get_num_threads()} threads", *gpus]
+
+
+def _gpu(index: int) -> str:
+    fault = build.cuda_fault(index)
+    if fault is not None:
+        return f"can't be used: {fault}"
+    properties = torch.cuda.get_device_properties(index)
+    return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
 
 
 def optional_parts() -> list[Part]:

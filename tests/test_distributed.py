@@ -238,6 +238,7 @@ def test_other_numbers_of_processes_than_there_are_are_refused(
 def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: True)
     second = World(rank=3, size=4, local_rank=1, local_size=2)
     assert second.device(torch.device("cuda")) == torch.device("cuda", 1)
     assert second.device(torch.device("cpu")) == torch.device("cpu")

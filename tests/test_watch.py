@@ -133,3 +133,11 @@ def test_a_watched_step_is_the_same_as_another(kind: str) -> None:
         "encoder.layers.0.recurrent.backward_rnn",
         "head.linear",
     } < set(layers)
+
+
+def test_a_matrix_without_weights_is_left_out() -> None:
+    """As the tail of an adaptive softmax has for a narrow network."""
+    model = nn.ParameterList([torch.ones(3, 0)])
+    with watched_step(model) as figures:
+        model[0].sum().backward()
+    assert averages(figures) == {}

@@ -74,6 +74,11 @@ class World:
         """
         if self.size == 1 or wanted.type != "cuda":
             return wanted
+        if not dist.is_nccl_available():
+            raise ConfigError(
+                "training in several processes on GPUs takes NCCL, which torch has on Linux only",
+                hint="training.device=cpu, or one process",
+            )
         there = torch.cuda.device_count()
         if self.local_size > there:
             raise ConfigError(

@@ -13,12 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from asr.errors import AsrError
 from asr.reporting import Reporter
 from asr.text.neural import NeuralLm
 from asr.text.padding import NOTHING, fill_batches, pad
 from asr.text.perplexity import Perplexity, summed
 from asr.text.units import BOUNDARY, Units
 from asr.training import loop
+from asr.training.memory import is_lack_of_memory
 from asr.training.task import Epoch, Loss, comparable, mean
 
 
@@ -76,8 +78,17 @@ def train(job: Job, reporter: Reporter) -> loop.Outcome[DevResult]:
 
     Raises:
         InterruptedTrainingError: SIGINT or SIGTERM came; a checkpoint was written first.
+        AsrError: a batch does not fit into memory.
     """
-    return loop.train(LanguageTask(job), job.settings, job.folder, reporter)
+    try:
+        return loop.train(LanguageTask(job), job.settings, job.folder, reporter)
+    except (RuntimeError, MemoryError) as error:
+        if not is_lack_of_memory(error):
+            raise
+        raise AsrError(
+            f"out of memory with batches of {job.batch_units} units",
+            hint="a smaller --batch-units; a smaller --hidden or --vocabulary",
+        ) from None
 
 
 class LanguageTask:

@@ -18,13 +18,17 @@ from asr.errors import AsrError, DataError
 from asr.files import write_json
 from asr.reporting import Reporter
 from asr.training.distributed import ALONE, World
-from asr.training.optimization import Methods, resolve_precision
+from asr.training.optimization import Methods, autocast_to, resolve_precision
 from asr.training.optimizers import STATES
 
 LOWERED = 2 / 3
 """What is left of a budget that was too large."""
 
-_OUT_OF_MEMORY = re.compile("out of memory|can't allocate|not enough memory|alloc_failed", re.IGNORECASE)
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|can't allocate|not enough memory|alloc\w*_failed"
+    r"|unable to find (an engine|a valid cudnn algorithm)",  # which a convolution's workspace would fit
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -152,8 +156,7 @@ def try_step(
         RuntimeError, MemoryError: it does not fit into memory.
     """
     device = next(model.parameters()).device
-    lower = resolve_precision(precision, device) != "fp32"
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=lower)  # fp16 takes as much memory
+    autocast = autocast_to(resolve_precision(precision, device), device)
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     model.train()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):

@@ -96,8 +96,7 @@ class Optimization:
             raise ConfigError(f"backstitch with the optimizer {methods.rule.name}", expected="sgd")
         self.device = next(model.parameters()).device
         precision = resolve_precision(precision, self.device)
-        lower = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-        self.autocast = torch.autocast(self.device.type, lower, enabled=lower is not None)
+        self.autocast = autocast_to(precision, self.device)
         groups = parameter_groups(model, weight_decay, methods.rates, methods.layer_decay, methods.unfreeze)
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         self.first_epochs = [(group["params"], group.pop("first_epoch")) for group in groups]
@@ -267,12 +266,26 @@ def needs_scaling(precision: str, device: torch.device) -> bool:
     return precision == "fp16" or (precision == "bf16" and device.type == "cuda")
 
 
+def autocast_to(precision: str, device: torch.device) -> torch.autocast:
+    """The context in which torch computes in a precision what may be computed in it."""
+    lower = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    return torch.autocast(device.type, lower, enabled=lower is not None)
+
+
 def resolve_precision(name: str, device: torch.device) -> str:
-    """The precision that "auto" means on a device: bf16 where its hardware has it."""
-    if name != "auto":
+    """The precision that "auto" means on a device: bf16 where its hardware has it.
+
+    Raises:
+        ConfigError: bf16 is asked for, and the GPU does not have it: cuDNN would refuse the convolutions.
+    """
+    if name not in ("auto", "bf16"):
         return name
     if device.type == "cuda":
         there = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         there = device.type == "cpu" and any(torch.cpu.get_capabilities().get(name) for name in BF16_OF_CPUS)
-    return "bf16" if there else "fp32"
+    if name == "auto":
+        return "bf16" if there else "fp32"
+    if device.type == "cuda" and not there:
+        raise ConfigError("this GPU has no bf16", where="training.precision", expected="fp16 or fp32")
+    return name

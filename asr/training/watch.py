@@ -71,9 +71,16 @@ def _readable(figures: Mapping[str, float]) -> Iterator[tuple[str, float]]:
 
 
 def _matrices(model: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """The matrices that each module holds itself; biases start at zero, where a ratio says nothing."""
+    """The matrices that each module holds itself; biases start at zero, where a ratio says nothing.
+
+    One without a weight is left out, as an adaptive softmax of a narrow network has in its tail.
+    """
     found = {
-        name: [weight for weight in module.parameters(recurse=False) if weight.ndim > 1 and weight.requires_grad]
+        name: [
+            weight
+            for weight in module.parameters(recurse=False)
+            if weight.ndim > 1 and weight.requires_grad and weight.numel()
+        ]
         for name, module in model.named_modules()
     }
     return {name: weights for name, weights in found.items() if weights}
