@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from asr.errors import ConfigError, DataError, ModelError
+from asr.errors import AsrError, ConfigError, DataError, ModelError
 from asr.reporting import Advance, Silent
 from asr.text import generation, neural, tokenizer, units
 from asr.text.neural import NeuralLm
@@ -523,6 +523,15 @@ def test_long_sentences_are_learnt_in_pieces(tmp_path: Path) -> None:
     pieces = language.LanguageTask(language.Job(**{**vars(task), "longest": 8})).examples
     numbers = [0, *[2, 3] * 10, 0]
     assert [piece.tolist() for piece in pieces] == [numbers[0:9], numbers[8:17], numbers[16:22]]
+
+
+def test_too_little_memory_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loss(*arguments: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(language.LanguageTask, "loss", loss)
+    with pytest.raises(AsrError, match="out of memory with batches of 64 units"):
+        language.train(job(tmp_path, ["one two"] * 4, ["one two"], epochs=1), Silent())
 
 
 def test_the_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
