@@ -86,13 +86,20 @@ def _within(least: float, most: float) -> AfterValidator:
 # ---------------------------------------------------------------------------------------------- prepare
 
 
+def _test_set(name: str) -> str:
+    """The name of a test set, by which its report is called."""
+    if name in ("train", "dev") or not name.strip() or set(name) & set("/\\"):
+        raise ValueError(f"{name!r} can't be the name of a test set: not train or dev, and without slashes")
+    return name
+
+
 class ManifestsCorpus(Section):
     """Your own recordings, listed in JSONL manifests."""
 
     corpus: Literal["manifests"]
     train: RecipePath
     dev: RecipePath
-    tests: dict[str, RecipePath] = Field(min_length=1)
+    tests: dict[Annotated[str, AfterValidator(_test_set)], RecipePath] = Field(min_length=1)
     extra: tuple[RecipePath, ...] = ()
     """Further manifests, added to the training set."""
 

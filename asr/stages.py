@@ -196,13 +196,13 @@ def prepare(work: Workspace) -> None:
 def _prepare(work: Workspace) -> None:
     section = work.recipe.prepare
     if isinstance(section, ManifestsCorpus):
-        train = section.train
+        train = str(section.train)
         if section.extra:
-            train = work.corpus / "train.jsonl"
+            train = "train.jsonl"
             parts = (section.train, *section.extra)
-            write_manifest(train, [utterance for path in parts for utterance in read_manifest(path)])
+            write_manifest(work.corpus / train, [utterance for path in parts for utterance in read_manifest(path)])
         tests = {name: str(path) for name, path in section.tests.items()}
-        write_json(work.corpus_file, {"train": str(train), "dev": str(section.dev), "tests": tests})
+        write_json(work.corpus_file, {"train": train, "dev": str(section.dev), "tests": tests})
         return
     settings = {key: getattr(section, key) for key in type(section).model_fields if key != "corpus"}
     with work.reporter.progress("prepare") as advance:

@@ -142,6 +142,13 @@ def test_wrong_overrides(tmp_path: Path, override: str, expected: str) -> None:
     assert expected in error_of(write(tmp_path, MINIMAL), override)
 
 
+@pytest.mark.parametrize("name", ["train", "dev", "a/b", "''"])
+def test_a_test_set_has_a_name_of_its_own(tmp_path: Path, name: str) -> None:
+    """It would stand in for the training set, or its report be in a folder of its own."""
+    sets = f"{{corpus: manifests, train: a.jsonl, dev: b.jsonl, tests: {{{name}: c.jsonl}}}}"
+    assert "can't be the name of a test set" in error_of(write(tmp_path, f"name: test\nprepare: {sets}\n"))
+
+
 def test_masks_need_normalised_features(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL + "features: {normalization: none}\n")
     assert "augment.spec_augment needs features.normalization utterance or global" in error_of(

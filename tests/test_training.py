@@ -285,10 +285,14 @@ def test_infinite_losses_are_counted_and_named(path: Path, tmp_path: Path) -> No
     assert any(f"{count} training" in message for message in reporter.warned)
 
 
-def test_further_manifests_are_added_to_the_training_set(path: Path, tmp_path: Path) -> None:
+def test_further_manifests_are_added_to_the_training_set(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder for data that is named from where one is, as it is by default."""
     more = write_set(tmp_path, "more", 5, 9)
     wanted = read_recipe(path, [*SETTINGS, f"prepare.extra=[{more}]"])
-    recipes.run_stages(recipes.workspace(wanted, tmp_path / "run", tmp_path / "data", Recorder()), "check")
+    monkeypatch.chdir(tmp_path)
+    recipes.run_stages(recipes.workspace(wanted, tmp_path / "run", Path("data"), Recorder()), "check")
     (folder,) = (tmp_path / "data").glob("manifests-*")
     utterances = read_manifest(folder / "train.jsonl")
     assert utterances == read_manifest(path.parent / "corpus" / "train.jsonl") + read_manifest(more)
