@@ -334,6 +334,8 @@ def test_what_can_not_be_written_is_refused_at_once(run: Run, here: Path) -> Non
     result = run("transcribe", "a.wav", "sub", "--format", "srt")
     assert result.code == 2
     assert "--output FOLDER" in result.err
+    result = run("transcribe", "a.wav", "--output", "talk.docx")
+    assert (result.code, "no format is known by this suffix" in result.err) == (2, True)
     say(Path("other/b.wav"), "low")
     result = run("transcribe", "sub", "other", "--output", "texts")
     assert result.code == 2

@@ -120,10 +120,16 @@ def transcribe(
 def _choose_format(name: str | None, output: Path | None) -> Format:
     from asr.formats import FORMATS
 
-    by_suffix = {form.suffix: form for form in FORMATS.values()}
     if name is not None:
         return FORMATS[name]
-    return by_suffix.get("" if output is None else output.suffix.lower(), FORMATS["text"])
+    if output is None or _is_folder(output):
+        return FORMATS["text"]
+    by_suffix = {form.suffix: form for form in FORMATS.values()}
+    if output.suffix.lower() not in by_suffix:
+        raise ConfigError(
+            "no format is known by this suffix", where=output, expected=", ".join(by_suffix), hint="or --format"
+        )
+    return by_suffix[output.suffix.lower()]
 
 
 def _is_folder(output: Path | None) -> TypeGuard[Path]:
