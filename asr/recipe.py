@@ -248,6 +248,7 @@ def _guard_training(work: Workspace, fingerprints: dict[str, str], weights: str 
             there = {**(_settings_there(work) or now), LEARNT: record.get(LEARNT)}
             raise other_training(work.folder, there, now)
         remove_folder(folder)
+        remove_folder(work.figures.parent)  # the reports of what was learnt there
 
 
 def _settings_there(work: Workspace) -> dict[str, Any]:

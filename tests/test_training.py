@@ -371,6 +371,15 @@ def test_a_training_with_other_settings_is_not_overwritten(path: Path, tmp_path:
     run(path, tmp_path / "run", "training.epochs=1", "training.workers=1")
 
 
+def test_a_training_that_is_overwritten_leaves_no_report(path: Path, tmp_path: Path) -> None:
+    run(path, tmp_path / "run", "training.epochs=1")
+    stale = tmp_path / "run" / "evaluate" / "test, beam search.txt"
+    stale.write_text("of the model that was here before", encoding="utf-8")
+    wanted = read_recipe(path, [*SETTINGS, "training.epochs=2"])
+    recipes.run(wanted, tmp_path / "run", tmp_path / "data", Recorder(), overwrite=True)
+    assert sorted(report.name for report in stale.parent.iterdir()) == ["test.txt", "tests.json"]
+
+
 def test_a_training_depends_on_what_it_has_learnt_from_and_not_on_the_test_set(tmp_path: Path) -> None:
     path = write_recipe(tmp_path, train=24)
     noise = tmp_path / "noise" / "hum.wav"

@@ -79,7 +79,7 @@ def evaluate(
 ) -> None:
     """Measure word and character error rate, with counts, confidence interval and the worst utterances.
 
-    Every utterance of the manifest counts: one that can't be read is an error.
+    Every utterance of the manifest counts: where one can't be read, nothing is measured.
     """
     wishes = Wishes(
         decoder=decoder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -108,7 +109,7 @@ def train(
     for test in results["tests"]:
         typer.echo(_line(test))
     typer.echo(f"model: {folder / 'model'}")
-    typer.echo(f"use it: asr transcribe --model {folder / 'model'} FILE.wav")
+    typer.echo(f"use it: asr transcribe --model {shlex.quote(str(folder / 'model'))} FILE.wav")
 
 
 def _processes(wanted: int | None) -> int:
