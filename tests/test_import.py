@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import yaml
 from command_line import Result, Run, command
 from headerless import write_mp3_without_length
 from hypothesis import HealthCheck, assume, example, given, settings
@@ -712,6 +713,22 @@ def test_sets_and_a_recipe_for_them(recordings: Path, run: Run, tmp_path: Path) 
         for name, count in (("train.jsonl", 12), ("dev.jsonl", 4), ("test.jsonl", 4))
     ]
     assert f"    tests: {{test: {tmp_path / 'mine' / 'test.jsonl'}}}" in result.out
+
+
+@pytest.mark.parametrize("name", ["a, b", "a #b", "a: b", "a [b]", "it's", "größer {x}", "w" * 200 + " x"])
+def test_the_recipe_is_yaml_whatever_the_folder_is_called(
+    recordings: Path, run: Run, tmp_path: Path, name: str
+) -> None:
+    printed = run("recordings", "--out", name, "--dev", 0.2, "--test", 0.2, "--speaker-folders").out
+    sets = {each: str(tmp_path / name / f"{each}.jsonl") for each in ("train", "dev", "test")}
+    assert yaml.safe_load(printed.partition("in a recipe:\n")[2]) == {
+        "prepare": {
+            "corpus": "manifests",
+            "train": sets["train"],
+            "dev": sets["dev"],
+            "tests": {"test": sets["test"]},
+        }
+    }
 
 
 def test_nothing_is_overwritten_unasked(recordings: Path, run: Run) -> None:

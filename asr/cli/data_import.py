@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -188,8 +190,11 @@ def _summary(utterances: Sequence[Utterance]) -> str:
 
 
 def _recipe(paths: Mapping[str, Path]) -> str:
-    train, dev, test = (path.resolve() for path in paths.values())
-    return (
-        "in a recipe:\n  prepare:\n    corpus: manifests\n"
-        f"    train: {train}\n    dev: {dev}\n    tests: {{test: {test}}}"
+    import yaml
+
+    train, dev, test = (str(path.resolve()) for path in paths.values())
+    section = {"corpus": "manifests", "train": train, "dev": dev, "tests": {"test": test}}
+    lines = yaml.safe_dump(
+        {"prepare": section}, default_flow_style=None, sort_keys=False, allow_unicode=True, width=sys.maxsize
     )
+    return "in a recipe:\n" + indent(lines, "  ").rstrip()
