@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import sys
 import time
 from collections import Counter
@@ -42,6 +43,14 @@ def test_vectors_are_learnt_from_text(run: Run, tmp_path: Path, name: str) -> No
     assert trained.err == f"wrote {name}: {len(frequent)} words, 6 numbers each\n"
     vectors = vector_files.load(tmp_path / name)
     assert {*vectors.words} == frequent and vectors.vectors.shape[1] == 6
+
+
+def test_of_a_manifest_the_texts_are_learnt(run: Run, tmp_path: Path) -> None:
+    lines = [{"audio_filepath": "a.wav", "duration": 1, "text": text} for text in ("one two", "two one", "", "two")]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    trained = run("train", "m.jsonl", "--out", "v.txt", "--dim", 4, "--min-count", 1, "--subsample", 0)
+    assert trained.code == 0, trained.err
+    assert {*vector_files.load(tmp_path / "v.txt").words} == {"one", "two"}
 
 
 def test_options_of_training_reach_it(run: Run, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,6 +12,7 @@ import typer
 from asr import pictures
 from asr.cli.decoding import announced
 from asr.cli.inputs import refuse_existing
+from asr.cli.texts import Texts, read_sentences
 from asr.errors import DataError, some
 
 if TYPE_CHECKING:
@@ -45,13 +45,7 @@ Examples:
 
 @app.command(epilog=EPILOG, short_help="Learn vectors from text.")
 def train(
-    texts: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="TEXT...",
-            help="Text files in UTF-8 (.gz too), a sentence to a line, words apart; - for standard input.",
-        ),
-    ],
+    texts: Texts,
     out: Annotated[
         Path,
         typer.Option(metavar="FILE", help="File to make: .txt or .vec (text), .bin (binary), or these and .gz."),
@@ -89,7 +83,7 @@ def train(
 ) -> None:
     """Learn vectors of the words of a text, by word2vec."""
     from asr.cli.reporter import TerminalReporter
-    from asr.text import sentences, vector_files, word2vec
+    from asr.text import vector_files, word2vec
 
     vector_files.check_name(out)
     if not overwrite:
@@ -99,7 +93,7 @@ def train(
         word2vec.warm(engine)
     with reporter.progress("train", 100) as advance:
         vectors = word2vec.train(
-            sentences.read(sys.stdin.buffer if name == "-" else Path(name) for name in texts),
+            read_sentences(texts, model=None),
             dim=dim,
             architecture=architecture,
             objective=objective,
