@@ -24,7 +24,7 @@ from asr.data.layouts.detection import Layout, detect
 from asr.data.layouts.entries import Listing, measure
 from asr.data.layouts.table import Columns
 from asr.data.manifest import Utterance, read_manifest
-from asr.data.splitting import split
+from asr.data.splitting import overshoots, split
 from asr.errors import DataError
 
 RATE = 8000
@@ -670,6 +670,19 @@ def test_too_few_speakers() -> None:
         split(spoken(["a", "b", "b"], [1, 1, 1]), {"dev": 0.1, "test": 0.1}, 1)
 
 
+def test_sets_that_come_out_much_larger_than_asked_for_are_told() -> None:
+    shares = {"dev": 0.1, "test": 0.25}
+    utterances = spoken(["a", "b", "c", "c"], [3, 3, 3, 1])
+    assert overshoots(split(utterances, shares, 1), shares) == [
+        "dev: asked for 10%, held out 30%: no speaker is divided, and there are 3"
+    ]
+    many = spoken([None] * 20, [1.0] * 20)
+    assert overshoots(split(many, shares, 1), shares) == []
+    assert overshoots(split(many[:3], {"dev": 0.1}, 1), {"dev": 0.1}) == [
+        "dev: asked for 10%, held out 33%: no recording is divided, and there are 3"
+    ]
+
+
 # -------------------------------------------------------------------------------------- the command itself
 
 
@@ -729,6 +742,18 @@ def test_the_recipe_is_yaml_whatever_the_folder_is_called(
             "tests": {"test": sets["test"]},
         }
     }
+
+
+def test_folders_that_might_be_speakers_are_named_where_sets_are_held_out(recordings: Path, run: Run) -> None:
+    hint = "--speaker-folders takes the 10 folders in recordings for speakers"
+
+    def told(*options: object) -> str:
+        return " ".join(run("recordings", "--overwrite", *options).err.split())
+
+    assert hint in told("--out", "mine", "--dev", 0.2)
+    assert told("--out", "mine", "--dev", 0.2, "--speaker-folders") == ""
+    assert told("--out", "m.jsonl") == ""
+    assert "dev: asked for 1%, held out 10%" in told("--out", "mine", "--dev", 0.01, "--speaker-folders")
 
 
 def test_nothing_is_overwritten_unasked(recordings: Path, run: Run) -> None:

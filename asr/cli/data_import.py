@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from asr.data.layouts.entries import Listing
     from asr.data.layouts.table import Columns
     from asr.data.manifest import Utterance
+    from asr.reporting import Reporter
 
 EPILOG = """
 What can be read:
@@ -80,13 +81,13 @@ def import_(
     """List recordings and their transcripts, as they are, in manifests to train on.
 
     Everything that is wrong is told at once, by file and line. Sets that are held out share no speaker with the
-    training set.
+    training set where speakers are known, and no recording where they are not.
     """
     from asr.cli.reporter import TerminalReporter
     from asr.data.layouts.entries import faulty, measure
     from asr.data.layouts.table import Columns
     from asr.data.manifest import write_manifest
-    from asr.data.splitting import refuse_too_few, split
+    from asr.data.splitting import overshoots, refuse_too_few, split
 
     shares = {name: share for name, share in (("dev", dev), ("test", test)) if share}
     paths = _outputs(out, shares)
@@ -112,6 +113,10 @@ def import_(
     for name, path in paths.items():
         write_manifest(path, sets[name], relative)
         typer.echo(f"{path}: {_summary(sets[name])}")
+    for message in overshoots(sets, shares):
+        reporter.warn(message)
+    if shares and layout is Layout.FOLDER and not speaker_folders:
+        _hint_at_folders(source, listing, reporter)
     for path in _left_over(paths.values()):
         reporter.warn(f"{path} is of an earlier import: the new sets may share speakers and recordings with it")
     if len(paths) == 3:
@@ -179,6 +184,16 @@ def _read(
             return table.read(source, columns, audio_root)
         case Layout.FOLDER:
             return folder.read(source, speaker_folders)
+
+
+def _hint_at_folders(source: Path, listing: Listing, reporter: Reporter) -> None:
+    """Say that held-out sets may share speakers, where folders might tell these apart."""
+    folders = {Path(entry.id).parts[0] for entry in listing.entries if "/" in entry.id}
+    if len(folders) > 1:
+        reporter.warn(
+            f"sets may share speakers, as none are named; --speaker-folders takes the {len(folders)} folders in "
+            f"{source} for speakers"
+        )
 
 
 def _summary(utterances: Sequence[Utterance]) -> str:

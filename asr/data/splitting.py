@@ -46,6 +46,25 @@ def split(utterances: Sequence[Utterance], shares: Mapping[str, float], seed: in
     }
 
 
+def overshoots(sets: Mapping[str, Sequence[Utterance]], shares: Mapping[str, float]) -> list[str]:
+    """A line for each held-out set that is more than half as large again as was asked for.
+
+    Args:
+        sets: what `split` has made, the training set included.
+        shares: what it was asked for.
+    """
+    recordings = [(utterance.audio, utterance.speaker) for part in sets.values() for utterance in part]
+    seconds = {name: sum(utterance.duration for utterance in part) for name, part in sets.items()}
+    whole = sum(seconds.values())
+    unit, number = _unit(recordings), len(_groups(recordings, len(sets)))
+    return [
+        f"{name}: asked for {share:.0%}, held out {seconds[name] / whole:.0%}: "
+        f"no {unit} is divided, and there are {number}"
+        for name, share in shares.items()
+        if seconds[name] > 1.5 * share * whole
+    ]
+
+
 def refuse_too_few(recordings: Sequence[tuple[Path, str | None]], sets: int) -> None:
     """Refuse what `split` can't deal out to so many sets, before anything has been read.
 
@@ -59,14 +78,19 @@ def refuse_too_few(recordings: Sequence[tuple[Path, str | None]], sets: int) -> 
     _groups(recordings, sets)
 
 
+def _unit(recordings: Sequence[tuple[Path, str | None]]) -> str:
+    """What is dealt out whole."""
+    return "speaker" if len({speaker for _, speaker in recordings}) > 1 else "recording"
+
+
 def _groups(recordings: Sequence[tuple[Path, str | None]], sets: int) -> dict[str, list[int]]:
     """What has to be in one set: the numbers of utterances, by speaker or else by recording."""
-    several = len({speaker for _, speaker in recordings}) > 1
+    several = _unit(recordings) == "speaker"
     groups: dict[str, list[int]] = defaultdict(list)
     for index, (audio, speaker) in enumerate(recordings):
         groups[f"speaker {speaker}" if several and speaker is not None else f"recording {audio}"].append(index)
     if len(groups) < sets:
-        kind = "speakers" if several else "recordings"
+        kind = f"{_unit(recordings)}s"
         raise DataError(
             f"{len(groups)} {kind} can't be dealt out to {sets} sets that share none",
             hint=f"hold out fewer sets, or add {kind}",
