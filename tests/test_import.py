@@ -439,6 +439,27 @@ def test_missing_columns_are_told_with_those_that_are_there(tmp_path: Path) -> N
         table.read(tmp_path / "t.csv")
 
 
+def test_what_spreadsheets_add_to_a_table_is_left_out(tmp_path: Path) -> None:
+    lines = ["path;text;;", "a.wav;one;;", ";;;", "b.wav;two", "c.wav;three;;;", "d.wav;four; five;"]
+    found = table.read(write(tmp_path / "t.csv", *lines))
+    assert [entry.text for entry in found.entries] == ["one", "two", "three"]
+    assert found.faults == [f"{tmp_path / 't.csv'}:6: 3 cells, where the header names 2 columns"]
+    assert texts(table.read(write(tmp_path / "t.tsv", "path\ttext\t\t", "a.wav\tone\t\t", "\t\t\t"))) == ["one"]
+
+
+def test_columns_may_be_named_in_capitals(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "ID,File,Text,Speaker,Start,DURATION,Age", "u,a.wav,one,Anna,1,2,Old")
+    (entry,) = table.read(path).entries
+    assert (entry.id, entry.audio, entry.text) == ("u", tmp_path / "a.wav", "one")
+    assert (entry.start, entry.end, entry.fields) == (1, 3, {"speaker": "Anna", "Age": "Old"})
+    write(path, "path,text,Text,TEXT", "a.wav,one,One,ONE")
+    assert texts(table.read(path)) == ["one"]
+    assert texts(table.read(path, Columns(text="TEXT"))) == ["ONE"]
+    write(path, "path,Text,TEXT", "a.wav,one,ONE")
+    with pytest.raises(DataError, match="no column for the text"):
+        table.read(path)
+
+
 def test_every_fault_of_a_table_is_told_with_its_line(tmp_path: Path) -> None:
     for name in "abcd":
         sound(tmp_path / f"{name}.wav")

@@ -52,6 +52,7 @@ class Columns:
 def read(path: Path, columns: Columns = Columns(), audio_root: Path | None = None) -> Listing:
     """Read a table whose first line names its columns; what is in other columns goes into the manifest too.
 
+    Names may differ in capitals. Rows that are all empty mean nothing, nor do empty cells beyond the last name.
     A column `id` names the utterances; where there is none, their recordings do, and the stretches of these.
 
     Args:
@@ -68,12 +69,16 @@ def read(path: Path, columns: Columns = Columns(), audio_root: Path | None = Non
     recordings = Recordings(*roots)
     entries: list[Entry] = []
     seen = _Seen()
-    for values, where in table.records:
+    for cells, where in table.records:
+        values = [cell.strip() for cell in cells]
+        if not any(values):
+            continue
+        values[len(table.header) :] = _named(values[len(table.header) :])
         if len(values) != len(table.header):
             table.faults.append(f"{where}: {len(values)} cells, where the header names {len(table.header)} columns")
             continue
         try:
-            record = dict(zip(table.header, map(str.strip, values), strict=True))
+            record = dict(zip(table.header, values, strict=True))
             entry = _entry(record, where, found, recordings)
             if record.get("id") == entry.id:
                 seen.add(entry)
@@ -116,10 +121,26 @@ def _opened(path: Path) -> _Table:
     header, where = next(records, ([], str(path)))
     if lines and where != lines[0].where:  # the header was no record
         raise faulty(faults, path)
-    header = [name.strip() for name in header]
+    header = _named([name.strip() for name in header])
+    for key in OF_THE_MANIFEST:
+        if name := _column(key, header):
+            header[header.index(name)] = key
     if len(set(header)) < len(header):
         raise DataError("names a column twice", where=where, expected="a name of its own for each column")
     return _Table(header, records, faults)
+
+
+def _named(cells: list[str]) -> list[str]:
+    """Cells without the empty ones at the end, which spreadsheets add."""
+    while cells and not cells[-1]:
+        cells = cells[:-1]
+    return cells
+
+
+def _column(name: str, header: Sequence[str]) -> str | None:
+    """The column of this name, or the only one whose name differs from it in capitals alone."""
+    alike = [each for each in header if each.casefold() == name.casefold()]
+    return name if name in header else alike[0] if len(alike) == 1 else None
 
 
 class _Seen:
@@ -152,10 +173,13 @@ def _find(columns: Columns, header: Sequence[str], path: Path) -> Columns:
     Raises:
         DataError: one that is needed, or was named, is missing.
     """
-    wanted = {key: getattr(columns, key) for key in ("audio", "text", "speaker", "start", "end")}
-    usual = {key: next((name for name in names if name in header), None) for key, names in USUAL_NAMES.items()}
-    missing = [repr(name) for name in wanted.values() if name is not None and name not in header]
-    missing += [f"for the {key}" for key in ("audio", "text") if wanted[key] is None and usual[key] is None]
+    wanted = {key: getattr(columns, key) for key in USUAL_NAMES}
+    found = {
+        key: next(filter(None, (_column(name, header) for name in ([wanted[key]] if wanted[key] else names))), None)
+        for key, names in USUAL_NAMES.items()
+    }
+    missing = [repr(name) for key, name in wanted.items() if name is not None and found[key] is None]
+    missing += [f"for the {key}" for key in ("audio", "text") if wanted[key] is None and found[key] is None]
     if missing:
         raise DataError(
             f"there is no column {', none '.join(missing)}",
@@ -163,7 +187,7 @@ def _find(columns: Columns, header: Sequence[str], path: Path) -> Columns:
             expected="a first line that names the columns; it reads: " + (", ".join(header) or "nothing"),
             hint="--audio-column NAME --text-column NAME",
         )
-    return Columns(**{key: name or usual.get(key) for key, name in wanted.items()})
+    return Columns(**found)
 
 
 def _entry(record: dict[str, str], where: str, columns: Columns, recordings: Recordings) -> Entry:
