@@ -281,6 +281,19 @@ def test_ljspeech(tmp_path: Path) -> None:
     assert len(ljspeech.read(tmp_path, partial=True).entries) == 2
 
 
+def test_recordings_without_a_transcript_are_told(libri: Path, tmp_path: Path) -> None:
+    extra = [sound(libri / "train-clean-100" / "19" / name) for name in ("198/19-198-0007.flac", "199/a.wav")]
+    sound(libri / "train-clean-100" / "19" / "198" / "19-198-0000.wav")  # in another format
+    assert librispeech.read(libri).faults == [f"{path}: has no transcript" for path in extra]
+    for name in "abc":
+        sound(tmp_path / "lj" / "wavs" / f"{name}.wav")
+    write(tmp_path / "lj" / "metadata.csv", "a|text", "b")
+    assert ljspeech.read(tmp_path / "lj").faults == [
+        f"{tmp_path / 'lj' / 'metadata.csv'}:2: not ID|TEXT or ID|TEXT|NORMALISED: b",
+        f"{tmp_path / 'lj' / 'wavs' / 'c.wav'}: has no transcript",
+    ]
+
+
 # ------------------------------------------------------------------------------------------------- tables
 
 

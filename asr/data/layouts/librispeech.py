@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from asr.data.layouts.entries import GENDERS, Entry, Listing
-from asr.data.layouts.lists import Recordings, read_table
+from asr.data.layouts.lists import Recordings, read_table, without_transcript
 from asr.errors import DataError
 from asr.files import files_in
 
@@ -21,7 +21,8 @@ def read(folder: Path) -> Listing:
     """
     if not folder.is_dir():
         raise DataError("there is no such folder", where=folder)
-    transcripts = [path for path in files_in(folder) if path.name.endswith(".trans.txt")]
+    files = list(files_in(folder))
+    transcripts = [path for path in files if path.name.endswith(".trans.txt")]
     if not transcripts:
         raise DataError(
             "there are no transcripts in it", where=folder, expected="SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt"
@@ -29,16 +30,18 @@ def read(folder: Path) -> Listing:
     genders = _genders(folder)
     entries = []
     faults: list[str] = []
+    listed = []
     for path in transcripts:
         speaker = path.name.split("-")[0]
         fields = {"speaker": speaker} | ({"gender": genders[speaker]} if speaker in genders else {})
         recordings = Recordings(path.parent)
         for name, (text, where) in read_table(path, faults).items():
+            listed.append(recordings.find(f"{name}.flac"))
             if text:
-                entries.append(Entry(name, recordings.find(f"{name}.flac"), text, where, fields=fields))
+                entries.append(Entry(name, listed[-1], text, where, fields=fields))
             else:
                 faults.append(f"{where}: the transcript of {name} is empty")
-    return Listing(entries, faults)
+    return Listing(entries, faults + without_transcript(files, listed))
 
 
 def _genders(folder: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,6 +64,16 @@ def read_table(path: Path, faults: list[str]) -> dict[str, Row]:
         else:
             table[key] = Row("".join(rest), where)
     return table
+
+
+def without_transcript(files: Iterable[Path], listed: Iterable[Path]) -> list[str]:
+    """A fault for each recording among files that is not listed, be it in another format."""
+    names = {path.with_suffix("") for path in listed}
+    return [
+        f"{path}: has no transcript"
+        for path in files
+        if path.suffix.lower() in SUFFIXES and path.with_suffix("") not in names
+    ]
 
 
 class Recordings:

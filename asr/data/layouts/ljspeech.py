@@ -6,8 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from asr.data.layouts.entries import Entry, Listing
-from asr.data.layouts.lists import Recordings, read_rows
+from asr.data.layouts.lists import Recordings, read_rows, without_transcript
 from asr.errors import DataError
+from asr.files import files_in
 
 
 def read(folder: Path, partial: bool = False) -> Listing:
@@ -26,14 +27,16 @@ def read(folder: Path, partial: bool = False) -> Listing:
         raise DataError("there is no metadata.csv in it", where=folder, expected="metadata.csv and wavs/")
     entries = []
     faults: list[str] = []
+    listed = []
     recordings = Recordings(folder / "wavs")
     for line, where in read_rows(path, faults):
         name, *texts = (part.strip() for part in line.split("|"))
+        sound = recordings.find(f"{name}.wav")
+        listed.append(sound)
         if len(texts) not in (1, 2) or not any(texts):
             faults.append(f"{where}: not ID|TEXT or ID|TEXT|NORMALISED: {line}")
             continue
-        sound = recordings.find(f"{name}.wav")
         if partial and not sound.is_file():
             continue
         entries.append(Entry(name, sound, texts[-1] or texts[0], where))
-    return Listing(entries, faults)
+    return Listing(entries, faults + without_transcript(files_in(folder / "wavs"), listed))
