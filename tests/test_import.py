@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -630,6 +631,18 @@ def test_a_length_that_a_header_does_not_tell_is_measured(tmp_path: Path) -> Non
     (utterance,), faults = measure(folder.read(tmp_path))
     assert faults == []
     assert utterance.duration == pytest.approx(8, abs=0.2)
+
+
+def test_names_may_be_spelled_in_another_normal_form(tmp_path: Path) -> None:
+    for form, other in (("NFC", "NFD"), ("NFD", "NFC")):
+        root = tmp_path / form
+        recording = sound(root / f"{normalize(form, 'Käse')}.wav")
+        write(root / f"{normalize(other, 'Käse')}.txt", "eins")
+        assert texts(folder.read(root)) == ["eins"]
+        (entry,) = table.read(write(root / "t.csv", "path,text", normalize(other, "Käse.wav,zwei"))).entries
+        assert entry.audio.samefile(recording)
+    write(root / f"{normalize('NFD', 'Käse')}.txt", "zwei")  # which is another file, except on macOS
+    assert folder.read(root).entries[0].text == "zwei"
 
 
 def test_detection(data: Path, libri: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from asr.audio import SUFFIXES
 from asr.data.layouts.entries import Entry, Listing, in_a_line
-from asr.data.layouts.lists import read_rows
+from asr.data.layouts.lists import alike, by_spelling, read_rows
 from asr.errors import DataError
 from asr.files import files_in
 
@@ -28,15 +28,17 @@ def read(folder: Path, speaker_folders: bool = False) -> Listing:
     sounds = [path for path in files if path.suffix.lower() in SUFFIXES]
     if not sounds:
         raise DataError("there are no recordings in it", where=folder, expected="files such as a.wav, and a.txt")
-    texts = {path.with_suffix(""): path for path in files if path.suffix.lower() == ".txt"}
+    texts = by_spelling((str(path.with_suffix("")), path) for path in files if path.suffix.lower() == ".txt")
+    heard = set()
     entries = []
     faults: list[str] = []
     for sound in sounds:
-        path = texts.get(sound.with_suffix(""))
+        path = alike(str(sound.with_suffix("")), texts)
         relative = sound.relative_to(folder)
         if path is None:
             faults.append(f"{sound}: there is no {sound.stem}.txt beside it")
             continue
+        heard.add(path)
         readable = len(faults)
         try:
             text = " ".join(row.value for row in read_rows(path, faults))
@@ -49,10 +51,9 @@ def read(folder: Path, speaker_folders: bool = False) -> Listing:
         else:
             speaker = {"speaker": relative.parts[0]} if speaker_folders and len(relative.parts) > 1 else {}
             entries.append(Entry(relative.with_suffix("").as_posix(), sound, text, str(sound), fields=speaker))
-    heard = {sound.with_suffix("") for sound in sounds}
     faults += [
         f"{path}: there is no recording beside it"
-        for name, path in texts.items()
-        if name not in heard and path.stem.lower() not in NOT_TRANSCRIPTS
+        for path in dict.fromkeys(texts.values())
+        if path not in heard and path.stem.lower() not in NOT_TRANSCRIPTS
     ]
     return Listing(entries, faults)

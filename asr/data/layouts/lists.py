@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
+from unicodedata import normalize
 
 from asr.audio import SUFFIXES
 from asr.errors import DataError
@@ -66,6 +67,17 @@ def read_table(path: Path, faults: list[str]) -> dict[str, Row]:
     return table
 
 
+def by_spelling(files: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """Files by their names, and by these in Unicode's form NFC where no other file has that name."""
+    exact = dict(files)
+    return {normalize("NFC", name): path for name, path in exact.items()} | exact
+
+
+def alike(name: str, files: Mapping[str, Path]) -> Path | None:
+    """The file of a name among those of `by_spelling`, or of the name in another normal form."""
+    return files.get(name) or files.get(normalize("NFC", name))
+
+
 def without_transcript(files: Iterable[Path], listed: Iterable[Path]) -> list[str]:
     """A fault for each recording among files that is not listed, be it in another format."""
     names = {path.with_suffix("") for path in listed}
@@ -90,6 +102,8 @@ class Recordings:
     def find(self, name: str) -> Path:
         """The recording of this path, or the same in another format: `a/b.flac` for `a/b.wav` and for `a/b`.
 
+        The file's name may be spelled in another Unicode normal form, as on disks of macOS.
+
         Returns:
             The first that is there, in the order of the roots; where none is, what the first root would hold.
         """
@@ -98,11 +112,13 @@ class Recordings:
             if candidate.is_file():
                 return candidate
         stems = ((path.parent, path.stem if path.suffix.lower() in SUFFIXES else path.name) for path in candidates)
-        recoded = (self._in_folder(folder).get(stem) for folder, stem in stems)
+        recoded = (alike(stem, self._in_folder(folder)) for folder, stem in stems)
         return next((path for path in recoded if path is not None), candidates[0])
 
     def _in_folder(self, folder: Path) -> dict[str, Path]:
         if folder not in self._folders:
             there = sorted(folder.iterdir()) if folder.is_dir() else []
-            self._folders[folder] = {path.stem: path for path in there if path.suffix.lower() in SUFFIXES}
+            self._folders[folder] = by_spelling(
+                (path.stem, path) for path in there if path.suffix.lower() in SUFFIXES
+            )
         return self._folders[folder]
