@@ -40,6 +40,13 @@ def test_a_model_is_built_and_described(run: Run, name: str) -> None:
     )
 
 
+def test_one_is_no_plural(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "word.txt").write_text("one\n")
+    built = run("build", "word.txt", "--order", 2, "--out", "lm.arpa").err
+    assert "in 1 sentence\n" in built and "sentences" not in built
+    assert "in 1 sentence\n" in run("perplexity", "lm.arpa", "word.txt").out
+
+
 def test_a_built_model_is_that_of_lmplz(run: Run) -> None:
     run("build", TEXT, "--out", "lm.arpa")
     theirs, ours = run("perplexity", EXPECTED / "text_o3.arpa", TEXT), run("perplexity", "lm.arpa", TEXT)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asr import errors
 from asr.cli import lm_train
 from asr.cli.decoding import announced
 from asr.cli.inputs import refuse_existing
@@ -194,7 +195,8 @@ def perplexity(lm: LanguageModel, texts: Texts, model: Recogniser = None) -> Non
     share = 100 * measured.unknown / measured.words
     typer.echo(f"perplexity             {measured.perplexity:,.2f}")
     typer.echo(f"without unknown words  {measured.perplexity_known:,.2f}")
-    typer.echo(f"words                  {measured.words:,} in {measured.sentences:,} sentences")
+    sentences = errors.counted(measured.sentences, "sentence", ",")
+    typer.echo(f"words                  {measured.words:,} in {sentences}")
     typer.echo(f"unknown                {measured.unknown:,} ({share:.2f} %)")
 
 
@@ -324,12 +326,14 @@ def _tell(estimate: Estimate, reporter: Reporter) -> None:
     """Say what a model was made from, and where the text was too small."""
     from asr.text.ngram import to_entries
 
-    reporter.say(f"{estimate.tokens:,} words in {estimate.sentences:,} sentences")
+    reporter.say(
+        f"{errors.counted(estimate.tokens, 'word', ',')} in {errors.counted(estimate.sentences, 'sentence', ',')}"
+    )
     for length, (number, discounts, derived) in enumerate(
         zip(to_entries(estimate.model).counts, estimate.discounts, estimate.derived, strict=False), start=1
     ):
         shown = " ".join(f"{discount:.3f}" for discount in discounts)
-        reporter.say(f"  {number:,} {length}-grams, discounts {shown}")
+        reporter.say(f"  {errors.counted(number, f'{length}-gram', ',')}, discounts {shown}")
         if not derived:
             reporter.warn(
                 f"too few {length}-grams, or too repetitive ones, to derive their discounts; these are generic"
