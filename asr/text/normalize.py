@@ -21,7 +21,8 @@ class Normalizer:
     Args:
         case: letters become lower or upper case, or keep theirs. Without regard to a language: Turkish wants
             "keep", because its I is not the capital of i.
-        punctuation: "remove" takes away the characters of the Unicode categories punctuation and symbol.
+        punctuation: "remove" takes away the characters of the Unicode categories punctuation and symbol, but no
+            tone letters and other modifiers of letters (˥, ˞), which spell sounds.
             Hyphens, dashes, slashes, underscores and ellipses leave a space, so "twenty-one" becomes two words;
             the others leave nothing, so "U.S." becomes one.
         keep_characters: punctuation that stays.
@@ -83,7 +84,14 @@ def _is_one_character(text: str) -> bool:
 
 def _in_word(character: str) -> bool:
     """Whether it is a letter, a digit, or a mark or joiner of one (which Python's \\w does not take for one)."""
-    return character != "" and (unicodedata.category(character)[0] in "LNM" or character in _JOINERS)
+    return character != "" and (
+        unicodedata.category(character)[0] in "LNM" or character in _JOINERS or _is_modifier(character)
+    )
+
+
+def _is_modifier(character: str) -> bool:
+    """Whether it modifies a letter, as tone letters do; Unicode takes many of them for symbols."""
+    return "\u02b0" <= character <= "\u02ff" or "\ua700" <= character <= "\ua71f"
 
 
 def _apart(word: str) -> str:
@@ -99,7 +107,7 @@ def _remove_punctuation(text: str, keep: str) -> str:
         category = unicodedata.category(character)
         if removing and (category.startswith("M") or character in _JOINERS):
             continue
-        removing = category[0] in "PS" and character not in keep
+        removing = category[0] in "PS" and character not in keep and not _is_modifier(character)
         if not removing:
             kept.append(character)
         elif category == "Pd" or character in _SEPARATORS:
