@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -26,7 +27,7 @@ from asr.data.corpora.registry import PREPARE
 from asr.data.loading import Reader
 from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.decoder_settings import DecoderSettings
-from asr.errors import DataError, DiskFullError, counted, listing
+from asr.errors import DataError, DiskFullError, counted, listing, some
 from asr.evaluation.report import format_report, format_totals, to_results
 from asr.evaluation.wer import breakdown, score
 from asr.features import FeatureExtractor, GlobalNorm
@@ -226,10 +227,15 @@ def check(work: Workspace) -> None:
     with work.reporter.progress("check", total) as advance:
         summaries, warnings = check_sets(sets, normalizer, lambda done: advance(done, ""))
     for name, summary in summaries.items():
+        trained = f" ({summary.trained_speakers} of them in train)" if summary.trained_speakers else ""
         work.reporter.say(
             f"  {name}: {counted(summary.utterances, 'utterance')}, {60 * summary.hours:.1f} minutes, "
-            f"{counted(summary.words, 'word')}, {counted(summary.speakers, 'speaker')}"
+            f"{counted(summary.words, 'word')}, {counted(summary.speakers, 'speaker')}{trained}"
         )
+    removed = Counter(chain.from_iterable(normalizer.removed(utterance.text) for utterance in sets["train"]))
+    if removed:
+        counts = some([f"{character} {count}" for character, count in removed.most_common()], most=10)
+        work.reporter.say(f"  removed as punctuation: {counts} (text.keep_characters keeps them)")
     for warning in warnings:
         work.reporter.warn(warning)
     report = {"sets": {name: asdict(summary) for name, summary in summaries.items()}, "warnings": warnings}

@@ -6,7 +6,7 @@ import pickle
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,16 +17,20 @@ import torch
 from tones import SETTINGS, write_recipe
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from asr import build
+from asr import build, stages
+from asr import recipe as recipes
 from asr.augment import Silence
 from asr.config import Frontend, Model
 from asr.data.batching import Sample, plan_epoch, plan_in_order
 from asr.data.checks import check_sets
 from asr.data.loading import Batch, Loader, Reader, join
-from asr.data.manifest import Utterance, read_manifest
+from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.errors import AudioError, DataError
 from asr.model.ctc import ctc_loss
 from asr.recipe_file import read_recipe
+from asr.reporting import Silent
+from asr.stages import Workspace
+from asr.text.normalize import Normalizer
 
 AUGMENT = (
     "augment={speed: [0.9, 1.1], noise: {}, reverb: {}, gain_db: [-6, 6],"
@@ -235,6 +239,54 @@ def test_checks_warn_of_tests_heard_in_training_and_of_empty_transcripts(path: P
     assert len(warnings) == 2
     assert str(train[3].audio) in warnings[0]
     assert str(test[0].audio) in warnings[1]
+
+
+class Listener(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.warned: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+    def warn(self, message: str) -> None:
+        self.warned.append(message)
+
+
+def stage(path: Path, folder: Path, which: Callable[[Workspace], None], *settings: str) -> Listener:
+    """What a stage says of a recipe's corpus."""
+    listener = Listener()
+    folder.mkdir()
+    work = recipes.workspace(read_recipe(path, [*SETTINGS, *settings]), folder, folder / "data", listener)
+    stages.prepare(work)
+    which(work)
+    return listener
+
+
+def test_the_check_tells_which_speakers_of_other_sets_are_trained_on(path: Path, tmp_path: Path) -> None:
+    said = stage(path, tmp_path / "run", stages.check).said
+    assert said[0].endswith(" words, 4 speakers")
+    assert said[1].endswith(" words, 4 speakers (4 of them in train)")
+    assert len(said) == 3
+    train = read_manifest(path.parent / "corpus" / "train.jsonl")
+    others = [replace(utterance, fields={"speaker": "another"}) for utterance in train]
+    summaries, _ = check_sets({"train": train[:20], "test": others[20:]}, Normalizer())
+    assert summaries["test"].trained_speakers == 0
+
+
+def test_the_check_tells_what_is_removed_as_punctuation(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, train=20)
+    manifest = path.parent / "corpus" / "train.jsonl"
+    train = read_manifest(manifest)
+    texts = ["low.", "low, high?", "high.", *"!;:()[]{}", *(utterance.text for utterance in train[12:])]
+    write_manifest(manifest, [replace(u, text=text) for u, text in zip(train, texts, strict=False)])
+    said = stage(path, tmp_path / "run", stages.check, "text.keep_characters=','").said
+    assert said[3:] == [
+        "  removed as punctuation: . 2, ? 1, ! 1, ; 1, : 1, ( 1, ) 1, [ 1, ] 1, { 1 and 1 more "
+        "(text.keep_characters keeps them)"
+    ]
 
 
 def test_the_loader_can_pin_all_of_a_batch(

@@ -90,6 +90,12 @@ def test_normalizer_options() -> None:
     assert Normalizer(keep_characters="-:")(text) == "straße: its twenty-one two"
 
 
+def test_what_was_removed_can_be_told() -> None:
+    assert Normalizer(replacements=(("&", "and"),)).removed("¿Don’t & wait…? ma˥!") == ["¿", "…", "?", "!"]
+    assert Normalizer(keep_characters="-").removed("it's twenty-one") == ["'"]
+    assert Normalizer(punctuation="keep").removed("?!") == []
+
+
 @pytest.mark.parametrize(
     ("replacements", "text", "expected"),
     [

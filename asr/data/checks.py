@@ -30,12 +30,14 @@ class Summary:
         hours: of audio.
         words: of normalised transcript.
         speakers: how many different ones are named.
+        trained_speakers: how many of them are in the training set, where this is another.
     """
 
     utterances: int
     hours: float
     words: int
     speakers: int
+    trained_speakers: int
 
 
 def check_sets(
@@ -58,7 +60,12 @@ def check_sets(
             all together.
     """
     check_recordings(sets, progress)
-    summaries = {name: _summary(utterances, normalizer) for name, utterances in sets.items()}
+    training, *_ = sets
+    trained = _speakers(sets[training])
+    summaries = {
+        name: _summary(utterances, normalizer, set() if name == training else trained)
+        for name, utterances in sets.items()
+    }
     return summaries, [*_shared(sets), *_empty(sets, normalizer)]
 
 
@@ -102,13 +109,19 @@ def _fault(utterance: Utterance) -> str | None:
     return None
 
 
-def _summary(utterances: Sequence[Utterance], normalizer: Normalizer) -> Summary:
+def _summary(utterances: Sequence[Utterance], normalizer: Normalizer, trained: set[str]) -> Summary:
+    speakers = _speakers(utterances)
     return Summary(
         len(utterances),
         sum(utterance.duration for utterance in utterances) / 3600,
         sum(len(normalizer(utterance.text).split()) for utterance in utterances),
-        len({utterance.speaker for utterance in utterances} - {None}),
+        len(speakers),
+        len(speakers & trained),
     )
+
+
+def _speakers(utterances: Iterable[Utterance]) -> set[str]:
+    return {utterance.speaker for utterance in utterances if utterance.speaker is not None}
 
 
 def _shared(sets: Mapping[str, Sequence[Utterance]]) -> list[str]:

@@ -40,6 +40,19 @@ class Normalizer:
 
     def __call__(self, text: str) -> str:
         """Normalise one transcript."""
+        text = self._before_punctuation(text)
+        if self.punctuation == "remove":
+            text = _remove_punctuation(text, self.keep_characters)
+        # Again: capitals and characters that have become neighbours may compose.
+        return " ".join(unicodedata.normalize("NFC", text).split())
+
+    def removed(self, text: str) -> list[str]:
+        """The punctuation and symbols that normalising a transcript takes away, in their order."""
+        if self.punctuation == "keep":
+            return []
+        return [each for each in self._before_punctuation(text) if _is_punctuation(each, self.keep_characters)]
+
+    def _before_punctuation(self, text: str) -> str:
         text = unicodedata.normalize("NFC", _visible(text)).replace("’", "'")
         for written, instead in self.replacements:
             text = _replace(text, unicodedata.normalize("NFC", written), instead)
@@ -49,10 +62,7 @@ class Normalizer:
             text = text.lower()
         elif self.case == "upper":
             text = text.upper()
-        if self.punctuation == "remove":
-            text = _remove_punctuation(text, self.keep_characters)
-        # Again: capitals and characters that have become neighbours may compose.
-        return " ".join(unicodedata.normalize("NFC", text).split())
+        return text
 
 
 def _visible(text: str) -> str:
@@ -99,6 +109,10 @@ def _apart(word: str) -> str:
     return " " * _in_word(word[:1]) + word + " " * _in_word(word[-1:])
 
 
+def _is_punctuation(character: str, keep: str) -> bool:
+    return unicodedata.category(character)[0] in "PS" and character not in keep and not _is_modifier(character)
+
+
 def _remove_punctuation(text: str, keep: str) -> str:
     """Remove punctuation and symbols; marks and joiners that follow one (an emoji's, say) go with it."""
     kept: list[str] = []
@@ -107,7 +121,7 @@ def _remove_punctuation(text: str, keep: str) -> str:
         category = unicodedata.category(character)
         if removing and (category.startswith("M") or character in _JOINERS):
             continue
-        removing = category[0] in "PS" and character not in keep and not _is_modifier(character)
+        removing = _is_punctuation(character, keep)
         if not removing:
             kept.append(character)
         elif category == "Pd" or character in _SEPARATORS:
