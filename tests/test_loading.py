@@ -236,9 +236,24 @@ def test_checks_warn_of_tests_heard_in_training_and_of_empty_transcripts(path: P
     assert summaries["train"].speakers == 4
     assert summaries["test"].words == sum(len(utterance.text.split()) for utterance in test)
     _, warnings = check_sets({"train": train, "test": [*test, train[3], replace(test[0], text="?")]}, normalizer)
-    assert len(warnings) == 2
+    assert len(warnings) == 3
     assert str(train[3].audio) in warnings[0]
-    assert str(test[0].audio) in warnings[1]
+    assert str(test[0].audio) in warnings[2]
+    assert warnings[2].startswith("1 transcript of test is empty")
+
+
+def test_checks_warn_of_recordings_that_are_there_again(path: Path) -> None:
+    train, dev, test = (
+        read_manifest(path.parent / "corpus" / f"{name}.jsonl") for name in ("train", "dev", "test")
+    )
+    sets = {"train": [*train, train[0], train[0]], "dev": [*dev, train[1]], "test": [*test, dev[3], dev[2]]}
+    _, warnings = check_sets({**sets, "few": test[:3]}, Normalizer())  # test sets may share recordings
+    assert warnings == [
+        f"2 recordings are in train more than once\n  {train[0].audio}\n  {train[0].audio}",
+        f"1 recording is in train and in dev, so the figures of dev are too good\n  {train[1].audio}",
+        "2 recordings are in dev and in test, so test does not measure what is chosen on dev\n"
+        f"  {dev[3].audio}\n  {dev[2].audio}",
+    ]
 
 
 class Listener(Silent):

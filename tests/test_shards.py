@@ -425,7 +425,7 @@ def test_a_sharded_corpus_trains_as_any(
     Path("shards/train/train-000002.tar").unlink()
     code, _, err = run(capsys, *arguments)
     assert code == 1
-    assert "1 of 8 shards are not there" in err
+    assert "1 of 8 shards is not there" in err
     assert "train-000002.tar" in err
     assert read_recipe(recipe).name == "tones"
 

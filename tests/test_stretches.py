@@ -108,7 +108,7 @@ def test_checks(tmp_path: Path) -> None:
     _, warnings = check_sets({"train": good[:2], "dev": good[2:]}, Normalizer())
     assert warnings == []
     _, warnings = check_sets({"train": good, "dev": good[2:]}, Normalizer())
-    assert "1 recordings are in train and in dev" in warnings[0]
+    assert "1 recording is in train and in dev" in warnings[0]
     assert "a.wav (2.00 to 3.00 s)" in warnings[0]
     for other, shared in ((Utterance(tmp_path / "a.wav", 5, "all"), True), (replace(good[1], start=0.95), False)):
         _, warnings = check_sets({"train": [good[0]], "dev": [other]}, Normalizer())

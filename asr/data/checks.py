@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ import torch
 
 from asr import audio
 from asr.data.manifest import Utterance
-from asr.errors import AudioError, DataError, listing
+from asr.errors import AudioError, DataError, counted, listing
 from asr.lengths import ctc_frames
 from asr.text.normalize import Normalizer
 
@@ -53,7 +53,7 @@ def check_sets(
         progress: called with the number of utterances checked so far.
 
     Returns:
-        A summary of each set, and warnings (recordings shared between sets, empty transcripts).
+        A summary of each set, and warnings (recordings shared between sets or repeated, empty transcripts).
 
     Raises:
         DataError: shards that are missing; recordings that can't be read or are not as long as their manifest says,
@@ -92,8 +92,9 @@ def _refuse_missing_shards(utterances: Iterable[Utterance]) -> None:
     shards = {utterance.member.archive for utterance in utterances if utterance.member is not None}
     missing = sorted(path for path in shards if not path.is_file())
     if missing:
+        are = "is" if len(missing) == 1 else "are"
         raise DataError(
-            f"{len(missing)} of {len(shards)} shards are not there\n{listing(missing)}",
+            f"{len(missing)} of {counted(len(shards), 'shard')} {are} not there\n{listing(missing)}",
             hint="copy them beside the index that names them",
         )
 
@@ -125,23 +126,30 @@ def _speakers(utterances: Iterable[Utterance]) -> set[str]:
 
 
 def _shared(sets: Mapping[str, Sequence[Utterance]]) -> list[str]:
-    """Recordings of the training set that are also in another: a test on them says nothing."""
-    training, *others = sets
+    """Recordings that are in a set and in one that is to measure it, or more than once in one set."""
     heard = defaultdict(list)
-    for utterance in sets[training]:
-        heard[utterance.audio.resolve()].append(_interval(utterance))
+    for place, utterances in enumerate(sets.values()):
+        for index, utterance in enumerate(utterances):
+            heard[utterance.audio.resolve()].append((*_interval(utterance), place, index))
+    found = defaultdict(set)
+    for stretches in heard.values():
+        for one, other in _overlapping(stretches):
+            (first, _), (second, index) = sorted((one, other))
+            found[first, second].add(index)
+    names = list(sets)
     warnings = []
-    for name in others:
-        both = [
-            utterance.source
-            for utterance in sets[name]
-            if _overlaps(_interval(utterance), heard[utterance.audio.resolve()])
-        ]
-        if both:
-            warnings.append(
-                f"{len(both)} recordings are in {training} and in {name}, whose figures they flatter\n"
-                + listing(both)
-            )
+    for (first, second), indices in sorted(found.items()):
+        if 1 < first < second:  # test sets may share what they like
+            continue
+        one, other = names[first], names[second]
+        recordings = f"{counted(len(indices), 'recording')} {'is' if len(indices) == 1 else 'are'}"
+        if first == second:
+            said = f"{recordings} in {one} more than once"
+        elif first == 0:
+            said = f"{recordings} in {one} and in {other}, so the figures of {other} are too good"
+        else:
+            said = f"{recordings} in {one} and in {other}, so {other} does not measure what is chosen on {one}"
+        warnings.append(f"{said}\n{listing(sets[other][index].source for index in sorted(indices))}")
     return warnings
 
 
@@ -151,9 +159,17 @@ def _interval(utterance: Utterance) -> tuple[float, float]:
     return start, start + utterance.duration
 
 
-def _overlaps(interval: tuple[float, float], others: Iterable[tuple[float, float]]) -> bool:
-    start, end = interval
-    return any(min(end, last) - max(start, first) > NEIGHBOURS_SHARE_SECONDS for first, last in others)
+def _overlapping(
+    stretches: Iterable[tuple[float, float, int, int]],
+) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """All pairs of utterances, each (set, index), whose stretches (start, end, set, index) share sound."""
+    open_ones: list[tuple[float, tuple[int, int]]] = []
+    for start, end, *utterance in sorted(stretches):
+        this = (utterance[0], utterance[1])
+        open_ones = [(last, other) for last, other in open_ones if last - start > NEIGHBOURS_SHARE_SECONDS]
+        if end - start > NEIGHBOURS_SHARE_SECONDS:
+            yield from ((other, this) for _, other in open_ones)
+            open_ones.append((end, this))
 
 
 def _empty(sets: Mapping[str, Sequence[Utterance]], normalizer: Normalizer) -> list[str]:
@@ -161,7 +177,9 @@ def _empty(sets: Mapping[str, Sequence[Utterance]], normalizer: Normalizer) -> l
     for name, utterances in sets.items():
         silent = [utterance.source for utterance in utterances if not normalizer(utterance.text)]
         if silent:
-            warnings.append(f"{len(silent)} transcripts of {name} are empty\n{listing(silent)}")
+            transcripts = counted(len(silent), "transcript")
+            are = "is" if len(silent) == 1 else "are"
+            warnings.append(f"{transcripts} of {name} {are} empty\n{listing(silent)}")
     return warnings
 
 
@@ -184,5 +202,5 @@ def infeasible(
         needs = int(ctc_frames(torch.tensor([labels]), torch.tensor([len(labels)])))
         has = frames(utterance.duration)
         if has < needs:
-            found.append(f"{utterance.source}: {has} frames for {needs}: {utterance.text!r}")
+            found.append(f"{utterance.source}: {counted(has, 'frame')} for {needs}: {utterance.text!r}")
     return found
