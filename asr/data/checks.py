@@ -141,15 +141,17 @@ def _shared(sets: Mapping[str, Sequence[Utterance]]) -> list[str]:
     for (first, second), indices in sorted(found.items()):
         if 1 < first < second:  # test sets may share what they like
             continue
-        one, other = names[first], names[second]
+        name, measured = names[first], names[second]
         recordings = f"{counted(len(indices), 'recording')} {'is' if len(indices) == 1 else 'are'}"
         if first == second:
-            said = f"{recordings} in {one} more than once"
+            said = f"{recordings} in {name} more than once"
         elif first == 0:
-            said = f"{recordings} in {one} and in {other}, so the figures of {other} are too good"
+            said = f"{recordings} in {name} and in {measured}, so the figures of {measured} are too good"
         else:
-            said = f"{recordings} in {one} and in {other}, so {other} does not measure what is chosen on {one}"
-        warnings.append(f"{said}\n{listing(sets[other][index].source for index in sorted(indices))}")
+            said = (
+                f"{recordings} in {name} and in {measured}, so {measured} does not measure what is chosen on {name}"
+            )
+        warnings.append(f"{said}\n{listing(sets[measured][index].source for index in sorted(indices))}")
     return warnings
 
 
