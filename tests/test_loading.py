@@ -256,6 +256,22 @@ def test_checks_warn_of_recordings_that_are_there_again(path: Path) -> None:
     ]
 
 
+def test_checks_warn_of_long_recordings_with_hardly_any_text(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "long.flac", np.zeros(60 * 1000), 1000)
+    soundfile.write(tmp_path / "digit.flac", np.zeros(9 * 1000), 1000)
+
+    def warned(text: str, name: str = "long", seconds: int = 60) -> list[str]:
+        return check_sets({"train": [Utterance(tmp_path / f"{name}.flac", seconds, text)]}, Normalizer())[1]
+
+    assert warned("turn it on") == [
+        "1 transcript of train can't be all that is said: less than a character in 3 s: "
+        f"{tmp_path / 'long.flac'} (60 s, 'turn it on')"
+    ]
+    assert warned("a slow reader who pauses") == []  # 20 characters
+    assert warned("1", "digit", 9) == []
+    assert [len(warned(text)) for text in ("", "one")] == [1, 1]  # of an empty one only that it is empty
+
+
 class Listener(Silent):
     """Keeps what is said."""
 

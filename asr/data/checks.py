@@ -11,7 +11,7 @@ import torch
 
 from asr import audio
 from asr.data.manifest import Utterance
-from asr.errors import AudioError, DataError, counted, listing
+from asr.errors import AudioError, DataError, counted, listing, some
 from asr.lengths import ctc_frames
 from asr.text.normalize import Normalizer
 
@@ -19,6 +19,11 @@ SLACK_SECONDS = 0.25
 """How far a manifest's duration may be from the file's: lossy formats round to their frames."""
 NEIGHBOURS_SHARE_SECONDS = 0.1
 """What two stretches of a recording may have in common, and be different utterances all the same."""
+
+SECONDS_PER_CHARACTER = 3.0
+"""Of transcript, spaces not counted: no reader is so slow, so with more the transcript tells but a part."""
+LONG_SECONDS = 10.0
+"""Shorter recordings may well hold a single digit and a pause."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,8 @@ def check_sets(
         progress: called with the number of utterances checked so far.
 
     Returns:
-        A summary of each set, and warnings (recordings shared between sets or repeated, empty transcripts).
+        A summary of each set, and warnings (recordings shared between sets or repeated, transcripts that are
+        empty or far too short).
 
     Raises:
         DataError: shards that are missing; recordings that can't be read or are not as long as their manifest says,
@@ -66,7 +72,7 @@ def check_sets(
         name: _summary(utterances, normalizer, set() if name == training else trained)
         for name, utterances in sets.items()
     }
-    return summaries, [*_shared(sets), *_empty(sets, normalizer)]
+    return summaries, [*_shared(sets), *_empty(sets, normalizer), *_wordless(sets, normalizer)]
 
 
 def check_recordings(
@@ -182,6 +188,26 @@ def _empty(sets: Mapping[str, Sequence[Utterance]], normalizer: Normalizer) -> l
             transcripts = counted(len(silent), "transcript")
             are = "is" if len(silent) == 1 else "are"
             warnings.append(f"{transcripts} of {name} {are} empty\n{listing(silent)}")
+    return warnings
+
+
+def _wordless(sets: Mapping[str, Sequence[Utterance]], normalizer: Normalizer) -> list[str]:
+    """Long recordings with hardly any transcript, most likely of a part: what they teach is wrong."""
+    warnings = []
+    for name, utterances in sets.items():
+        found = [
+            f"{utterance.source} ({utterance.duration:.0f} s, {text!r})"
+            for utterance in utterances
+            if utterance.duration > LONG_SECONDS
+            and 0
+            < len((text := normalizer(utterance.text)).replace(" ", "")) * SECONDS_PER_CHARACTER
+            < utterance.duration
+        ]
+        if found:
+            warnings.append(
+                f"{counted(len(found), 'transcript')} of {name} can't be all that is said: "
+                f"less than a character in {SECONDS_PER_CHARACTER:.0f} s: {some(found)}"
+            )
     return warnings
 
 
