@@ -164,6 +164,14 @@ def test_the_terminal_gets_three_to_eight_lines(tmp_path: Path) -> None:
     )
 
 
+def test_curves_of_a_model_that_has_learnt_little_are_not_called_well() -> None:
+    said = "nothing in the curves looks wrong"
+    assert summary([entry(1, dev_wer=3.93)], [])[1] == f"{said}, but little has been learnt yet: dev WER 393.00%"
+    assert summary([entry(1), entry(2, dev_wer=0.89)], [])[1] == said
+    assert "dev WER 100.00%.</p>" in page("run", [entry(1)], [], "")
+    assert "<p>Nothing in the curves looks wrong.</p>" in page("run", [entry(2)], [], "")
+
+
 # ------------------------------------------------------------------------------------------------ command
 
 

@@ -18,6 +18,8 @@ Points = Sequence[tuple[int, float]]
 
 MOST_LINES = 8
 """In the terminal; of more findings the gravest are shown."""
+LITTLE_LEARNT = 0.9
+"""Dev WER from which curves that look well are no reason to be content."""
 
 _WIDTH, _HEIGHT = 560, 260  # of a chart, in units of the drawing
 _DASHES = ("", "6 3", "2 3")  # lines differ by more than their colour
@@ -45,10 +47,17 @@ class Chart:
 def summary(entries: Entries, findings: Sequence[Finding]) -> list[str]:
     """The training in three to eight lines."""
     if not findings:
-        return [headline(entries), "nothing in the curves looks wrong"]
+        return [headline(entries), _nothing_found(entries)]
     lines = [headline(entries), *(line for finding in findings for line in str(finding).splitlines())]
     rest = len(findings) - (MOST_LINES - 2) // 2  # of two lines each
     return lines if rest <= 0 else [*lines[: MOST_LINES - 1], f"… and {rest} more in the report"]
+
+
+def _nothing_found(entries: Entries) -> str:
+    said, wers = "nothing in the curves looks wrong", curve(entries, "dev_wer")
+    if not wers or wers[-1][1] < LITTLE_LEARNT:
+        return said
+    return f"{said}, but little has been learnt yet: dev WER {wers[-1][1]:.2%}"
 
 
 def headline(entries: Entries) -> str:
@@ -90,9 +99,10 @@ def write(path: Path, title: str, entries: Entries, settings: str, finished: boo
 
 def page(title: str, entries: Entries, findings: Sequence[Finding], settings: str) -> str:
     """A page in HTML, complete in itself, without any script, readable in light and dark."""
+    well = _nothing_found(entries)
     body = _BODY.substitute(
         headline=html.escape(headline(entries)),
-        findings="\n".join(map(_finding, findings)) or "<p>Nothing in the curves looks wrong.</p>",
+        findings="\n".join(map(_finding, findings)) or f"<p>{well[0].upper()}{well[1:]}.</p>",
         charts="\n".join(_figure(chart) for chart in charts(entries)),
         infinite=_infinite(entries),
         table=_table(entries),
