@@ -251,9 +251,15 @@ def tokens(work: Workspace) -> None:
     work.reporter.say(f"  {len(tokenizer.surfaces)} tokens ({tokenizer.kind}), the blank among them")
     for name, utterances in sets.items():
         strange = tokenizers.uncovered(tokenizer, [normalizer(utterance.text) for utterance in utterances])
-        for unit, (count, examples) in strange.items():
+        if strange:
+            units = "word" if tokenizer.kind == "words" else "character"
+            are = "is" if len(strange) == 1 else "are"
+            listed = [
+                f"{unit} ({counted(found.occurrences, 'time')}, as in “{found.examples[0]}”)"
+                for unit, found in strange.items()
+            ]
             work.reporter.warn(
-                f"{name}: {unit!r} is not in the training transcripts; {count} times, as in {examples}"
+                f"{name}: {counted(len(strange), units)} {are} not in the training transcripts: {some(listed)}"
             )
     _warn_of_infeasible(work, sets["train"], tokenizer)
     with atomic_path(work.tokens) as temporary:

@@ -320,6 +320,20 @@ def test_the_check_tells_what_is_removed_as_punctuation(tmp_path: Path) -> None:
     ]
 
 
+def test_tokens_tells_in_a_line_what_a_set_has_that_training_lacks(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, train=20)
+    manifest = path.parent / "corpus" / "dev.jsonl"
+    dev = read_manifest(manifest)
+    texts = ["low zz", "low zxy", "low q", "low", *(utterance.text for utterance in dev[4:])]
+    write_manifest(manifest, [replace(u, text=text) for u, text in zip(dev, texts, strict=True)])
+    assert stage(path, tmp_path / "run", stages.tokens, "tokens.kind=characters").warned[0] == (
+        "dev: 4 characters are not in the training transcripts: z (3 times, as in “low zz”), "
+        "x (1 time, as in “low zxy”), y (1 time, as in “low zxy”) and 1 more"
+    )
+    words = stage(path, tmp_path / "words", stages.tokens).warned[0]
+    assert words.startswith("dev: 3 words are not in the training transcripts: zz (1 time, as in “low zz”)")
+
+
 def test_the_loader_can_pin_all_of_a_batch(
     reader: Reader, plan: list[list[Sample]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
