@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from asr.config import Recipe
+from asr.errors import counted
 
 TEMPLATE = """\
 # {name}
 
 A speech recogniser: {layers}, CTC over {tokens}, {parameters:,} parameters.
-Trained with `asr`'s recipe `{name}` (seed {seed}, {epochs} epochs) on {created}; `config.yaml` holds every
+Trained with `asr`'s recipe `{name}` (seed {seed}, {epochs}) on {created}; `config.yaml` holds every
 setting.{beginning}
 
 ## Use
@@ -48,7 +49,7 @@ def model_card(recipe: Recipe, metadata: Mapping[str, Any]) -> str:
     """
     encoder, frontend = recipe.model.encoder, recipe.model.frontend
     direction = "bidirectional " if encoder.bidirectional else ""
-    layers = f"{encoder.layers} {direction}{encoder.cell.upper()} layers of {encoder.hidden}"
+    layers = f"{counted(encoder.layers, f'{direction}{encoder.cell.upper()} layer')} of {encoder.hidden}"
     return TEMPLATE.format(
         name=recipe.name,
         layers=f"{frontend.kind} front-end, {layers}",
@@ -57,7 +58,7 @@ def model_card(recipe: Recipe, metadata: Mapping[str, Any]) -> str:
         else f"{recipe.tokens.size} {recipe.tokens.kind} units",
         parameters=metadata["training"]["parameters"],
         seed=recipe.seed,
-        epochs=metadata["training"]["epochs"],
+        epochs=counted(metadata["training"]["epochs"], "epoch"),
         created=metadata["created"][:10],
         beginning=_beginning(metadata.get("begun_from")),
         sample_rate=recipe.features.sample_rate,

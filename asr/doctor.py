@@ -17,7 +17,7 @@ import asr
 from asr import artefact, audio, build
 from asr.artefact import Model
 from asr.config import Recipe
-from asr.errors import AudioError, ModelError
+from asr.errors import AudioError, ModelError, counted
 from asr.model.ctc import ctc_loss
 from asr.recognizer import Recognizer
 from asr.sound_files import FloatArray
@@ -53,7 +53,7 @@ def versions() -> dict[str, str]:
 def devices() -> list[str]:
     """What torch can compute on here."""
     gpus = [f"cuda:{index}: {_gpu(index)}" for index in range(torch.cuda.device_count())]
-    return [f"cpu: {torch.get_num_threads()} threads", *gpus]
+    return [f"cpu: {counted(torch.get_num_threads(), 'thread')}", *gpus]
 
 
 def _gpu(index: int) -> str:

@@ -17,7 +17,7 @@ from asr.config import Augment, ManifestsCorpus, Recipe
 from asr.data.batching import Sample
 from asr.data.checks import check_sets
 from asr.data.manifest import Utterance, read_manifest, write_manifest
-from asr.errors import ConfigError, DataError
+from asr.errors import ConfigError, DataError, counted
 from asr.evaluation import wer
 from asr.files import clear_folder, is_of_others, only_writer
 from asr.model.ctc import ctc_loss
@@ -92,6 +92,7 @@ def _overfit(wanted: Recipe, count: int, folder: Path, data: Path, reporter: Rep
     stages.prepare(work)
     normalizer = build.normalizer(wanted.text)
     utterances = choose(read_manifest(work.manifests()["train"]), count, normalizer, wanted.seed)
+    reporter.say(f"learning {counted(len(utterances), 'utterance')} by heart, in {folder}")
     check_sets({"train": utterances}, normalizer)
     write_manifest(manifest, utterances)
     stages.tokens(work)

@@ -76,6 +76,8 @@ def test_a_gpu_that_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gpu.current is None
     assert build.device("cuda:0") == gpu.current == torch.device("cuda:0")
     assert doctor.devices()[1:] == ["cuda:0: H1, 32 GiB"]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert doctor.devices()[0] == "cpu: 1 thread"
     assert build.cuda_fault(1) == "this machine has 1 CUDA device"
 
 

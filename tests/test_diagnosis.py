@@ -241,8 +241,10 @@ def test_infinite_losses_are_named_and_counted() -> None:
     infinite = [[f"{name}.wav" for name in "abcde"], [], ["f.wav"]]
     finding = only(changed(infinite=infinite, dev_infinite=[["x.wav"]] * 3), finished=False)
     assert finding.kind == "infinite losses"
-    assert "6 training and 1 dev utterances" in finding.seen
+    assert "6 training and 1 dev utterances have" in finding.seen
     assert "a.wav, b.wav, c.wav and 4 more" in finding.seen
+    seen = only(changed(infinite=[["a.wav"], [], []]), finished=False).seen
+    assert seen == "1 training utterance has fewer frames than its labels need, and teaches nothing: a.wav"
 
 
 def test_slow_loader() -> None:

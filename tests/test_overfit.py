@@ -45,7 +45,9 @@ def test_what_can_be_learnt_passes(path: Path, tmp_path: Path, capsys: Capture) 
     run.mkdir()
     (run / "mine").write_text("untouched")
     assert overfit(path, tmp_path, *HARD) == 0
-    assert "passed: 6 utterances" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "passed: 6 utterances" in said.out
+    assert "learning 6 utterances by heart" in said.err
     assert [file.name for file in run.iterdir()] == ["mine"]
     folder = tmp_path / "run-overfit"
     assert (folder / "report.html").is_file()
@@ -126,6 +128,24 @@ PLAIN = Normalizer("lower", "remove", "")
 
 def utterances(*texts: str) -> list[Utterance]:
     return [Utterance(Path(f"{index}.wav"), float(index), text) for index, text in enumerate(texts)]
+
+
+def test_as_many_are_said_to_be_learnt_as_there_are(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: object) -> None:
+        raise DataError("enough")
+
+    monkeypatch.setattr(preflight.stages, "tokens", stop)
+    assert overfit(write_recipe(tmp_path, train=5), tmp_path, count=1000) == 1
+    assert "learning 5 utterances by heart" in capsys.readouterr().err
+
+
+def test_two_trials_at_once_are_refused(capsys: Capture, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["train", "quickstart", "--overfit", "2", "--check-gradients", "--data-dir", str(tmp_path)])
+    assert left.value.code == 2
+    assert "--check-gradients: one trial at a time" in capsys.readouterr().err
 
 
 def test_short_utterances_with_different_texts_are_chosen() -> None:

@@ -86,6 +86,8 @@ def train(
     count = _processes(nproc)
     if count > 1 and (overfit is not None or check_gradients):
         raise ConfigError(f"{count} processes for a trial that one does in seconds", where="--nproc")
+    if overfit is not None and check_gradients:
+        raise ConfigError("one trial at a time", where="--check-gradients", hint="first it, then --overfit")
     if count > launch.world_size():
         raise typer.Exit(launch.launch(count))
     reporter = TerminalReporter()
@@ -128,7 +130,6 @@ def _processes(wanted: int | None) -> int:
 def _overfit(recipe: Recipe, count: int, folder: Path, data: Path, reporter: Reporter) -> None:
     from asr import preflight
 
-    reporter.say(f"learning {counted(count, 'utterance')} by heart, in {folder}")
     result = preflight.overfit(recipe, count, folder, data, reporter)
     for line in _verdict(result, folder, recipe.features.sample_rate):
         typer.echo(line)

@@ -121,11 +121,16 @@ def _infinite_losses(entries: Entries) -> Iterator[Finding]:
     train = [name for entry in entries for name in entry.get("infinite", [])]
     dev = list(dict.fromkeys(name for entry in entries for name in entry.get("dev_infinite", [])))
     if train or dev:
+        sets = " and ".join(f"{len(names)} {kind}" for kind, names in (("training", train), ("dev", dev)) if names)
+        said = (
+            "utterance has fewer frames than its labels need, and teaches"
+            if len(train) + len(dev) == 1
+            else "utterances have fewer frames than their labels need, and teach"
+        )
         yield Finding(
             "infinite losses",
             "warning",
-            f"{len(train)} training and {len(dev)} dev utterances have fewer frames than their labels need, and "
-            f"teach nothing: {some([*train, *dev])}",
+            f"{sets} {said} nothing: {some([*train, *dev])}",
             "look whether these texts belong to these recordings; smaller model.frontend.strides; longer tokens "
             "(tokens.kind=bpe)",
         )
