@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from asr import build
+from asr.card import model_card
 from asr.config import CORPORA, Encoder, Frontend, FsddCorpus, Recipe, Section
 from asr.errors import ConfigError
 from asr.files import fingerprint
@@ -269,3 +270,11 @@ def test_recipes_and_models_from_before_still_read(switch: bool) -> None:
 )
 def test_old_keys_that_say_two_things_or_nothing(tmp_path: Path, override: str, expected: str) -> None:
     assert expected in error_of(write(tmp_path, MINIMAL), override)
+
+
+def test_a_card_counts_layers_and_epochs() -> None:
+    model = {"encoder": {"cell": "lstm", "layers": 1, "hidden": 8}}
+    metadata = {"training": {"parameters": 9, "epochs": 1}, "created": "2026-01-01T00:00", "tests": []}
+    card = model_card(Recipe.model_validate({**yaml.safe_load(MINIMAL), "model": model, "seed": 1}), metadata)
+    assert "1 bidirectional LSTM layer of 8" in card
+    assert "(seed 1, 1 epoch)" in card.replace("\n", " ")
