@@ -263,6 +263,17 @@ def test_training_again_resumes_and_other_settings_are_refused(run: Run, trained
     assert not (tmp_path / "other.safetensors").exists()
 
 
+def test_the_folder_of_a_recogniser_is_left_alone(run: Run, tmp_path: Path) -> None:
+    """As `--out workshop.safetensors` would take, beside runs/workshop."""
+    (tmp_path / "workshop").mkdir()
+    (tmp_path / "workshop" / "config.yaml").write_text("name: workshop\n")
+    refused = run(
+        "train", TEXT, "--out", tmp_path / "lm.safetensors", "--run-dir", tmp_path / "workshop", *TRAINING
+    )
+    assert refused.code == 2 and "not the folder of a language model's training" in refused.err
+    assert [path.name for path in (tmp_path / "workshop").iterdir()] == ["config.yaml"]
+
+
 def test_a_folder_in_which_a_training_is_at_work_is_left_alone(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

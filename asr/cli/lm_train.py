@@ -133,11 +133,19 @@ def train(
 
     The same command again goes on with a training that was cut off.
     """
+    from asr.files import is_of_others
     from asr.text import neural
 
     neural.check_name(out)
     if not overwrite:
         refuse_existing([out])
+    folder = run_dir or Path("runs") / out.stem
+    if is_of_others(folder, SETTINGS):
+        raise ConfigError(
+            "this is not the folder of a language model's training",
+            where=folder,
+            hint="another name for the model, or --run-dir",
+        )
 
     import torch
 
