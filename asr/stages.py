@@ -234,7 +234,7 @@ def check(work: Workspace) -> None:
         )
     removed = Counter(chain.from_iterable(normalizer.removed(utterance.text) for utterance in sets["train"]))
     if removed:
-        counts = some([f"{character} {count}" for character, count in removed.most_common()], most=10)
+        counts = some([f"“{character}” {count}" for character, count in removed.most_common()], most=10)
         work.reporter.say(f"  removed as punctuation: {counts} (text.keep_characters keeps them)")
     for warning in warnings:
         work.reporter.warn(warning)

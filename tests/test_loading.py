@@ -315,7 +315,7 @@ def test_the_check_tells_what_is_removed_as_punctuation(tmp_path: Path) -> None:
     write_manifest(manifest, [replace(u, text=text) for u, text in zip(train, texts, strict=False)])
     said = stage(path, tmp_path / "run", stages.check, "text.keep_characters=','").said
     assert said[3:] == [
-        "  removed as punctuation: . 2, ? 1, ! 1, ; 1, : 1, ( 1, ) 1, [ 1, ] 1, { 1 and 1 more "
+        "  removed as punctuation: “.” 2, “?” 1, “!” 1, “;” 1, “:” 1, “(” 1, “)” 1, “[” 1, “]” 1, “{” 1 and 1 more "
         "(text.keep_characters keeps them)"
     ]
 
