@@ -80,3 +80,8 @@ def some(names: Sequence[str], most: int = 3) -> str:
 def counted(number: int, noun: str, form: str = "") -> str:
     """How many there are, in a format: "1 shard", "2 shards"."""
     return f"{number:{form}} {noun}" + ("" if number == 1 else "s")
+
+
+def is_or_are(number: int) -> str:
+    """The verb behind `counted`."""
+    return "is" if number == 1 else "are"

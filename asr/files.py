@@ -116,6 +116,22 @@ def is_of_others(folder: Path, mark: str) -> bool:
     )
 
 
+def refuse_folder_of_others(folder: Path, mark: str, whose: str, hint: str = "another --run-dir") -> None:
+    """Make sure that a folder is not that of others.
+
+    Args:
+        folder: which need not be there.
+        mark: the file that its own writers put there first.
+        whose: folder it should be, for the message.
+        hint: what to do.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if is_of_others(folder, mark):
+        raise ConfigError(f"this is not the folder of {whose}", where=folder, hint=hint)
+
+
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder, made if it is not there, that want to be its only writer too.

@@ -17,9 +17,9 @@ from asr.config import Augment, ManifestsCorpus, Recipe
 from asr.data.batching import Sample
 from asr.data.checks import check_sets
 from asr.data.manifest import Utterance, read_manifest, write_manifest
-from asr.errors import ConfigError, DataError, counted
+from asr.errors import DataError, counted
 from asr.evaluation import wer
-from asr.files import clear_folder, is_of_others, only_writer
+from asr.files import clear_folder, only_writer, refuse_folder_of_others
 from asr.model.ctc import ctc_loss
 from asr.recognizer import Recognizer
 from asr.reporting import Reporter
@@ -79,8 +79,7 @@ def overfit(wanted: Recipe, count: int, folder: Path, data: Path, reporter: Repo
         ConfigError: the folder holds something else, or another process is at work in it.
         DataError: the recordings can't be used.
     """
-    if is_of_others(folder, MANIFEST):
-        raise ConfigError("this is not the folder of an earlier trial", where=folder, hint="another --run-dir")
+    refuse_folder_of_others(folder, MANIFEST, "an earlier trial")
     with only_writer(folder):
         clear_folder(folder, MANIFEST)
         return _overfit(wanted, count, folder, data, reporter)

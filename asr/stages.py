@@ -27,7 +27,7 @@ from asr.data.corpora.registry import PREPARE
 from asr.data.loading import Reader
 from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.decoder_settings import DecoderSettings
-from asr.errors import DataError, DiskFullError, counted, listing, some
+from asr.errors import DataError, DiskFullError, counted, is_or_are, listing, some
 from asr.evaluation.report import format_report, format_totals, to_results
 from asr.evaluation.wer import breakdown, score
 from asr.features import FeatureExtractor, GlobalNorm
@@ -253,13 +253,13 @@ def tokens(work: Workspace) -> None:
         strange = tokenizers.uncovered(tokenizer, [normalizer(utterance.text) for utterance in utterances])
         if strange:
             units = "word" if tokenizer.kind == "words" else "character"
-            are = "is" if len(strange) == 1 else "are"
             listed = [
                 f"{unit} ({counted(found.occurrences, 'time')}, as in “{found.examples[0]}”)"
                 for unit, found in strange.items()
             ]
             work.reporter.warn(
-                f"{name}: {counted(len(strange), units)} {are} not in the training transcripts: {some(listed)}"
+                f"{name}: {counted(len(strange), units)} {is_or_are(len(strange))} not in the training "
+                f"transcripts: {some(listed)}"
             )
     _warn_of_infeasible(work, sets["train"], tokenizer)
     with atomic_path(work.tokens) as temporary:

@@ -20,6 +20,7 @@ import torch
 from cut_off import changes, from_the, kill
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recorder import Recorder
 from tones import SETTINGS, write_recipe
 
 from asr import recipe as recipes
@@ -32,14 +33,6 @@ from asr.training.checkpoint import BestEpoch, Checkpoints, Progress, average
 from asr.training.log import TrainingLog
 
 resource = pytest.importorskip("resource", reason="processes are forked and limited as on POSIX")
-
-
-class Recorder(Silent):
-    def __init__(self) -> None:
-        self.warned: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warned.append(message)
 
 
 RANKS = (3.0, 1.0, 2.0, 5.0, 0.5, 0.7)

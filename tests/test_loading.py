@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from recorder import Recorder
 from tones import SETTINGS, write_recipe
 from torch.utils.data._utils.pin_memory import pin_memory
 
@@ -28,7 +29,6 @@ from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.errors import AudioError, DataError
 from asr.model.ctc import ctc_loss
 from asr.recipe_file import read_recipe
-from asr.reporting import Silent
 from asr.stages import Workspace
 from asr.text.normalize import Normalizer
 
@@ -272,28 +272,14 @@ def test_checks_warn_of_long_recordings_with_hardly_any_text(tmp_path: Path) -> 
     assert [len(warned(text)) for text in ("", "one")] == [1, 1]  # of an empty one only that it is empty
 
 
-class Listener(Silent):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.warned: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
-
-    def warn(self, message: str) -> None:
-        self.warned.append(message)
-
-
-def stage(path: Path, folder: Path, which: Callable[[Workspace], None], *settings: str) -> Listener:
+def stage(path: Path, folder: Path, which: Callable[[Workspace], None], *settings: str) -> Recorder:
     """What a stage says of a recipe's corpus."""
-    listener = Listener()
+    recorder = Recorder()
     folder.mkdir()
-    work = recipes.workspace(read_recipe(path, [*SETTINGS, *settings]), folder, folder / "data", listener)
+    work = recipes.workspace(read_recipe(path, [*SETTINGS, *settings]), folder, folder / "data", recorder)
     stages.prepare(work)
     which(work)
-    return listener
+    return recorder
 
 
 def test_the_check_tells_which_speakers_of_other_sets_are_trained_on(path: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from recorder import Recorder
 from tones import SETTINGS, write_recipe
 
 from asr import recipe
@@ -23,18 +24,6 @@ from asr.training.denoising import DenoisingTask
 from asr.training.memory import fitting_budget, padded_seconds
 
 AnyTask = AcousticTask | DenoisingTask
-
-
-class Recorder(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.warned: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
-
-    def warn(self, message: str) -> None:
-        self.warned.append(message)
 
 
 def batch(seconds: float) -> list[Sample]:

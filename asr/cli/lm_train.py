@@ -133,19 +133,16 @@ def train(
 
     The same command again goes on with a training that was cut off.
     """
-    from asr.files import is_of_others
+    from asr.files import refuse_folder_of_others
     from asr.text import neural
 
     neural.check_name(out)
     if not overwrite:
         refuse_existing([out])
     folder = run_dir or Path("runs") / out.stem
-    if is_of_others(folder, SETTINGS):
-        raise ConfigError(
-            "this is not the folder of a language model's training",
-            where=folder,
-            hint="another name for the model, or --run-dir",
-        )
+    refuse_folder_of_others(
+        folder, SETTINGS, "a language model's training", hint="another name for the model, or --run-dir"
+    )
 
     import torch
 
@@ -189,7 +186,6 @@ def train(
         f"{sum(parameter.numel() for parameter in network.parameters()):,} parameters on {trained.device}, "
         f"{len(units.symbols):,} {units.kind}, {len(sets.train):,} sentences, {len(sets.dev):,} to measure with"
     )
-    folder = run_dir or Path("runs") / out.stem
     # What decides the weights. An option that is new belongs here only where it is given: without it, trainings
     # that are under way are the same as before.
     identity = {

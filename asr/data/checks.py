@@ -11,7 +11,7 @@ import torch
 
 from asr import audio
 from asr.data.manifest import Utterance
-from asr.errors import AudioError, DataError, counted, listing, some
+from asr.errors import AudioError, DataError, counted, is_or_are, listing, some
 from asr.lengths import ctc_frames
 from asr.text.normalize import Normalizer
 
@@ -68,11 +68,12 @@ def check_sets(
     check_recordings(sets, progress)
     training, *_ = sets
     trained = _speakers(sets[training])
+    texts = {name: [normalizer(utterance.text) for utterance in utterances] for name, utterances in sets.items()}
     summaries = {
-        name: _summary(utterances, normalizer, set() if name == training else trained)
+        name: _summary(utterances, texts[name], set() if name == training else trained)
         for name, utterances in sets.items()
     }
-    return summaries, [*_shared(sets), *_empty(sets, normalizer), *_wordless(sets, normalizer)]
+    return summaries, [*_shared(sets), *_empty(sets, texts), *_wordless(sets, texts)]
 
 
 def check_recordings(
@@ -98,9 +99,9 @@ def _refuse_missing_shards(utterances: Iterable[Utterance]) -> None:
     shards = {utterance.member.archive for utterance in utterances if utterance.member is not None}
     missing = sorted(path for path in shards if not path.is_file())
     if missing:
-        are = "is" if len(missing) == 1 else "are"
         raise DataError(
-            f"{len(missing)} of {counted(len(shards), 'shard')} {are} not there\n{listing(missing)}",
+            f"{len(missing)} of {counted(len(shards), 'shard')} {is_or_are(len(missing))} not there\n"
+            + listing(missing),
             hint="copy them beside the index that names them",
         )
 
@@ -116,12 +117,12 @@ def _fault(utterance: Utterance) -> str | None:
     return None
 
 
-def _summary(utterances: Sequence[Utterance], normalizer: Normalizer, trained: set[str]) -> Summary:
+def _summary(utterances: Sequence[Utterance], texts: Sequence[str], trained: set[str]) -> Summary:
     speakers = _speakers(utterances)
     return Summary(
         len(utterances),
         sum(utterance.duration for utterance in utterances) / 3600,
-        sum(len(normalizer(utterance.text).split()) for utterance in utterances),
+        sum(len(text.split()) for text in texts),
         len(speakers),
         len(speakers & trained),
     )
@@ -148,7 +149,7 @@ def _shared(sets: Mapping[str, Sequence[Utterance]]) -> list[str]:
         if 1 < first < second:  # test sets may share what they like
             continue
         name, measured = names[first], names[second]
-        recordings = f"{counted(len(indices), 'recording')} {'is' if len(indices) == 1 else 'are'}"
+        recordings = f"{counted(len(indices), 'recording')} {is_or_are(len(indices))}"
         if first == second:
             said = f"{recordings} in {name} more than once"
         elif first == 0:
@@ -180,28 +181,25 @@ def _overlapping(
             open_ones.append((end, this))
 
 
-def _empty(sets: Mapping[str, Sequence[Utterance]], normalizer: Normalizer) -> list[str]:
+def _empty(sets: Mapping[str, Sequence[Utterance]], texts: Mapping[str, Sequence[str]]) -> list[str]:
     warnings = []
     for name, utterances in sets.items():
-        silent = [utterance.source for utterance in utterances if not normalizer(utterance.text)]
+        silent = [utterance.source for utterance, text in zip(utterances, texts[name], strict=True) if not text]
         if silent:
             transcripts = counted(len(silent), "transcript")
-            are = "is" if len(silent) == 1 else "are"
-            warnings.append(f"{transcripts} of {name} {are} empty\n{listing(silent)}")
+            warnings.append(f"{transcripts} of {name} {is_or_are(len(silent))} empty\n{listing(silent)}")
     return warnings
 
 
-def _wordless(sets: Mapping[str, Sequence[Utterance]], normalizer: Normalizer) -> list[str]:
+def _wordless(sets: Mapping[str, Sequence[Utterance]], texts: Mapping[str, Sequence[str]]) -> list[str]:
     """Long recordings with hardly any transcript, most likely of a part: what they teach is wrong."""
     warnings = []
     for name, utterances in sets.items():
         found = [
             f"{utterance.source} ({utterance.duration:.0f} s, {text!r})"
-            for utterance in utterances
+            for utterance, text in zip(utterances, texts[name], strict=True)
             if utterance.duration > LONG_SECONDS
-            and 0
-            < len((text := normalizer(utterance.text)).replace(" ", "")) * SECONDS_PER_CHARACTER
-            < utterance.duration
+            and 0 < len(text.replace(" ", "")) * SECONDS_PER_CHARACTER < utterance.duration
         ]
         if found:
             warnings.append(

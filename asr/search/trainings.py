@@ -14,8 +14,7 @@ from typing import Any
 from asr import recipe as recipes
 from asr import recipe_file, stages
 from asr.config import Recipe
-from asr.errors import ConfigError
-from asr.files import clear_folder, fingerprint, is_of_others, only_writer, write_json, write_text
+from asr.files import clear_folder, fingerprint, only_writer, refuse_folder_of_others, write_json, write_text
 from asr.reporting import Advance, Reporter
 from asr.search import study
 from asr.search.study import Figures, Objective, OnEpoch, Plan, Trial
@@ -50,8 +49,7 @@ def prepared(
         MissingDependencyError: Optuna is not installed.
     """
     study.load_optuna()
-    if is_of_others(folder, _IDENTITY):
-        raise ConfigError("this is not the folder of a search", where=folder, hint="another --run-dir")
+    refuse_folder_of_others(folder, _IDENTITY, "a search")
     with only_writer(folder):
         _claim(recipe, plan, folder, overwrite)
         recipes.run_stages(recipes.workspace(recipe, folder, data, reporter), "check")
