@@ -183,7 +183,13 @@ def augmentation_inputs(recipe: Recipe) -> Any:
 
 
 def prepare(work: Workspace) -> None:
-    """Get the corpus and write its manifests, unless another run has done so or, waited for, does so now."""
+    """Get the corpus and write its manifests, unless another run has done so or, waited for, does so now.
+
+    What the training will need besides, a device and recordings of noise and rooms, is looked for first, as corpora
+    can take hours.
+    """
+    build.device(work.recipe.training.device)
+    build.augmenter(work.recipe.augment, work.recipe.features.sample_rate)
     if work.corpus_file.exists():  # which is written last
         return
     with one_at_a_time(

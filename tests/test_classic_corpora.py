@@ -26,7 +26,7 @@ from asr.data.corpora.download import Archive
 from asr.data.corpora.prepared import write as write_prepared
 from asr.data.corpora.registry import PREPARE
 from asr.data.manifest import Utterance, read_manifest
-from asr.errors import DataError
+from asr.errors import AsrError, DataError
 from asr.recipe import workspace
 from asr.recipe_file import read_recipe
 from asr.reporting import Silent
@@ -111,6 +111,19 @@ def test_download_goes_into_the_cache_and_is_used_again(tmp_path: Path, monkeypa
     units = [report[2] for report in reports if len(report) == 3]
     assert list(dict.fromkeys(units)) == ["MB", "MB unpacked"]
     assert len(units) == len(reports) - 16
+
+
+@pytest.mark.parametrize(
+    ("setting", "fault"),
+    [("training.device=cuda:7", "'cuda:7' can.t be used"), ("augment.noise.folder=nowhere", "no such folder")],
+)
+def test_what_a_training_lacks_is_told_before_the_corpus_is_got(setting: str, fault: str, tmp_path: Path) -> None:
+    source = make_yesno(tmp_path)
+    recipe = read_recipe(catalogue.shipped()["yesno"] / "recipe.yaml", [f"prepare.source={source}", setting])
+    work = workspace(recipe, tmp_path / "run", tmp_path / "data", Silent())
+    with pytest.raises(AsrError, match=fault):
+        stages.prepare(work)
+    assert not work.corpus.exists()
 
 
 def test_a_corpus_whose_recordings_have_gone_names_the_folders_to_delete(
