@@ -512,10 +512,10 @@ def test_compiling_is_announced_only_if_it_takes_long(
     run: Run, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(beam, "warm", lambda: None)
-    assert "compiling" not in run("transcribe", "a.wav", "--decoder", "beam").err
+    assert "compiled" not in run("transcribe", "a.wav", "--decoder", "beam").err
     monkeypatch.setattr(decoding, "PATIENCE_SECONDS", 0.01)
     monkeypatch.setattr(beam, "warm", lambda: time.sleep(0.5))
-    assert "compiling the decoder" in run("transcribe", "a.wav", "--decoder", "beam").err
+    assert "loading the decoder" in run("transcribe", "a.wav", "--decoder", "beam").err
 
 
 # ----------------------------------------------------------------------------------------------- evaluate

@@ -76,10 +76,10 @@ def test_options_of_training_reach_it(run: Run, tmp_path: Path) -> None:
 def test_compiling_is_announced_only_if_it_takes_long(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ("train", TEXT, "--dim", 4, "--epochs", 1, "--out")
     monkeypatch.setattr(word2vec, "warm", lambda engine: None)
-    assert "compiling" not in run(*arguments, "a.bin").err
+    assert "compiled" not in run(*arguments, "a.bin").err
     monkeypatch.setattr(decoding, "PATIENCE_SECONDS", 0.01)
     monkeypatch.setattr(word2vec, "warm", lambda engine: time.sleep(0.5))
-    assert "compiling word2vec" in run(*arguments, "b.bin").err
+    assert "loading word2vec" in run(*arguments, "b.bin").err
 
 
 def test_texts_may_be_compressed_several_and_standard_input(

@@ -239,7 +239,7 @@ def prepare(settings: DecoderSettings | None, reporter: Reporter) -> None:
         from asr.decoding.greedy import warm
     else:
         from asr.decoding.beam import warm
-    with announced("compiling the decoder for this machine (once, half a minute at most) …", reporter):
+    with announced("loading the decoder; the first time, compiling it takes half a minute …", reporter):
         warm()
 
 

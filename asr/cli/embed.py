@@ -89,7 +89,7 @@ def train(
     if not overwrite:
         refuse_existing([out])
     reporter = TerminalReporter()
-    with announced("compiling word2vec for this machine (once, about half a minute) …", reporter):
+    with announced("loading word2vec; the first time, compiling it takes half a minute …", reporter):
         word2vec.warm(engine)
     with reporter.progress("train", 100) as advance:
         vectors = word2vec.train(
