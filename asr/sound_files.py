@@ -24,7 +24,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from asr.errors import AudioError, MissingDependencyError
+from asr.containers import counts_frames, missing_bytes
+from asr.errors import AudioError, MissingDependencyError, counted, is_or_are
 
 FloatArray = NDArray[np.float32]
 
@@ -88,11 +89,12 @@ _MAX_FRAMES_PER_BYTE = 8192  # FLAC packs 65 535 frames of silence into about 12
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile's answer for a FLAC stream that does not tell its length
 _UNKNOWN_BYTES = 0x7FFF_F000  # WAV writers that can't seek (ffmpeg, sox in a pipe) claim this or more
 _SLACK_SECONDS = 0.01  # some writers count their header among the data
-_AV_SLACK_SECONDS = 0.3  # codecs delay and pad by up to 2048 samples
+_CODEC_SLACK_SECONDS = 0.3  # codecs delay and pad by up to 2048 samples
 _STRETCH_SLACK_SECONDS = 0.25  # lossy formats round a file's length to their frames
 _BARE_STREAMS = ("aac", "ac3", "eac3", "dts", "mp3")  # FFmpeg's names of formats without a header
-_LENGTHLESS = ("MP3", "OGG")  # these headers tell no length: it is estimated, or that of the last page
+_LENGTHLESS = ("MP3", "OGG")  # these headers need not tell a length: it is estimated, or that of the last page
 _AGAIN = "copy or download it again"
+_AGAIN_OR_AS_IT_IS = f"{_AGAIN}; or, if there is no more of it: ffmpeg -i FILE -c copy NEWFILE"
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,9 @@ def open_recording(source: AudioSource) -> Iterator[OpenRecording]:
         head = file.read(1024)
         _refuse_text(head[:512], name)
         sphere_frames = _sphere_frames(head, name)
+        if missing := missing_bytes(file, size):
+            what = f"has been cut off: {counted(missing, 'byte')} or more {is_or_are(missing)} missing"
+            raise AudioError(what, where=name, hint=_AGAIN_OR_AS_IT_IS)
         file.seek(0)
         decoder = _open_soundfile(name, file, stack)
         _check_header(decoder, size)
@@ -242,7 +247,7 @@ def _check_header(decoder: OpenRecording, size: int) -> None:
 
 def cut_off(name: str, present: float, claimed: float) -> AudioError:
     what = f"has been cut off: its header claims {claimed:.2f} s, it holds {present:.2f} s"
-    return AudioError(what, where=name, hint=_AGAIN)
+    return AudioError(what, where=name, hint=_AGAIN_OR_AS_IT_IS)
 
 
 def _part(decoder: OpenRecording, stretch: Stretch) -> OpenRecording:
@@ -312,6 +317,9 @@ def _read_soundfile(name: str, file: BinaryIO, sound: Any) -> Iterator[FloatArra
         raise AudioError(what, where=name, hint=_AGAIN) from error
     if sound.format in _LENGTHLESS:
         _refuse_unread(name, file, read / sound.samplerate)
+    missing = sound.frames - read
+    if sound.format == "MP3" and missing > _CODEC_SLACK_SECONDS * sound.samplerate and counts_frames(file):
+        raise cut_off(name, read / sound.samplerate, sound.frames / sound.samplerate)
 
 
 def _refuse_unread(name: str, file: BinaryIO, seconds: float) -> None:
@@ -350,7 +358,7 @@ def _open_av(name: str, file: BinaryIO, reason: str, stack: ExitStack) -> OpenRe
         raise AudioError(
             f"is not a sound file, or is damaged (soundfile: {reason}; FFmpeg: {error.strerror})", where=name
         ) from error
-    frames, slack = round(seconds * track.rate), round(_AV_SLACK_SECONDS * track.rate)
+    frames, slack = round(seconds * track.rate), round(_CODEC_SLACK_SECONDS * track.rate)
     least = frames - slack if exact else 1
     return OpenRecording(
         name, track.rate, track.channels, frames, least, not exact, _read_av(name, container, track)

@@ -55,11 +55,13 @@ def flac(waveform: np.ndarray, claimed: int | None = None) -> bytes:
     return bytes(content)
 
 
-def encoded(waveform: np.ndarray, *, form: str, codec: str, rate: int = 48000) -> bytes:
-    """A sound track in a container that soundfile can't read."""
+def encoded(
+    waveform: np.ndarray, *, form: str, codec: str, rate: int = 48000, options: dict[str, str] | None = None
+) -> bytes:
+    """A sound track in a container that soundfile can't read; the options are the container's."""
     av = pytest.importorskip("av", reason="PyAV reads these formats")
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format=form) as container:
+    with av.open(buffer, "w", format=form, options=options or {}) as container:
         track = container.add_stream(codec, rate=rate, layout="mono")
         frame = av.AudioFrame.from_ndarray(waveform[None, :], format="fltp", layout="mono")
         frame.sample_rate = rate
@@ -67,7 +69,13 @@ def encoded(waveform: np.ndarray, *, form: str, codec: str, rate: int = 48000) -
             format=track.format, layout="mono", rate=rate, frame_size=track.frame_size or 960
         )
         for piece in [*converter.resample(frame), *converter.resample(None), None]:
-            container.mux(track.encode(piece))
+            container.mux([packet for packet in track.encode(piece) if packet.size])
+    return buffer.getvalue()
+
+
+def written(waveform: np.ndarray, form: str, subtype: str | None = None) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform, RATE, format=form, subtype=subtype)
     return buffer.getvalue()
 
 
@@ -352,9 +360,11 @@ def test_errors_name_streams() -> None:
 
 
 def test_cut_video_and_video_without_sound() -> None:
-    content = encoded(tone(3.0, 48000), form="webm", codec="libopus")
-    with pytest.raises(AudioError, match=r"cut off: its header claims 3\.\d\d s"):
-        audio.load(io.BytesIO(content[: len(content) // 2]), RATE)
+    content = encoded(tone(12.0, 48000), form="webm", codec="libopus")
+    size = content.index(b"\x18S\x80g") + 4
+    untold = content[:size] + b"\x01" + b"\xff" * 7 + content[size + 8 :]  # only the duration tells that it is cut
+    with pytest.raises(AudioError, match=r"cut off: its header claims 12\.\d\d s"):
+        audio.load(io.BytesIO(untold[: untold.rindex(b"\x1fC\xb6u")]), RATE)
     av = pytest.importorskip("av")
     silent = io.BytesIO()
     with av.open(silent, "w", format="matroska") as container:
@@ -364,6 +374,91 @@ def test_cut_video_and_video_without_sound() -> None:
         container.mux(track.encode(None))
     with pytest.raises(AudioError, match=r"holds no sound .* no sound track"):
         audio.load(silent, RATE)
+
+
+OGG = {
+    "vorbis": lambda: written(speechlike(3 * RATE), "OGG", "VORBIS"),
+    "opus": lambda: written(speechlike(3 * RATE), "OGG", "OPUS"),
+    "flac": lambda: encoded(speechlike(48000), form="ogg", codec="flac"),
+}
+TAGS = (b"", b"TAG" + bytes(125), b"APETAGEX" + bytes(500), bytes(2000))
+
+
+def ogg_pages(content: bytes) -> list[int]:
+    """Where pages begin and, last, the end."""
+    places = [0]
+    while places[-1] < len(content):
+        header = content[places[-1] :]
+        assert header.startswith(b"OggS")
+        places.append(places[-1] + 27 + header[26] + sum(header[27 : 27 + header[26]]))
+    return places
+
+
+@pytest.mark.parametrize("codec", OGG)
+def test_an_ogg_file_that_is_cut_within_a_page_is_refused(codec: str) -> None:
+    content = OGG[codec]()
+    last, end = ogg_pages(content)[-2:]
+    for cut in (*range(last + 1, last + 64), (last + end) // 2, end - 1):
+        with pytest.raises(AudioError, match=r"has been cut off: \d+ bytes? or more (is|are) missing") as caught:
+            audio.probe(io.BytesIO(content[:cut]))
+        assert "ffmpeg -i FILE -c copy NEWFILE" in str(caught.value)
+
+
+@pytest.mark.parametrize("codec", ["vorbis", "opus"])
+def test_an_ogg_file_without_an_end_mark_is_read(codec: str) -> None:
+    """As broadcasts and recorders that were stopped leave it: whole pages, each with whole packets."""
+    content = OGG[codec]()
+    shorter = content[: ogg_pages(content)[-2]]
+    for tag in TAGS[:2]:
+        assert 1 < len(audio.load(io.BytesIO(shorter + tag), RATE)) / RATE < 3
+
+
+def test_an_ogg_file_whose_last_packet_goes_on_is_refused() -> None:
+    content = OGG["flac"]()
+    last = ogg_pages(content)[-2]
+    assert content[last + 5] & 1, "the last page begins within a packet"
+    with pytest.raises(AudioError, match="has been cut off"):
+        audio.probe(io.BytesIO(content[:last]))
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_tags_behind_an_ogg_file_do_no_harm(tag: bytes) -> None:
+    assert len(audio.load(io.BytesIO(OGG["vorbis"]() + tag), RATE)) == 3 * RATE
+
+
+@pytest.mark.parametrize(("form", "codec"), [("webm", "libopus"), ("matroska", "aac")])
+@pytest.mark.parametrize("live", [False, True], ids=["with its length", "live"])
+def test_a_matroska_file_that_is_cut_is_refused(form: str, codec: str, live: bool) -> None:
+    options = {"live": "1"} if live else {}
+    content = encoded(speechlike(3 * 48000), form=form, codec=codec, options=options)
+    segment = content.index(b"\x18S\x80g") + 4
+    assert (content[segment : segment + 8] == b"\x01" + b"\xff" * 7) == live
+    for whole in [content] if live else [content + tag for tag in TAGS]:
+        assert len(audio.load(io.BytesIO(whole), RATE)) == pytest.approx(3 * RATE, abs=1000)
+    for cut in (len(content) - 10, len(content) // 2 + 1):
+        with pytest.raises(AudioError, match=r"has been cut off: \d+ bytes or more are missing"):
+            audio.probe(io.BytesIO(content[:cut]))
+
+
+def test_an_mp3_that_counts_more_frames_than_it_has_is_refused() -> None:
+    content = written(speechlike(10 * RATE), "MP3")
+    artist = b"ID3\4\0\0" + bytes([0, 0, 8000 >> 7, 8000 & 127]) + bytes(8000)
+    for whole in (content, artist + content, *(content + tag for tag in TAGS)):
+        assert len(audio.load(io.BytesIO(whole), RATE)) == 10 * RATE
+    assert len(audio.load(io.BytesIO(content[:-100]), RATE)) > 9.9 * RATE  # not a frame is missing
+    for head in (b"", artist):
+        cut = io.BytesIO(head + content[: len(content) // 2])
+        for read in (lambda file: audio.load(file, RATE), audio.measure, audio.decoded):
+            with pytest.raises(AudioError, match=r"cut off: its header claims 10\.00 s, it holds 4\.\d\d s"):
+                read(cut)
+
+
+def test_an_mp3_that_counts_no_frames_is_read_to_its_end() -> None:
+    """Its length is guessed by the bit rate at the beginning, of which silence takes little."""
+    tagged = written(np.concatenate((np.zeros(3 * RATE, np.float32), speechlike(3 * RATE))), "MP3")
+    content = io.BytesIO(tagged[tagged.index(tagged[:2], 4) :])
+    assert audio.probe(content).duration > 10
+    assert audio.measure(content).duration == pytest.approx(6, abs=0.2)
 
 
 def test_joined_files_never_lose_their_end_in_silence(tmp_path: Path) -> None:
