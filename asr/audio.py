@@ -41,6 +41,7 @@ SUFFIXES = frozenset(
 
 _BLOCK_SECONDS = 30.0  # of a recording to decode at a time, where it is only measured
 _MAX_PEAK = 2.0**16  # a float file at the scale of 16-bit integers passes, wreckage does not
+_CANCELLED = 0.01  # of the energy that the mean of unrelated channels has; of two, a correlation below -0.99
 _WRITERS = {
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),
@@ -118,8 +119,8 @@ def load(source: AudioSource, sample_rate: int, channel: int | None = None) -> F
 
     Raises:
         AudioError: the file is missing, is a folder, is empty, is no sound, holds zero frames, is damaged or cut
-            off, holds samples that are no numbers, claims more than its size can hold, or has an implausible
-            sample rate or channel count.
+            off, holds samples that are no numbers, claims more than its size can hold, has an implausible sample
+            rate or channel count, or has channels of which the mean is next to silence.
         MissingDependencyError: soundfile can't read it, and PyAV is not installed.
     """
     with open_recording(source) as decoder:
@@ -188,7 +189,7 @@ def _mono(decoder: OpenRecording, channel: int | None = None) -> Iterator[FloatA
     """A channel, or the mean of all, block by block, checked to be sound and to be all of it."""
     only = 0 if decoder.channels == 1 else channel
     weights = np.full(decoder.channels, 1 / decoder.channels, np.float32)
-    frames = 0
+    frames, energy, expected = 0, 0.0, 0.0
     for block in decoder.blocks:
         if not max(block.max(), -block.min()) <= _MAX_PEAK:  # NaN compares false
             row, channel = (int(where[0]) for where in np.nonzero(~(np.abs(block) <= _MAX_PEAK)))
@@ -196,11 +197,24 @@ def _mono(decoder: OpenRecording, channel: int | None = None) -> Iterator[FloatA
             what = f"holds a sample that is no sound: {block[row, channel]:g} at {seconds:.2f} s"
             raise AudioError(what, where=decoder.name, expected="finite numbers, within ±1 as a rule")
         frames += len(block)
-        yield block @ weights if only is None else block[:, only].copy()
+        if only is not None:
+            yield block[:, only].copy()
+            continue
+        mean = block @ weights
+        energy += float(np.vdot(mean, mean))
+        expected += float(np.vdot(block, block)) / decoder.channels**2
+        yield mean
     if frames == 0:
         raise AudioError("holds no sound (zero frames)", where=decoder.name)
     if frames < decoder.least_frames:
         raise cut_off(decoder.name, frames / decoder.sample_rate, decoder.frames / decoder.sample_rate)
+    if energy < _CANCELLED * expected:
+        raise AudioError(
+            "its channels are in opposite phase: their mean, which is what is heard, is next to silence",
+            where=decoder.name,
+            expected="channels that do not cancel each other out",
+            hint="keep one of them: ffmpeg -i FILE -af 'pan=mono|c0=c0' NEWFILE",
+        )
 
 
 def _resampled(blocks: Iterable[FloatArray], rate: int, new_rate: int) -> Iterator[FloatArray]:

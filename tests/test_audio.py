@@ -192,6 +192,26 @@ def test_channels_are_averaged(tmp_path: Path, channels: int) -> None:
     np.testing.assert_allclose(audio.load(tmp_path / "a.wav", RATE), samples.mean(axis=1), atol=1e-6)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.005])
+def test_channels_in_opposite_phase_are_refused(tmp_path: Path, noise: float) -> None:
+    left = speechlike(20 * RATE)
+    right = -0.98 * left + noise * speechlike(20 * RATE, seed=1)
+    soundfile.write(tmp_path / "a.wav", np.stack([left, right], axis=1), RATE, subtype="FLOAT")
+    for read in (lambda path: audio.load(path, RATE), lambda path: list(audio.stream(path, 8000, 1.0))):
+        with pytest.raises(AudioError, match=r"a\.wav: its channels are in opposite phase") as caught:
+            read(tmp_path / "a.wav")
+        assert "pan=mono|c0=c0" in str(caught.value)
+    np.testing.assert_array_equal(audio.load(tmp_path / "a.wav", RATE, channel=0), left)
+
+
+def test_channels_that_differ_or_are_silent_are_read(tmp_path: Path) -> None:
+    one, other, nothing = speechlike(RATE), speechlike(RATE, seed=1), np.zeros(RATE, np.float32)
+    wide = one + 0.3 * other, 0.3 * other - one  # a correlation of -0.83
+    for channels in (wide, (one, other), (one, nothing), (nothing, nothing), (one, *[nothing] * 63)):
+        soundfile.write(tmp_path / "a.wav", np.stack(channels, axis=1), RATE, subtype="FLOAT")
+        np.testing.assert_allclose(audio.load(tmp_path / "a.wav", RATE), np.mean(channels, axis=0), atol=1e-6)
+
+
 @pytest.mark.parametrize("rate", [1000, 8000, 11025, 22050, 44100, 48000, 96000, 768000])
 def test_resampling_keeps_a_tone_and_its_length(tmp_path: Path, rate: int) -> None:
     soundfile.write(tmp_path / "a.wav", tone(1.0, rate, 200.0), rate, subtype="FLOAT")
