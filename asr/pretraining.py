@@ -16,6 +16,7 @@ from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.errors import DataError
 from asr.features import FeatureExtractor
 from asr.files import contents
+from asr.reporting import length_of_sound
 from asr.stages import Workspace, fit_features, report_on
 from asr.training import denoising, loop
 
@@ -63,10 +64,8 @@ def job(work: Workspace) -> denoising.Job:
     device = build.device(recipe.training.device)
     torch.manual_seed(recipe.seed)  # of the first weights and of dropout
     model = build.denoising(recipe.model, section.layers, extractor.dim)
-    hours = sum(utterance.duration for utterance in utterances) / 3600
-    work.reporter.say(
-        f"  {len(utterances)} recordings, {60 * hours:.1f} minutes, to be restored; their mean would score 1"
-    )
+    length = length_of_sound(sum(utterance.duration for utterance in utterances))
+    work.reporter.say(f"  {len(utterances)} recordings, {length}, to be restored; their mean would score 1")
     return denoising.Job(
         model=model.to(device),
         train=utterances,

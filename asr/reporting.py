@@ -36,3 +36,11 @@ class Silent:
     def progress(self, name: str, total: int | None = None) -> Iterator[Advance]:
         """Show nothing."""
         yield lambda done, note: None
+
+
+def length_of_sound(seconds: float) -> str:
+    """How long recordings are together, in a unit that suits it: "38.0 seconds", "12.5 minutes", "2.41 hours"."""
+    for unit, size, digits in (("hours", 3600, 2), ("minutes", 60, 1)):
+        if seconds >= 0.999 * size:  # what less would round to
+            return f"{seconds / size:,.{digits}f} {unit}"
+    return f"{seconds:.1f} seconds"

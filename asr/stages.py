@@ -34,7 +34,7 @@ from asr.features import FeatureExtractor, GlobalNorm
 from asr.files import atomic_path, contents, file_fingerprint, one_at_a_time, write_json, write_text
 from asr.recipe_file import to_yaml
 from asr.recognizer import Recognizer
-from asr.reporting import Reporter
+from asr.reporting import Reporter, length_of_sound
 from asr.text import tokenizer as tokenizers
 from asr.text.tokenizer import Tokenizer
 from asr.training import acoustic as acoustic_training
@@ -235,7 +235,7 @@ def check(work: Workspace) -> None:
     for name, summary in summaries.items():
         trained = f" ({summary.trained_speakers} of them in train)" if summary.trained_speakers else ""
         work.reporter.say(
-            f"  {name}: {counted(summary.utterances, 'utterance')}, {60 * summary.hours:.1f} minutes, "
+            f"  {name}: {counted(summary.utterances, 'utterance')}, {length_of_sound(3600 * summary.hours)}, "
             f"{counted(summary.words, 'word')}, {counted(summary.speakers, 'speaker')}{trained}"
         )
     removed = Counter(chain.from_iterable(normalizer.removed(utterance.text) for utterance in sets["train"]))

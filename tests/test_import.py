@@ -27,6 +27,7 @@ from asr.data.layouts.table import Columns
 from asr.data.manifest import Utterance, read_manifest
 from asr.data.splitting import overshoots, split
 from asr.errors import DataError
+from asr.reporting import length_of_sound
 
 RATE = 8000
 
@@ -757,7 +758,7 @@ def recordings(tmp_path: Path) -> Path:
 
 def test_a_manifest_and_its_summary(recordings: Path, run: Run) -> None:
     result = run("recordings", "--out", "mine/all.jsonl", "--speaker-folders")
-    assert result == Result(0, f"{Path('mine/all.jsonl')}: 20 utterances, 0.00 hours, 10 speakers\n", "")
+    assert result == Result(0, f"{Path('mine/all.jsonl')}: 20 utterances, 10.0 seconds, 10 speakers\n", "")
     (first, *_) = Path("mine/all.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(first)["audio_filepath"] == str(recordings / "a" / "0.wav")
     assert run("recordings", "--out", "mine/rel.jsonl", "--relative").code == 0
@@ -766,10 +767,27 @@ def test_a_manifest_and_its_summary(recordings: Path, run: Run) -> None:
     assert read_manifest(Path("mine/rel.jsonl"))[0].audio.resolve() == (recordings / "a" / "0.wav").resolve()
 
 
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0.5, "0.5 seconds"),
+        (59.9, "59.9 seconds"),
+        (59.96, "1.0 minutes"),
+        (750, "12.5 minutes"),
+        (3596, "59.9 minutes"),
+        (3599, "1.00 hours"),
+        (8676, "2.41 hours"),
+        (3_600_000, "1,000.00 hours"),
+    ],
+)
+def test_a_length_is_told_in_a_unit_that_suits_it(seconds: float, told: str) -> None:
+    assert length_of_sound(seconds) == told
+
+
 def test_sets_and_a_recipe_for_them(recordings: Path, run: Run, tmp_path: Path) -> None:
     result = run("recordings", "--out", "mine", "--dev", 0.2, "--test", 0.2, "--speaker-folders")
     assert result.out.splitlines()[:3] == [
-        f"{Path('mine') / name}: {count} utterances, 0.00 hours, {count // 2} speakers"
+        f"{Path('mine') / name}: {count} utterances, {count / 2} seconds, {count // 2} speakers"
         for name, count in (("train.jsonl", 12), ("dev.jsonl", 4), ("test.jsonl", 4))
     ]
     assert f"    tests: {{test: {tmp_path / 'mine' / 'test.jsonl'}}}" in result.out
@@ -875,15 +893,16 @@ def test_what_the_system_refuses_is_told_in_a_line(recordings: Path, run: Run, t
 
 
 def test_real_corpora(corpora: Path, run: Run) -> None:
-    for source, hours, speakers, count in (
-        ("speechocean762/train", 2.9, "125 speakers", 2500),
-        ("speechocean762/test", 2.7, "125 speakers", 2500),
-        ("librispeech_3spk", 1.2, "3 speakers", 367),
-        ("ljspeech_part1", 0.7, "no speakers", 385),
+    for source, length, unit, speakers, count in (
+        ("speechocean762/train", 2.9, "hours", "125 speakers", 2500),
+        ("speechocean762/test", 2.7, "hours", "125 speakers", 2500),
+        ("librispeech_3spk", 1.2, "hours", "3 speakers", 367),
+        ("ljspeech_part1", 42, "minutes", "no speakers", 385),
     ):
         result = run(corpora / source, "--out", "m.jsonl", "--overwrite", "--skip-faulty")
         assert result.code == 0
         assert f"{count} utterances" in result.out
         assert speakers in result.out
-        assert float(result.out.split(", ")[1].split()[0]) == pytest.approx(hours, abs=0.06)
+        told, unit_told = result.out.split(", ")[1].split()
+        assert (float(told), unit_told) == (pytest.approx(length, rel=0.03), unit)
         assert (result.err == "") == (count != 385)  # of LJ Speech the whole list is there, and a part of the sound

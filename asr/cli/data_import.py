@@ -13,6 +13,7 @@ import typer
 from asr.cli.inputs import refuse_existing
 from asr.data.layouts.detection import Layout, detect
 from asr.errors import ConfigError, DataError, counted
+from asr.reporting import length_of_sound
 
 if TYPE_CHECKING:
     from asr.data.layouts.entries import Listing
@@ -197,9 +198,9 @@ def _hint_at_folders(source: Path, listing: Listing, reporter: Reporter) -> None
 
 
 def _summary(utterances: Sequence[Utterance]) -> str:
-    hours = sum(utterance.duration for utterance in utterances) / 3600
+    length = length_of_sound(sum(utterance.duration for utterance in utterances))
     speakers = len({utterance.speaker for utterance in utterances} - {None})
-    return f"{counted(len(utterances), 'utterance')}, {hours:.2f} hours, " + (
+    return f"{counted(len(utterances), 'utterance')}, {length}, " + (
         counted(speakers, "speaker") if speakers else "no speakers named"
     )
 

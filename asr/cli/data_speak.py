@@ -9,6 +9,7 @@ import typer
 
 from asr.cli.texts import Texts, read_sentences
 from asr.errors import ConfigError, DataError, counted
+from asr.reporting import length_of_sound
 
 EPILOG = """
 Examples:
@@ -73,11 +74,11 @@ def speak(
             speeds,
             progress=lambda done, total: advance(done, ""),
         )
-    minutes = sum(utterance.duration for utterance in made) / 60
+    length = length_of_sound(sum(utterance.duration for utterance in made))
     voices = len({utterance.speaker for utterance in made})
     spoken = ", ".join(language) if language else "English"
     heard = counted(voices, "voice", ",")
-    typer.echo(f"{counted(len(made), 'utterance', ',')}, {minutes:,.1f} minutes, {heard}, in {spoken}")
+    typer.echo(f"{counted(len(made), 'utterance', ',')}, {length}, {heard}, in {spoken}")
     typer.echo(f"manifest: {out / synthesis.MANIFEST}")
 
 
