@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,17 @@ import yaml
 
 from asr import config, language, origin, pretraining, recipe_file, stages
 from asr.config import Recipe
-from asr.errors import DiskFullError
-from asr.files import fingerprint, only_writer, remove_folder, remove_partial, write_json, write_text
+from asr.errors import ConfigError, DiskFullError, counted
+from asr.files import (
+    contents,
+    files_in,
+    fingerprint,
+    only_writer,
+    remove_folder,
+    remove_partial,
+    write_json,
+    write_text,
+)
 from asr.reporting import Reporter
 from asr.stages import Workspace
 from asr.training import loop
@@ -47,6 +56,8 @@ class Stage:
 
 ORIGIN = "weights to begin with"
 LEARNT = "what is learnt from"
+GUARDED = ("pretrain", "train")
+"""The stages whose products took somebody's time, so that nothing else takes their place unasked."""
 
 STAGES = (
     Stage("prepare", stages.prepare, lambda work: work.corpus_file, (), stages.corpus_inputs),
@@ -224,6 +235,8 @@ def _run_stage(stage: Stage, work: Workspace, record: dict[str, Any], fingerprin
     before = record["seconds"] if record.get("started") == identity and "finished" not in record else 0.0
     started = time.monotonic()
     record = {"started": identity, "seconds": before, LEARNT: fingerprints[LEARNT]}
+    if stage.name in GUARDED:
+        record["files"] = _files_learnt_from(work.recipe)
     _write_record(work, stage.name, record)
     try:
         stage.run(work)
@@ -236,19 +249,45 @@ def _run_stage(stage: Stage, work: Workspace, record: dict[str, Any], fingerprin
 
 def _guard_training(work: Workspace, fingerprints: dict[str, str], weights: str | None, overwrite: bool) -> None:
     """Refuse to train over a training with other settings, which took somebody's time."""
-    for name, folder, product in (
-        ("pretrain", work.pretraining, work.pretrained),
-        ("train", work.training, work.trained),
-    ):
+    places = ((work.pretraining, work.pretrained), (work.training, work.trained))
+    for name, (folder, product) in zip(GUARDED, places, strict=True):
         record = _read_record(work, name)
         if name not in fingerprints or record.get("started") in (None, fingerprints[name]):
             continue
         if not overwrite and (product.exists() or loop.has_begun(folder)):
-            now = {**flat(work.recipe.model_dump(mode="json")), ORIGIN: weights, LEARNT: fingerprints[LEARNT]}
-            there = {**(_settings_there(work) or now), LEARNT: record.get(LEARNT)}
-            raise other_training(work.folder, there, now)
+            raise _other_training(work, record, weights, fingerprints[LEARNT])
         remove_folder(folder)
         remove_folder(work.figures.parent)  # the reports of what was learnt there
+
+
+def _other_training(work: Workspace, record: dict[str, Any], weights: str | None, learnt: str) -> ConfigError:
+    now = {**flat(work.recipe.model_dump(mode="json")), ORIGIN: weights}
+    there = _settings_there(work) or now
+    files = _changed(record.get("files", {}), _files_learnt_from(work.recipe))
+    if "files" not in record:  # as in runs that did not note them yet
+        there, now = {**there, LEARNT: record.get(LEARNT)}, {**now, LEARNT: learnt}
+    return other_training(work.folder, there, now, files=files)
+
+
+def _files_learnt_from(recipe: Recipe) -> dict[str, list[str]]:
+    """Of each file how many lines it has, of each folder how many files, and what identifies these."""
+    return {str(path): [_size(path), fingerprint(contents(path))] for path in stages.files_learnt_from(recipe)}
+
+
+def _size(path: Path) -> str:
+    if path.is_file():
+        return counted(len(path.read_bytes().splitlines()), "line")
+    return counted(len(list(files_in(path))), "file")
+
+
+def _changed(then: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]) -> list[str]:
+    """In words, what has become of files and folders that a training has learnt from and would learn from now."""
+    return [
+        f"{path}: {before} then, " + (f"{size} now" if size != before else "as many now, but not the same")
+        for path, (size, identity) in now.items()
+        for before, identity_before in [then.get(path, (size, identity))]
+        if identity != identity_before
+    ]
 
 
 def _settings_there(work: Workspace) -> dict[str, Any]:

@@ -144,18 +144,23 @@ class Workspace:
 # ------------------------------------------------------------------------------------------------ prepare
 
 
-def corpus_inputs(recipe: Recipe) -> Any:
-    """What the prepared corpus depends on: the recipe's section, and what the files named there hold."""
+def _corpus_files(recipe: Recipe) -> list[Path]:
+    """The files that the recipe's section on the corpus names."""
     section = recipe.prepare
     match section:
         case ManifestsCorpus():
-            files = [section.train, *section.extra, section.dev, *section.tests.values()]
+            return [section.train, *section.extra, section.dev, *section.tests.values()]
         case CommandsCorpus():
-            files = [section.grammar]
+            return [section.grammar]
         case Speechocean762Corpus():
-            files = [section.dev_speakers, *(path for path in section.extra if path.suffix == ".jsonl")]
+            return [section.dev_speakers, *(path for path in section.extra if path.suffix == ".jsonl")]
         case _:
-            files = []
+            return []
+
+
+def corpus_inputs(recipe: Recipe) -> Any:
+    """What the prepared corpus depends on: the recipe's section, and what the files named there hold."""
+    section, files = recipe.prepare, _corpus_files(recipe)
     missing = [str(path) for path in files if not path.is_file()]
     if missing:
         raise DataError(
@@ -169,17 +174,33 @@ def corpus_inputs(recipe: Recipe) -> Any:
 
 def learnt_inputs(recipe: Recipe) -> Any:
     """The same of that part of the corpus from which is learnt: of manifests, all but the test sets."""
+    return corpus_inputs(_without_tests(recipe))
+
+
+def _without_tests(recipe: Recipe) -> Recipe:
     section = recipe.prepare
     if isinstance(section, ManifestsCorpus):
         section = section.model_copy(update={"tests": {}})
-    return corpus_inputs(recipe.model_copy(update={"prepare": section}))
+    return recipe.model_copy(update={"prepare": section})
 
 
 def augmentation_inputs(recipe: Recipe) -> Any:
     """What augmentation depends on: the recipe's section, and the recordings in the folders that it names."""
-    augment = recipe.augment
-    folders = [part.folder for part in (augment.noise, augment.reverb) if part is not None]
-    return [augment.model_dump(mode="json"), [contents(folder) for folder in folders if folder is not None]]
+    return [recipe.augment.model_dump(mode="json"), [contents(folder) for folder in _augmentation_folders(recipe)]]
+
+
+def _augmentation_folders(recipe: Recipe) -> list[Path]:
+    parts = [part for part in (recipe.augment.noise, recipe.augment.reverb) if part is not None]
+    return [part.folder for part in parts if part.folder is not None]
+
+
+def files_learnt_from(recipe: Recipe) -> list[Path]:
+    """The files and folders that the recipe names and whose content decides what a training learns."""
+    paths = [*_corpus_files(_without_tests(recipe)), *_augmentation_folders(recipe)]
+    if recipe.pretrain is not None:
+        noise = recipe.pretrain.noise
+        paths += [path for path in (recipe.pretrain.audio, noise.folder if noise else None) if path is not None]
+    return paths
 
 
 def prepare(work: Workspace) -> None:

@@ -395,13 +395,30 @@ def test_a_training_depends_on_what_it_has_learnt_from_and_not_on_the_test_set(t
     assert run(path, folder, *settings)["tests"][0]["utterances"] == figures["utterances"] - 1
     assert (folder / "train" / "final" / "model.safetensors").stat().st_mtime_ns == trained
     before = train.read_text()
+
+    def refused() -> list[str]:
+        with pytest.raises(ConfigError, match="--run-dir for a new folder, or --overwrite") as raised:
+            run(path, folder, *settings)
+        return [line.strip() for line in raised.value.what.splitlines()]
+
     train.write_text(before.replace("middle", "muddle"))
-    with pytest.raises(ConfigError, match=r"what is learnt from: [0-9a-f]+ there, [0-9a-f]+ now"):
-        run(path, folder, *settings)
+    assert refused() == [
+        "a training with other data is in this folder",
+        f"{train}: 24 lines then, as many now, but not the same",
+    ]
+    train.write_text("".join(before.splitlines(keepends=True)[:-1]))
+    assert refused() == ["a training with other data is in this folder", f"{train}: 24 lines then, 23 lines now"]
+    record = folder / "stages" / "train.json"
+    noted = json.loads(record.read_text())
+    record.write_text(json.dumps({key: value for key, value in noted.items() if key != "files"}))  # as once
+    assert refused()[1:] == ["what is learnt from: not the same there and now"]
+    record.write_text(json.dumps(noted))
     train.write_text(before)
     shutil.copy(noise, noise.with_name("hiss.wav"))
-    with pytest.raises(ConfigError, match="other settings"):
-        run(path, folder, *settings)
+    assert refused() == [
+        "a training with other data is in this folder",
+        f"{noise.parent}: 1 file then, 2 files now",
+    ]
 
 
 def test_a_training_that_never_began_is_in_nobodys_way(path: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,10 +16,11 @@ from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from asr.errors import ConfigError, ModelError
+from asr.errors import ConfigError, ModelError, listing
 from asr.files import atomic_path, remove_partial
 from asr.reporting import Reporter
 
+_FINGERPRINT = re.compile("[0-9a-f]{16}")
 _START_AGAIN = "remove the folder that it is in, to train from the start"
 
 
@@ -60,16 +62,35 @@ class Progress:
 
 
 def other_training(
-    folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], what: str = "training"
+    folder: Path,
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    what: str = "training",
+    files: Sequence[str] = (),
 ) -> ConfigError:
-    """What to raise where a folder holds a training with other settings, which took somebody's time."""
+    """What to raise where a folder holds a training with other settings, which took somebody's time.
+
+    Args:
+        folder: where it is.
+        before: its settings, and fingerprints.
+        now: those that are wanted.
+        what: it is.
+        files: how files that it depends on have changed, a line for each.
+    """
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    lines = [f"\n  {name}: {before.get(name)} there, {now.get(name)} now" for name in changed]
+    lines = [*(_difference(name, before.get(name), now.get(name)) for name in changed), *files]
+    back = "what has changed as it was, to go on with it; " if files else ""
     return ConfigError(
-        f"a {what} with other settings is in this folder" + "".join(lines),
+        f"a {what} with other {'settings' if changed else 'data'} is in this folder\n" + listing(lines, len(lines)),
         where=folder,
-        hint=f"--run-dir for a new folder, or --overwrite to throw the old {what} away",
+        hint=f"{back}--run-dir for a new folder, or --overwrite to throw the old {what} away",
     )
+
+
+def _difference(name: str, before: Any, now: Any) -> str:
+    if _FINGERPRINT.fullmatch(f"{before}") or _FINGERPRINT.fullmatch(f"{now}"):  # which tell a reader nothing
+        return f"{name}: not the same there and now"
+    return f"{name}: {before} there, {now} now"
 
 
 class Checkpoints:
