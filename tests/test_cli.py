@@ -317,6 +317,21 @@ def test_output_into_a_folder_is_a_file_for_each(run: Run, here: Path) -> None:
     assert texts == {"a.txt": "low high\n", "b.txt": "middle\n", "deep/c.txt": "high\n"}
 
 
+def test_recordings_whose_names_differ_in_their_suffix_keep_it(run: Run, here: Path) -> None:
+    say(Path("sub/b.wav"), "high")
+    say(Path("sub/deep/b.wav"), "low")
+    assert run("transcribe", "sub", "--output", "texts").code == 0
+    texts = {str(path.relative_to("texts")): path.read_text() for path in Path("texts").rglob("*.txt")}
+    assert texts == {"b.flac.txt": "middle\n", "b.wav.txt": "high\n", "deep/b.txt": "low\n"}
+
+
+def test_recordings_of_the_same_name_do_not_share_a_file(run: Run, here: Path) -> None:
+    say(Path("other/b.flac"), "high")
+    result = run("transcribe", "sub/b.flac", "other/b.flac", "--output", "texts")
+    assert (result.code, Path("texts").exists()) == (2, False)
+    assert "b.flac.txt: would hold the text of sub/b.flac and of other/b.flac" in result.err
+
+
 def test_nothing_is_overwritten_unless_asked(run: Run, here: Path) -> None:
     Path("talk.txt").write_text("precious")
     Path("texts").mkdir()

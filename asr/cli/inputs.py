@@ -77,10 +77,17 @@ def _in_folder(folder: Path) -> list[Recording]:
 def files_for(recordings: Sequence[Recording], folder: Path, suffix: str) -> list[Path]:
     """A file in the folder for each recording, in subfolders like its own.
 
+    Where names differ in their suffixes only, they keep them: a.wav.txt, a.mp4.txt.
+
     Raises:
         ConfigError: two recordings would share a file.
     """
-    paths = [folder / recording.name.with_suffix(suffix) for recording in recordings]
+    names = [recording.name for recording in recordings]
+    shared = Counter(name.with_suffix("") for name in names)
+    paths = [
+        folder / (name.with_suffix(suffix) if shared[name.with_suffix("")] == 1 else Path(f"{name}{suffix}"))
+        for name in names
+    ]
     path, sources = most_shared(recordings, paths)
     if len(sources) > 1:
         raise ConfigError(

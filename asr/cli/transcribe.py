@@ -63,7 +63,7 @@ def transcribe(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="A file for all (FILE.txt), or a folder for a file each.",
+            help="A file for all (FILE.txt), or a folder for a file each (a.txt; a.wav.txt beside a.mp4.txt).",
             show_default="standard output",
         ),
     ] = None,
@@ -215,9 +215,9 @@ def _write(work: _Work, form: Format, output: Path | None) -> None:
     from asr.formats import FORMATS, NAMED_TEXT
 
     if _is_folder(output):
+        paths = dict(zip(work.recordings, files_for(work.recordings, output, form.suffix), strict=True))
         for recording, transcript in work:
-            (path,) = files_for([recording], output, form.suffix)
-            write_text(path, "".join(form.render([transcript])))
+            write_text(paths[recording], "".join(form.render([transcript])))
         return
     if form is FORMATS["text"] and len(work.recordings) > 1:
         form = NAMED_TEXT
