@@ -58,6 +58,8 @@ class Range(Section):
     def _from_pair(cls, value: Any) -> Any:
         if isinstance(value, list | tuple) and len(value) == 2:
             return {"low": value[0], "high": value[1]}
+        if not isinstance(value, dict | Range):
+            raise ValueError("should be a range: [low, high]")
         return value
 
     @model_validator(mode="after")

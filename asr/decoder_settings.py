@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypedDict, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from asr.errors import ConfigError
+from asr.mistakes import in_words
 
 
 class Tuning(BaseModel):
@@ -125,4 +126,4 @@ def choose(own: DecoderSettings | None, choice: Choice) -> DecoderSettings | Non
 
 def faults(error: ValidationError) -> str:
     """What is wrong with settings, on one line."""
-    return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+    return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {in_words(fault)}" for fault in error.errors())

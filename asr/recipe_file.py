@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from asr.config import CORPORA, FromCommandLine, Recipe, Section
 from asr.errors import ConfigError, counted
 from asr.files import read_text
+from asr.mistakes import in_words
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -160,22 +161,29 @@ def _validated(values: dict[str, Any], folder: Path, where: object) -> Recipe:
 
 def _describe(details: ErrorDetails) -> str:
     """One problem: where, what was found, what is allowed."""
-    path = [part for part in details["loc"] if part not in CORPORA]
-    where = ".".join(str(part) for part in path) or "recipe"
-    if details["type"] == "extra_forbidden":
-        allowed = _keys_allowed_at(details["loc"])
-        close = difflib.get_close_matches(str(path[-1]), allowed, n=1)
-        meant = f" (did you mean {close[0]}?)" if close else ""
-        return f"{where}: there is no such key{meant}; allowed: {', '.join(allowed)}"
-    if details["type"] == "missing":
-        return f"{where}: missing"
-    found = details["input"]
-    return f"{where}: {message(details)}" + ("" if isinstance(found, dict) else f"; found {found!r}")
+    path = [part for part in details["loc"] if part not in CORPORA and part != "[key]"]
+    where, found = ".".join(str(part) for part in path) or "recipe", details["input"]
+    match details["type"]:
+        case "extra_forbidden":
+            return f"{where}: {_none_such('key', path[-1], _keys_allowed_at(details['loc']))}"
+        case "union_tag_invalid":
+            return f"{where}.corpus: {_none_such('corpus', found['corpus'], CORPORA)}"
+        case "union_tag_not_found":
+            return f"{where}.corpus: missing; allowed: {', '.join(map(str, CORPORA))}"
+        case "missing":
+            return f"{where}: missing"
+    return f"{where}: {in_words(details)}" + ("" if isinstance(found, dict) else f"; found {_as_yaml(found)}")
 
 
-def message(details: ErrorDetails) -> str:
-    """What a problem is, without where and what was found."""
-    return details["msg"].removeprefix("Value error, ").replace("Input should", "should")
+def _none_such(kind: str, name: object, known: Iterable[object]) -> str:
+    allowed = [str(each) for each in known]
+    close = difflib.get_close_matches(str(name), allowed, n=1)
+    meant = f" (did you mean {close[0]}?)" if close else ""
+    return f"there is no such {kind}{meant}; allowed: {', '.join(allowed)}"
+
+
+def _as_yaml(value: object) -> str:
+    return {"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value))
 
 
 def _keys_allowed_at(loc: tuple[int | str, ...]) -> list[str]:

@@ -234,11 +234,19 @@ def test_a_new_training_does_not_inherit_settings(tuned: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", '{"alpha": -1}', '{"alpha": "much"}', '{"omega": 1}', '{"beta": NaN}']
+    ("content", "expected"),
+    [
+        ("", "Invalid JSON"),
+        ("[]", "should be a section"),
+        ('{"alpha": -1}', "alpha: should be 0 or more"),
+        ('{"alpha": "much"}', "alpha: should be a number"),
+        ('{"omega": 1}', "omega: there is no such key"),
+        ('{"beta": NaN}', "beta: should be a finite number"),
+    ],
 )
-def test_wrong_settings_are_refused(folder: Path, content: str) -> None:
+def test_wrong_settings_are_refused(folder: Path, content: str, expected: str) -> None:
     (folder / "decoder.json").write_text(content)
-    with pytest.raises(ModelError, match=r"decoder\.json: not a decoder's settings"):
+    with pytest.raises(ModelError, match=rf"decoder\.json: not a decoder's settings: .*{expected}"):
         artefact.load(folder)
 
 

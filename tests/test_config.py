@@ -22,6 +22,7 @@ from asr.model.normalization import NORMALIZATIONS
 from asr.recipe_file import key_type, read_recipe, to_yaml
 
 MINIMAL = "name: test\nprepare: {corpus: fsdd}\n"
+MANIFESTS = "{corpus: manifests, train: a, dev: b"
 
 
 def write(folder: Path, text: str) -> Path:
@@ -53,14 +54,14 @@ tokens: {kind: bpe}
     assert "9 errors" in message
     for part in (
         "prepare.sourc: there is no such key (did you mean source?)",
-        "training.epochs: should be a valid integer, unable to parse string as an integer; found 'many'",
+        "training.epochs: should be a whole number; found 'many'",
         "training.learning_rat: there is no such key (did you mean learning_rate?); allowed: epochs, ",
-        "training.warmup: should be less than or equal to 1; found 2",
+        "training.warmup: should be 1 or less; found 2",
         "model.frontend: 2 channels but 1 strides",
         "model.encoder.cell: should be 'lstm' or 'gru'; found 'rnn'",
         "augment.noise.snr_db: the low end 10 is above the high end 3",
         "tokens: kind bpe needs a size",
-        "seed: should be greater than or equal to 0; found -1",
+        "seed: should be 0 or more; found -1",
     ):
         assert part in message
 
@@ -72,11 +73,62 @@ tokens: {kind: bpe}
         ("- a\n- b", "a mapping"),
         ("name: a\nname: b", "'name' stands twice"),
         ("name: a", "prepare: missing"),
-        ("name: a\nprepare: {corpus: timit}", "'manifests', 'commands', 'fsdd'"),
+        (
+            "name: a\nprepare: {corpus: timit}",
+            "prepare.corpus: there is no such corpus; allowed: manifests, commands, fsdd",
+        ),
     ],
 )
 def test_broken_files(tmp_path: Path, text: str, expected: str) -> None:
     assert expected in error_of(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("training.epochs=2.5", "training.epochs: should be a whole number; found 2.5"),
+        ("training.epochs=null", "training.epochs: should be a whole number; found null"),
+        ("training.learning_rate=fast", "training.learning_rate: should be a number; found 'fast'"),
+        ("training.learning_rate=0", "training.learning_rate: should be above 0; found 0"),
+        ("training.learning_rate=[1]", "training.learning_rate: should be a number; found [1]"),
+        ("training.ema=1", "training.ema: should be below 1; found 1"),
+        ("training.betas=[0.5, 0.5, 0.5]", "training.betas: should be 2 or fewer entries; found [0.5, 0.5, 0.5]"),
+        ("training.betas=[0.5]", "training.betas.1: missing"),
+        ("training.rates=[a]", "training.rates: should be keys with values: {key: value, …}; found ['a']"),
+        ("training=5", "training: should be a section: keys below it, or {key: value, …}; found 5"),
+        ("augment.noise=yes", "augment.noise: should be a section: keys below it, or {key: value, …}; found true"),
+        ("augment.noise.snr_db=9", "augment.noise.snr_db: should be a range: [low, high]; found 9"),
+        ("augment.noise.snr_db=[9]", "augment.noise.snr_db: should be a range: [low, high]; found [9]"),
+        ("augment.noise.snr_db=[a, 9]", "augment.noise.snr_db.low: should be a number; found 'a'"),
+        ("augment.codec.codecs=[]", "augment.codec.codecs: should be 1 or more entries; found []"),
+        ("augment.codec.codecs=[mp9]", "augment.codec.codecs.0: should be 'opus' or 'mp3'; found 'mp9'"),
+        ("model.frontend.channels=3", "model.frontend.channels: should be a list: [a, b, …]; found 3"),
+        ("model.frontend.strides=[2, x]", "model.frontend.strides.1: should be a whole number; found 'x'"),
+        ("model.encoder.bidirectional=7", "model.encoder.bidirectional: should be true or false; found 7"),
+        ("tokens.keep=maybe", "tokens.keep: should be true or false; found 'maybe'"),
+        (
+            "evaluate.fields=[1]",
+            "evaluate.fields.0: should be text (numbers, yes and no are text in quotation marks)",
+        ),
+        ("pretrain.audio=[a]", "pretrain.audio: should be a path; found ['a']"),
+        ("training.init_from=3", "training.init_from: should be a path; found 3"),
+        (
+            "name=a/b",
+            "name: should be letters, digits, “_”, “.” and “-”, the first one a letter or digit; found 'a/b'",
+        ),
+        ("prepare=[]", "prepare: should be a section: keys below it, or {key: value, …}; found []"),
+        ("prepare={}", "prepare.corpus: missing; allowed: manifests, "),
+        (
+            "prepare.corpus=fsd",
+            "prepare.corpus: there is no such corpus (did you mean fsdd?); allowed: manifests, ",
+        ),
+        (f"prepare={MANIFESTS}, tests: {{1: c}}}}", "prepare.tests.1: should be text"),
+        (f"prepare={MANIFESTS}, tests: {{dev: c}}}}", "prepare.tests.dev: 'dev' can't be the name of a test set"),
+        (f"prepare={MANIFESTS}, tests: {{}}}}", "prepare.tests: should be 1 or more entries"),
+    ],
+)
+def test_mistakes_are_in_our_words(tmp_path: Path, override: str, expected: str) -> None:
+    assert f"\n  {expected}" in error_of(write(tmp_path, MINIMAL), override)
 
 
 def test_files_that_cant_be_read(tmp_path: Path) -> None:
@@ -120,8 +172,8 @@ def test_replacements_keep_their_order(tmp_path: Path) -> None:
     [
         ("{patterns: {'(': a}}", "text.patterns: '(' to 'a' is no regular expression: missing )"),
         (r"{patterns: {a: '\2'}}", "invalid group reference 2"),
-        ("{replacements: {'': a}}", "at least 1 character"),
-        ("{replacements: {1: a}}", "text.replacements.0.0: should be a valid string; found 1"),
+        ("{replacements: {'': a}}", "1 or more characters"),
+        ("{replacements: {1: a}}", "text.replacements.0.0: should be text"),
         ("{replacements: and}", "text.replacements: "),
     ],
 )

@@ -91,7 +91,7 @@ def test_one_step_alone_even_if_the_recipe_has_it_not(
     [
         (("--only", "echo"), "no such step\n  expected: silence, speed, pitch, tempo, reverb, noise, gain_db"),
         (("augment.noise.snr_db=[30, 5]",), "augment.noise.snr_db: the low end 30 is above the high end 5"),
-        (("augment.noise.probability=1.5",), "augment.noise.probability: should be less than or equal to 1"),
+        (("augment.noise.probability=1.5",), "augment.noise.probability: should be 1 or less"),
         (("augment.noise.folder=nowhere",), "nowhere: there is no such folder"),
         (("augment.telephone.codecs=[fax]",), "should be 'mu-law', 'a-law', 'adpcm' or 'gsm'; found 'fax'"),
     ],

@@ -26,6 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 from asr import recipe_file
 from asr.config import Recipe
 from asr.errors import ConfigError, counted
+from asr.mistakes import in_words
 
 _RANGE = re.compile(r"(?P<log>log:)?(?P<low>[^,\s]+?)\.\.(?P<high>[^,\s/]+)(?:/(?P<step>[^,\s]+))?")
 _DIGITS = 4  # significant ones of a number from a continuous range: more would only be harder to read
@@ -247,7 +248,7 @@ def _checked(expected: Any, value: Any, where: str) -> Any:
     try:
         return adapter.dump_python(adapter.validate_python(value, context=Path.cwd()), mode="json")
     except ValidationError as error:
-        raise ConfigError(f"{where}: {recipe_file.message(error.errors()[0])}") from None
+        raise ConfigError(f"{where}: {in_words(error.errors()[0])}") from None
 
 
 def _numbers(expected: Any) -> type[int] | type[float] | None:
