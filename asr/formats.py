@@ -32,11 +32,20 @@ class Format:
     holds_many: bool = True
 
     def render(self, transcripts: Iterable[Transcript]) -> Iterator[str]:
-        """Write transcripts down as they come, in parts that joined are the whole file."""
-        yield self.header
-        for index, transcript in enumerate(transcripts):
-            yield (self.separator if index else "") + self.write(transcript)
-        yield self.footer
+        """Write transcripts down as they come, in parts that joined are the whole file.
+
+        Nothing comes before the first transcript; if the transcripts break off, the file ends behind the last one.
+        """
+        begun = False
+        try:
+            for transcript in transcripts:
+                yield (self.separator if begun else self.header) + self.write(transcript)
+                begun = True
+        except (Exception, KeyboardInterrupt):
+            if begun:
+                yield self.footer
+            raise
+        yield self.footer if begun else self.header + self.footer
 
 
 def text(transcript: Transcript) -> str:

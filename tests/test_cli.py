@@ -476,6 +476,13 @@ def test_a_grammar_fills_slots_and_rejects_other_speech(run: Run, words: Path) -
     assert (other["text"], other["slots"]) == ("", [])
 
 
+def test_a_grammar_that_the_model_cannot_spell_prints_nothing(run: Run, words: Path) -> None:
+    Path("zoo.gram").write_text("<command> = zebra ;\n")
+    result = run("transcribe", "a.wav", "--grammar", "zoo.gram", "--format", "json")
+    assert (result.code == 0, result.out) == (False, "")
+    assert "zebra" in result.err
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [

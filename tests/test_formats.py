@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.decoding.types import Slot
+from asr.errors import ConfigError
 from asr.formats import FORMATS, NAMED_TEXT, Format
 from asr.transcript import Alternative, Segment, TimedWord, Transcript, cut_at_pauses, mean_confidence
 
@@ -129,8 +131,22 @@ def test_parts_come_with_the_transcripts() -> None:
             yield transcript
 
     parts = Format(".txt", FORMATS["text"].write).render(transcripts())  # type: ignore[arg-type]
-    assert (next(parts), next(parts)) == ("", "rock & roll forever\n")
+    assert next(parts) == "rock & roll forever\n"
     assert drawn == [TALK.path]
+
+
+@pytest.mark.parametrize("done", [0, 1, 2])
+@pytest.mark.parametrize("failure", [ConfigError("no such sentence"), KeyboardInterrupt()])
+def test_what_breaks_off_stays_whole(done: int, failure: BaseException) -> None:
+    def transcripts() -> Iterator[Transcript]:
+        yield from (TALK, SILENCE)[:done]
+        raise failure
+
+    parts = []
+    with pytest.raises(type(failure)):
+        parts.extend(FORMATS["json"].render(transcripts()))
+    written = "".join(parts)
+    assert not written if done == 0 else len(json.loads(written)) == done
 
 
 def test_segments_end_at_pauses() -> None:
