@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import math
+import subprocess
 import sys
 from pathlib import Path
 
@@ -38,6 +39,23 @@ def test_a_model_is_built_and_described(run: Run, name: str) -> None:
     assert described.out.startswith(
         "words    30, among them <unk>, <s>, </s>\n1-grams  30\n2-grams  145\n3-grams  225\n"
     )
+
+
+def test_n_gram_models_do_not_wait_for_torch(run: Run) -> None:
+    assert run("build", TEXT, "--out", "lm.ngram").code == 0
+    code = f"""
+import sys
+from asr.cli import main
+for arguments in ["info"], ["score", {str(TEXT)!r}], ["perplexity", {str(TEXT)!r}]:
+    try:
+        main(["lm", arguments[0], "lm.ngram", *arguments[1:]])
+    except SystemExit as end:
+        assert not end.code
+print("torch" in sys.modules)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "1-grams" in result.stdout
+    assert result.stdout.splitlines()[-1] == "False"
 
 
 def test_one_is_no_plural(run: Run, tmp_path: Path) -> None:

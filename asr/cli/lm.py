@@ -291,7 +291,7 @@ def _load(path: Path) -> NgramModel | NeuralLm:
     from asr.text import compact, ngram
 
     with announced("reading the language model …", TerminalReporter()):
-        if not (path.is_file() and compact.is_compact(path)):
+        if not (path.is_file() and compact.is_compact(path)) or ngram.is_saved(path):
             return ngram.load(path)
         from asr.text import neural  # torch: only where it is needed
 

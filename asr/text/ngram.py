@@ -264,13 +264,22 @@ def _described(model: NgramModel) -> dict[str, str]:
     return {"format": _FORMAT, "order": str(model.order)}
 
 
+def is_saved(path: Path) -> bool:
+    """Whether a file that is there says that it holds n-grams in the compact form.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    return compact.is_compact(path) and compact.metadata(path).get("format", "").startswith(_KIND)
+
+
 def _load_compact(path: Path, source: Mapping[str, str] | None = None) -> NgramModel:
     """Read a compact file; what its metadata say of its source must be as given.
 
     Raises:
         DataError: it is damaged, from a newer asr, or of another source.
     """
-    if not compact.metadata(path).get("format", "").startswith(_KIND):
+    if not is_saved(path):
         raise DataError("this is no n-gram language model", where=path, expected="ARPA, or asr's compact form")
     metadata, arrays = compact.load(path)
     try:
