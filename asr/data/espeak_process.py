@@ -127,9 +127,18 @@ class Espeak:
 
     def _set_voice(self, voice: str) -> None:
         # The library says when it does not know an accent, but takes any variant and speaks without it.
-        variant = voice.partition("+")[2]
-        if variant not in self._variants or self._library.espeak_SetVoiceByName(voice.encode()) != 0:
-            raise ValueError(f"eSpeak NG has no voice {voice}")
+        accent, _, variant = voice.partition("+")
+        if variant not in self._variants:
+            raise ValueError(f"eSpeak NG has no variant {variant}")
+        if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
+            raise ValueError(f"eSpeak NG has no language {accent}")
+
+
+def languages() -> list[str]:
+    """The names of all languages and accents, sorted."""
+    files = [path for path in (Path(espeakng_loader.get_data_path()) / "lang").rglob("*") if path.is_file()]
+    lines = [line.split() for path in files for line in path.read_text(encoding="utf-8").splitlines()]
+    return sorted({words[1] for words in lines if words[:1] == ["language"]})
 
 
 def render(request: Request, espeak: Espeak) -> FloatArray:
@@ -206,4 +215,7 @@ def main(requests: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    if sys.argv[1:] == ["--languages"]:
+        print(*languages())
+    else:
+        main(Path(sys.argv[1]), Path(sys.argv[2]))

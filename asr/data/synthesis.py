@@ -33,6 +33,8 @@ Set = Literal["train", "dev", "test"]
 
 MANIFEST = "manifest.jsonl"
 SCRIPT = Path(__file__).with_name("espeak_process.py")
+PROGRAM = (sys.executable, "-P", str(SCRIPT))
+"""What speaks. -P: modules beside the script must not hide installed ones of the same name."""
 UTTERANCES_PER_PROCESS = 500
 RATE = (130, 220)
 """Words per minute, least and most."""
@@ -233,8 +235,7 @@ def speak(requests: Sequence[Request], output: Path) -> Iterator[tuple[str, floa
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as errors:
         listing = Path(folder) / "requests.jsonl"
         listing.write_text("".join(json.dumps(request) + "\n" for request in requests), encoding="utf-8")
-        # -P: modules beside the script must not hide installed ones of the same name.
-        command = [sys.executable, "-P", str(SCRIPT), str(listing), str(output)]
+        command = [*PROGRAM, str(listing), str(output)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
             assert process.stdout is not None
             for line in process.stdout:
@@ -243,7 +244,8 @@ def speak(requests: Sequence[Request], output: Path) -> Iterator[tuple[str, floa
         if process.returncode != 0:
             errors.seek(0)
             message = errors.read().decode(errors="replace").strip().splitlines() or ["no message"]
-            hint = "eSpeak's names of languages are such as sv, pt-br and cmn: `espeak-ng --voices` lists them"
-            raise DataError(
-                f"the speech synthesis failed ({message[-1]})", hint=hint if "no voice" in message[-1] else None
-            )
+            expected = None
+            if "no language" in message[-1]:
+                listed = subprocess.run([*PROGRAM, "--languages"], capture_output=True, text=True, check=True)
+                expected = ", ".join(listed.stdout.split())
+            raise DataError(f"the speech synthesis failed ({message[-1]})", expected=expected)
