@@ -302,6 +302,13 @@ def test_folders_and_patterns_in_order(here: Path) -> None:
         found("bare")
 
 
+def test_a_manifest_is_for_evaluate(run: Run, here: Path) -> None:
+    Path("test.jsonl").write_text("{}\n")
+    result = run("transcribe", "test.jsonl", "--model", "nowhere")
+    assert (result.code, result.out) == (2, "")
+    assert "test.jsonl: a manifest, not a recording\n  try: asr evaluate MODEL test.jsonl " in result.err
+
+
 def test_output_into_a_file_is_in_the_format_of_its_suffix(run: Run, here: Path) -> None:
     result = run("transcribe", "a.wav", "--output", "talk.srt")
     assert (result.code, result.out) == (0, "")

@@ -41,7 +41,7 @@ def find_recordings(arguments: Iterable[str]) -> list[Recording]:
     Whether a file that was named is there shows when it is read.
 
     Raises:
-        ConfigError: a folder or a pattern holds none.
+        ConfigError: a folder or a pattern holds none, or one is a manifest.
     """
     return [recording for argument in arguments for recording in _recordings(argument)]
 
@@ -59,6 +59,9 @@ def _recordings(argument: str) -> Iterator[Recording]:
             raise ConfigError("no file matches this pattern", where=argument)
         for match in map(Path, matches):
             yield from _in_folder(match) if match.is_dir() else [Recording(match, Path(match.name))]
+    elif path.suffix.lower() == ".jsonl" and path.is_file():
+        hint = f"asr evaluate MODEL {argument} --hypotheses FILE, which writes what is heard, and measures it"
+        raise ConfigError("a manifest, not a recording", where=argument, hint=hint)
     else:
         yield Recording(path, Path(path.name))
 
