@@ -162,6 +162,14 @@ def test_every_fault_of_a_data_directory_is_told_with_its_line(data: Path) -> No
         assert message in found[where]
 
 
+def test_segments_that_are_the_same_sound_are_told(data: Path, run: Run) -> None:
+    write(data / "segments", "u1 call1 0.5 1.75", "u2 call1 0.50 1.75", "u3 call1 0.5 1.8")
+    told = run("data/train", "--out", "m.jsonl")
+    assert told.code == 0
+    assert "warning: 1 utterance is the same sound as another\n  u2 as u1: " in told.err
+    assert "call 1.wav (0.50 to 1.75 s)" in told.err and "u3" not in told.err
+
+
 def test_segments_of_several_channels_are_not_averaged(data: Path, tmp_path: Path) -> None:
     noise = 0.1 * np.random.default_rng(0).standard_normal((RATE * 4, 2))
     soundfile.write(tmp_path / "wavs" / "call 1.wav", noise, RATE)
@@ -473,6 +481,22 @@ def test_columns_may_be_named_in_capitals(tmp_path: Path) -> None:
     write(path, "path,Text,TEXT", "a.wav,one,ONE")
     with pytest.raises(DataError, match="no column for the text"):
         table.read(path)
+
+
+def test_commas_are_decimal_where_semicolons_part_the_cells(tmp_path: Path) -> None:
+    header = ["path", "text", "offset", "duration", "price"]
+    path = write(tmp_path / "t.csv", ";".join(header), "a.wav;eins, zwei;1,25;0,125;1,5", "b.wav;drei;0.5;1;2,5")
+    entries = table.read(path).entries
+    assert [(entry.text, entry.start, entry.end) for entry in entries] == [
+        ("eins, zwei", 1.25, 1.375),
+        ("drei", 0.5, 1.5),
+    ]
+    assert [entry.fields for entry in entries] == [{"price": "1,5"}, {"price": "2,5"}]
+    for delimiter, written in ((",", '"1,250"'), ("\t", "1,25"), (";", "1.000,25"), (";", "1,000,000")):
+        row = delimiter.join(["a.wav", "one", written, "1", "1"])
+        (fault,) = table.read(write(path, delimiter.join(header), row)).faults
+        told = written.strip('"')
+        assert fault == f"{path}:2: offset is {told!r}, not a number of seconds with a decimal point"
 
 
 def test_every_fault_of_a_table_is_told_with_its_line(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def import_(
     training set where speakers are known, and no recording where they are not.
     """
     from asr.cli.reporter import TerminalReporter
-    from asr.data.layouts.entries import faulty, measure
+    from asr.data.layouts.entries import faulty, measure, repeated
     from asr.data.layouts.table import Columns
     from asr.data.manifest import write_manifest
     from asr.data.splitting import overshoots, refuse_too_few, split
@@ -114,7 +114,7 @@ def import_(
     for name, path in paths.items():
         write_manifest(path, sets[name], relative)
         typer.echo(f"{path}: {_summary(sets[name])}")
-    for message in overshoots(sets, shares):
+    for message in [*repeated(utterances), *overshoots(sets, shares)]:
         reporter.warn(message)
     if shares and layout is Layout.FOLDER and not speaker_folders:
         _hint_at_folders(source, listing, reporter)

@@ -11,7 +11,7 @@ from typing import Any
 from asr import audio
 from asr.audio import AudioInfo
 from asr.data.manifest import Utterance
-from asr.errors import AsrError, DataError, listing
+from asr.errors import AsrError, DataError, counted, is_or_are, listing
 
 OVERSHOOT = 0.5
 """Seconds by which a stretch may end after its recording, and is cut: as in Kaldi's extract-segments."""
@@ -89,6 +89,20 @@ def measure(
         except ValueError as error:
             faults.append(f"{entry.where}: {error}")
     return utterances, faults
+
+
+def repeated(utterances: Iterable[Utterance]) -> list[str]:
+    """A warning, where utterances of several names are the same sound."""
+    first: dict[object, Utterance] = {}
+    found = []
+    for utterance in utterances:
+        other = first.setdefault((utterance.audio, utterance.start, utterance.duration), utterance)
+        if other is not utterance:
+            found.append(f"{utterance.fields['id']} as {other.fields['id']}: {utterance.source}")
+    if not found:
+        return []
+    number = f"{counted(len(found), 'utterance')} {is_or_are(len(found))}"
+    return [f"{number} the same sound as another\n{listing(found)}"]
 
 
 def all_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
 from pathlib import Path
@@ -28,6 +28,7 @@ OF_THE_MANIFEST = frozenset({"audio_filepath", "offset", "duration", "text", "sp
 """Keys that no other column may fill."""
 SEPARATOR_LINE = re.compile(rf'"?sep=([{DELIMITERS}])"?', re.IGNORECASE)
 """A first line by which Excel is told the separator; it is no header."""
+DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ def read(path: Path, columns: Columns = Columns(), audio_root: Path | None = Non
     """Read a table whose first line names its columns; what is in other columns goes into the manifest too.
 
     Names may differ in capitals. Rows that are all empty mean nothing, nor do empty cells beyond the last name.
+    Where semicolons part the cells, as where commas are decimal, seconds may have such commas.
     A column `id` names the utterances; where there is none, their recordings do, and the stretches of these.
 
     Args:
@@ -79,6 +81,8 @@ def read(path: Path, columns: Columns = Columns(), audio_root: Path | None = Non
             continue
         try:
             record = dict(zip(table.header, values, strict=True))
+            if table.delimiter == ";":
+                record |= _with_points(record, (found.start, found.end, "duration"))
             entry = _entry(record, where, found, recordings)
             if record.get("id") == entry.id:
                 seen.add(entry)
@@ -89,7 +93,7 @@ def read(path: Path, columns: Columns = Columns(), audio_root: Path | None = Non
 
 
 class _Table(NamedTuple):
-    """The names of a table's columns, its records, each with where it stands, and what can't be read.
+    """The names of a table's columns, its records, each with where it stands, what can't be read, what parts cells.
 
     The faults are all there once the records have been read.
     """
@@ -97,6 +101,7 @@ class _Table(NamedTuple):
     header: list[str]
     records: Iterator[tuple[list[str], str]]
     faults: list[str]
+    delimiter: str
 
 
 def _opened(path: Path) -> _Table:
@@ -117,7 +122,8 @@ def _opened(path: Path) -> _Table:
         raise DataError(
             "its lines end in CR alone", where=path, expected="LF or CRLF", hint="save it as CSV once more"
         )
-    records = _records(lines, separator and separator[1], faults)
+    delimiter = separator[1] if separator else max(DELIMITERS, key=lines[0].value.count) if lines else ""
+    records = _records(lines, delimiter, faults)
     header, where = next(records, ([], str(path)))
     if lines and where != lines[0].where:  # the header was no record
         raise faulty(faults, path)
@@ -127,7 +133,7 @@ def _opened(path: Path) -> _Table:
             header[header.index(name)] = key
     if len(set(header)) < len(header):
         raise DataError("names a column twice", where=where, expected="a name of its own for each column")
-    return _Table(header, records, faults)
+    return _Table(header, records, faults, delimiter)
 
 
 def _named(cells: list[str]) -> list[str]:
@@ -220,18 +226,24 @@ def _seconds(record: dict[str, str], column: str | None) -> float | None:
     try:
         return float(record[column])
     except ValueError:
-        raise ValueError(f"{column} is {record[column]!r}, not a number of seconds") from None
+        point = " with a decimal point" if "," in record[column] else ""
+        raise ValueError(f"{column} is {record[column]!r}, not a number of seconds{point}") from None
+
+
+def _with_points(record: Mapping[str, str], columns: Iterable[str | None]) -> dict[str, str]:
+    """The numbers in some columns that have a decimal comma, with a point for it."""
+    numbers = {column: record[column] for column in columns if column is not None and column in record}
+    return {column: value.replace(",", ".") for column, value in numbers.items() if DECIMAL_COMMA.fullmatch(value)}
 
 
 def _from_first_content(rows: Iterable[Row]) -> list[Row]:
     return list(dropwhile(lambda row: not row.value.strip(), rows))
 
 
-def _records(lines: Sequence[Row], separator: str | None, faults: list[str]) -> Iterator[tuple[list[str], str]]:
+def _records(lines: Sequence[Row], delimiter: str, faults: list[str]) -> Iterator[tuple[list[str], str]]:
     """The cells of each line, and where it stands; a CSV record may go over several lines."""
     if not lines:
         return
-    delimiter = separator or max(DELIMITERS, key=lines[0].value.count)
     if delimiter == "\t":
         yield from ((_unquoted(row.value.split("\t")), row.where) for row in lines if row.value.strip())
         return
