@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 
 if __name__ == "__main__":
@@ -11,14 +10,14 @@ if __name__ == "__main__":
     if launch.world_size() == 1:  # before torch, which the one that starts the others need not wait for
         sys.exit(launch.launch(2))
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
+from recorder import Recorder
 from tones import SETTINGS
 
 from asr import recipe as recipes
@@ -27,7 +26,7 @@ from asr.data.batching import Sample
 from asr.data.loading import Batch, Reader
 from asr.errors import AsrError, DataError
 from asr.recipe_file import read_recipe
-from asr.reporting import Advance, Silent
+from asr.reporting import Silent
 from asr.training import acoustic, validation
 from asr.training.acoustic import AcousticTask, Job
 from asr.training.distributed import ALONE, World, joined
@@ -47,24 +46,6 @@ CUT = 5
 """Steps, in the first epoch, after which a training is stopped."""
 
 
-class Stopper(Silent):
-    """Stops a training after so many steps, as a signal would, and keeps what is said."""
-
-    def __init__(self, after: int | None = None) -> None:
-        self.after, self.said = after, []
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
-
-    @contextmanager
-    def progress(self, name: str, total: int | None = None) -> Iterator[Advance]:
-        def advance(done: int, note: str) -> None:
-            if done == self.after:
-                signal.raise_signal(signal.SIGINT)
-
-        yield advance
-
-
 def job(folder: Path, name: str, *settings: str, world: World = ALONE) -> Job:
     """A training of the corpus in a folder; only the first process has a folder to write to."""
     recipe = read_recipe(folder / "recipe.yaml", [*SETTINGS, *PLAIN, *settings])
@@ -76,10 +57,10 @@ def job(folder: Path, name: str, *settings: str, world: World = ALONE) -> Job:
     return replace(stages.training_job(work), folder=folder / name if world.leads else folder / "never")
 
 
-def train(wanted: Job, after: int | None = None, reporter: Stopper | None = None) -> Outcome[DevResult] | None:
+def train(wanted: Job, after: int | None = None, reporter: Recorder | None = None) -> Outcome[DevResult] | None:
     """The outcome of a training, or None if it was stopped."""
     try:
-        return acoustic.train(wanted, reporter or Stopper(after))
+        return acoustic.train(wanted, reporter or Recorder(after))
     except InterruptedTrainingError:
         return None
 
@@ -112,7 +93,7 @@ def measure(folder: Path, world: World) -> dict[str, Any]:
     wanted = job(folder, "begun-by-two", world=world)
     found["begun"] = train(wanted, CUT if world.rank == 1 else None)  # one process's signal stops all
 
-    reporter = Stopper()
+    reporter = Recorder()
     wanted = job(folder, "begun-by-one", world=world)
     train(wanted, reporter=reporter)
     found["ended"], found["said"] = wanted.acoustic.state_dict(), reporter.said

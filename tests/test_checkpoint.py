@@ -269,19 +269,14 @@ class StopsForRoom(Recorder):
 
     def __init__(self, step: int, until: int | None) -> None:
         super().__init__()
-        self.steps, self.step, self.until = 0, step, until
+        self.step, self.until = step, until
 
-    @contextmanager
-    def progress(self, name: str, total: int | None = None) -> Iterator:
-        def advance(done: int, note: str) -> None:
-            self.steps += name.startswith("epoch")
-            unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-            if self.steps == self.step:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (2000, unlimited))
-            if self.steps == self.until:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (unlimited, unlimited))
-
-        yield advance
+    def step_done(self) -> None:
+        unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        if self.steps == self.step:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, unlimited))
+        if self.steps == self.until:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (unlimited, unlimited))
 
 
 # ---------------------------------------------------------------------------------------------------- a whole run

@@ -16,8 +16,9 @@ import torch
 from headerless import write_mp3_without_length
 from hypothesis import given
 from hypothesis import strategies as st
+from recorder import Recorder
 from safetensors.torch import load_file
-from test_training import Recorder, without_times
+from test_training import without_times
 from tones import SETTINGS, write_recipe
 from torch import Tensor
 

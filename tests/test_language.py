@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from recorder import Recorder
 from tones import SETTINGS
 
 import asr
@@ -23,7 +24,6 @@ from asr.doctor import SAMPLE_RATE, TONES, synthesise
 from asr.errors import AsrError, DataError
 from asr.evaluation import wer
 from asr.recipe_file import read_recipe
-from asr.reporting import Silent
 from asr.text import kneser_ney, ngram
 from asr.text.perplexity import measure
 
@@ -55,20 +55,13 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "recipe.yaml"
 
 
-class Heard(Silent):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.lines.append(message)
-
-    def stages_done(self) -> list[str]:
-        """Those that were done now, not before."""
-        return [line.split("] ")[1] for line in self.lines if line.startswith("[") and "done before" not in line]
+def stages_done(heard: Recorder) -> list[str]:
+    """Those that were done now, not before."""
+    return [line.split("] ")[1] for line in heard.said if line.startswith("[") and "done before" not in line]
 
 
-def run(recipe: Path, folder: Path, *settings: str) -> tuple[dict[str, Any], Heard]:
-    heard = Heard()
+def run(recipe: Path, folder: Path, *settings: str) -> tuple[dict[str, Any], Recorder]:
+    heard = Recorder()
     wanted = read_recipe(recipe, [*SETTINGS, UNTRAINED, *settings])
     return recipes.run(wanted, folder, folder.parent / "data", heard), heard
 
@@ -116,7 +109,7 @@ def test_a_run_that_was_moved_searches_with_its_own_language_model(
     older = settings | {"lm": "runs/elsewhere/lm.ngram"}  # as it was once written
     (moved / "search.json").write_text(json.dumps(older), encoding="utf-8")
     _, heard = run(corpus, moved, LANGUAGE_MODEL)
-    assert heard.stages_done() == ["prepare", "package"]  # prepare: the data folder is another one
+    assert stages_done(heard) == ["prepare", "package"]  # prepare: the data folder is another one
     assert ngram.load(moved / "model" / "lm.ngram").words == ngram.load(moved / "lm.ngram").words
 
 
@@ -128,14 +121,14 @@ def test_other_texts_change_the_language_model_and_not_the_training(
     folder = finished[0]
     settings = f"language_model={{order: 2, trials: 12, texts: [{more}]}}"
     _, heard = run(corpus, folder, settings)
-    assert heard.stages_done() == ["language model", "tune", "evaluate", "package"]
+    assert stages_done(heard) == ["language model", "tune", "evaluate", "package"]
     assert "hum" in ngram.load(folder / "lm.ngram").words  # normalised, as transcripts are
-    (mixed,) = [line for line in heard.lines if "mixed" in line]
+    (mixed,) = [line for line in heard.said if "mixed" in line]
     assert float(mixed.split()[-2].strip(",")) > 0.9  # of the transcripts: dev is of their kind
     _, heard = run(corpus, folder, settings)
-    assert heard.stages_done() == []
+    assert stages_done(heard) == []
     results, heard = run(corpus, folder)
-    assert heard.stages_done() == ["evaluate", "package"]
+    assert stages_done(heard) == ["evaluate", "package"]
     assert [test["name"] for test in results["tests"]] == ["test"]
     assert not (folder / "model" / "decoder.json").exists()
 
@@ -148,9 +141,9 @@ def test_transcripts_of_several_corpora_are_mixed_too(corpus: Path, tmp_path: Pa
     train = tmp_path / "train.jsonl"
     write_manifest(train, utterances + more)
     wanted = read_recipe(corpus, [*SETTINGS, f"prepare.train={train}", "language_model={order: 2}"])
-    heard = Heard()
+    heard = Recorder()
     recipes.run_stages(recipes.workspace(wanted, tmp_path / "run", tmp_path / "data", heard), "language model")
-    assert [line.split(":")[0] for line in heard.lines if "2-grams" in line] == [
+    assert [line.split(":")[0] for line in heard.said if "2-grams" in line] == [
         "  transcripts",
         "  transcripts of drones",
     ]

@@ -5,10 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recorder import Recorder
 from safetensors.torch import load_file
 
 from asr.errors import AsrError, ConfigError, DataError, ModelError
-from asr.reporting import Advance, Silent
+from asr.reporting import Silent
 from asr.text import generation, neural, tokenizer, units
 from asr.text.neural import NeuralLm
 from asr.text.neural_network import Architecture, LanguageNetwork
@@ -410,27 +408,6 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------------------------------------- training
-
-
-class Recorder(Silent):
-    """Keeps what is said, and interrupts this process after so many steps."""
-
-    def __init__(self, interrupt_after: int | None = None) -> None:
-        self.said: list[str] = []
-        self.left = interrupt_after
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
-
-    @contextmanager
-    def progress(self, name: str, total: int | None = None) -> Iterator[Advance]:
-        def advance(done: int, note: str) -> None:
-            if self.left is not None:
-                self.left -= 1
-                if self.left == 0:
-                    os.kill(os.getpid(), signal.SIGINT)
-
-        yield advance
 
 
 def loop_settings(**changed: object) -> loop.Settings:

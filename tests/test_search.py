@@ -9,11 +9,10 @@ import json
 import math
 import os
 import shlex
-import signal
 import sqlite3
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from recorder import Recorder
 from tones import SETTINGS, write_recipe
 
 from asr import axes, files
@@ -29,7 +29,7 @@ from asr.config import Recipe
 from asr.errors import ConfigError, DiskFullError, MissingDependencyError
 from asr.files import atomic_path
 from asr.recipe_file import read_recipe, with_settings
-from asr.reporting import Advance, Silent
+from asr.reporting import Silent
 from asr.search import picture, report, space, study, trainings
 from asr.search.space import Choices, Interval, resolve, split
 from asr.search.study import Figures, OnEpoch, Plan, Trial
@@ -592,23 +592,6 @@ def test_images(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------- trainings
-
-
-class Recorder(Silent):
-    """Sends this process SIGINT when so many steps are done in all."""
-
-    def __init__(self, interrupt_after: int) -> None:
-        self.steps, self.interrupt_after = 0, interrupt_after
-
-    @contextmanager
-    def progress(self, name: str, total: int | None = None) -> Iterator[Advance]:
-        def advance(done: int, note: str) -> None:
-            self.steps += "epoch" in name
-            if self.steps == self.interrupt_after:
-                self.steps += 1
-                os.kill(os.getpid(), signal.SIGINT)
-
-        yield advance
 
 
 @pytest.fixture(scope="module")

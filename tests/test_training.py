@@ -12,14 +12,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from recorder import Recorder
 from safetensors.torch import load_file
 from tones import SETTINGS, write_recipe, write_set
 from torch import nn
@@ -29,7 +29,7 @@ from asr import recipe as recipes
 from asr.data.manifest import read_manifest
 from asr.errors import ConfigError, DataError
 from asr.recipe_file import read_recipe
-from asr.reporting import Advance, Silent
+from asr.reporting import Silent
 from asr.training.acoustic import AcousticTask
 from asr.training.loop import InterruptedTrainingError
 from asr.training.optimization import Optimization, parameter_groups
@@ -38,32 +38,6 @@ from asr.training.validation import DevResult
 
 LONG_ENOUGH = "training.epochs=12"
 """To learn the language without a fault, from any seed and on any machine."""
-
-
-class Recorder(Silent):
-    """Keeps what is said, and sends this process a signal when so many steps are done in all."""
-
-    def __init__(self, interrupt_after: int | None = None, by: signal.Signals = signal.SIGINT) -> None:
-        self.said: list[str] = []
-        self.warned: list[str] = []
-        self.steps = 0
-        self.interrupt_after, self.by = interrupt_after, by
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
-
-    def warn(self, message: str) -> None:
-        self.warned.append(message)
-
-    @contextmanager
-    def progress(self, name: str, total: int | None = None) -> Iterator[Advance]:
-        def advance(done: int, note: str) -> None:
-            self.steps += name.startswith("epoch")
-            if self.steps == self.interrupt_after:
-                self.interrupt_after = None
-                os.kill(os.getpid(), self.by)
-
-        yield advance
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from recorder import Recorder
 from safetensors.torch import load_file, save_file
-from test_training import Recorder
 from tones import SETTINGS, write_recipe
 from torch import Tensor
 
