@@ -48,6 +48,16 @@ def find(table: Table, key: int) -> int:
 
 
 @kernel
+def setdefault(table: Table, key: int, value: int) -> int:
+    """The value of a key, which is entered with the one given if it is not there."""
+    slot = _slot(table, key)
+    if table.keys[slot] != key:
+        table.keys[slot] = key
+        table.values[slot] = value
+    return int(table.values[slot])
+
+
+@kernel
 def copy(source: Table, target: Table) -> None:
     """Enter all that one table holds into another one, with room for it."""
     for slot in range(len(source.keys)):

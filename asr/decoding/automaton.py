@@ -24,7 +24,7 @@ from asr.decoding.spelling import code_points
 from asr.decoding.types import Slot
 from asr.errors import NEWER_ASR, DataError
 from asr.files import atomic_path
-from asr.hashing import EMPTY, Table, arc, find, put, table
+from asr.hashing import EMPTY, Table, arc, find, put, setdefault, table
 from asr.text.grammar import Alternatives, Grammar, Named, Node, Reference, Repeat, Sequence, Valued, Word, parse
 
 FORMAT_VERSION = 1
@@ -356,12 +356,8 @@ def _spell(
             word, target = words[index], targets[index]
             state = source
             for position in range(ends[word - 1] if word > 0 else 0, ends[word]):
-                behind = find(arcs, arc(state, letters[position]))
-                if behind < 0:
-                    behind = count
-                    put(arcs, arc(state, letters[position]), behind)
-                    count += 1
-                state = behind
+                state = setdefault(arcs, arc(state, letters[position]), count)
+                count = max(count, state + 1)
             put(arcs, arc(state, SPACE), target)
             accepting[state] = accepting[target]
     return count

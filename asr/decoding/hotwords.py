@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from asr.compiled import compiled, kernel
 from asr.decoding.spelling import SPACE, code_points
-from asr.hashing import Table, arc, find, put, table
+from asr.hashing import Table, arc, find, setdefault, table
 
 
 class Phrases(NamedTuple):
@@ -69,10 +69,8 @@ def _insert(
     for index in range(len(ends)):
         state = 0
         for position in range(start, ends[index]):
-            following = find(phrases.arcs, arc(state, letters[position]))
-            if following < 0:
-                following = count
-                put(phrases.arcs, arc(state, letters[position]), following)
+            following = setdefault(phrases.arcs, arc(state, letters[position]), count)
+            if following == count:
                 parent[following], letter[following], depth[following] = state, letters[position], depth[state] + 1
                 count += 1
             state = following

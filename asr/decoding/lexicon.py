@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from asr.compiled import compiled
 from asr.decoding.spelling import code_points
-from asr.hashing import Table, arc, find, put, table
+from asr.hashing import Table, arc, setdefault, table
 
 NO_WORD = -1
 
@@ -71,12 +71,8 @@ def _insert(
         node = 0
         trie.best[0] = max(trie.best[0], weights[index])
         for position in range(start, ends[index]):
-            child = find(trie.arcs, arc(node, letters[position]))
-            if child < 0:
-                child = count
-                put(trie.arcs, arc(node, letters[position]), child)
-                count += 1
-            node = child
+            node = setdefault(trie.arcs, arc(node, letters[position]), count)
+            count = max(count, node + 1)
             # A bonus is held letter by letter, lest words that only begin alike crowd the beam.
             share = (position + 1 - start) / (ends[index] - start)
             trie.best[node] = max(trie.best[node], weights[index] + bonuses[index] * share)

@@ -26,7 +26,7 @@ from asr import hashing
 from asr.compiled import compiled
 from asr.errors import DataError
 from asr.files import atomic_path, unreadable_in_words
-from asr.hashing import Table, arc, find, put
+from asr.hashing import Table, arc, find, put, setdefault
 
 LN10 = math.log(10)
 UNKNOWN = "<unk>"
@@ -426,10 +426,8 @@ def _enter(
 @compiled
 def _enter_unigram(content: NDArray[np.uint8], field: NDArray[np.int64], entry: int, reading: _Reading) -> int:
     word = entry - 1
-    key = _key(content, field, reading)
-    if find(reading.vocabulary, key) >= 0:
+    if setdefault(reading.vocabulary, _key(content, field, reading), word) != word:
         return _REPEATED
-    put(reading.vocabulary, key, word)
     reading.spelling[word] = field
     reading.last[entry] = word
     return _NO_FAULT
@@ -451,9 +449,8 @@ def _enter_longer(content: NDArray[np.uint8], fields: NDArray[np.int64], entry: 
             missing = context < 0
     if missing:
         return _NO_CONTEXT
-    if find(reading.arcs, arc(context, word)) >= 0:
+    if setdefault(reading.arcs, arc(context, word), entry) != entry:
         return _REPEATED
-    put(reading.arcs, arc(context, word), entry)
     reading.parent[entry] = context
     reading.last[entry] = word
     return _NO_FAULT

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from asr import hashing
 from asr.compiled import compiled
 from asr.errors import ConfigError, DataError
-from asr.hashing import Table, arc, find, put
+from asr.hashing import Table, arc, setdefault
 from asr.text import ngram
 from asr.text.arpa import Entries, connected
 from asr.text.ngram import SPECIAL, NgramModel, log_probabilities
@@ -221,12 +221,9 @@ def _count_longer(
     for position in range(1, len(tokens)):
         if tokens[position] == _START or windows[position - 1] < 0:
             continue
-        key = arc(windows[position - 1], tokens[position])
-        entry = find(level.arcs, key)
-        if entry < 0:
-            entry = int(level.size[0])
+        entry = setdefault(level.arcs, arc(windows[position - 1], tokens[position]), level.size[0])
+        if entry == level.size[0]:
             level.size[0] += 1
-            put(level.arcs, key, entry)
             level.parent[entry] = windows[position - 1]
             level.last[entry] = tokens[position]
             level.suffix[entry] = windows[position]
