@@ -6,6 +6,7 @@ Opening a file, whatever its format, is the matter of `sound_files.py`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from asr.errors import AudioError
+from asr.errors import AsrError, AudioError
 from asr.files import atomic_path
 from asr.sound_files import BLOCK_FRAMES, AudioSource, FloatArray, OpenRecording, cut_off, open_recording
 
@@ -89,6 +90,19 @@ def measure(source: AudioSource) -> AudioInfo:
     """
     info = probe(source)
     return _counted(source, info) if info.estimated else info
+
+
+def measure_all(paths: Iterable[Path]) -> Iterator[AudioInfo | AsrError]:
+    """What `measure` returns or raises of each file, in their order; several are read at a time."""
+
+    def attempt(path: Path) -> AudioInfo | AsrError:
+        try:
+            return measure(path)
+        except AsrError as error:
+            return error
+
+    with ThreadPoolExecutor() as pool:
+        yield from pool.map(attempt, paths)
 
 
 def decoded(source: AudioSource) -> AudioInfo:

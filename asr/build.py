@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from asr import audio, augment, config
+from asr import augment, config
 from asr.augment import Silences, SpanMasking, SpecAugment, WaveformAugmenter
+from asr.data import untranscribed
 from asr.data.batching import Concatenation
 from asr.decoder_settings import DecoderSettings
 from asr.decoding.greedy import GreedyDecoder
 from asr.decoding.rescoring import RescoringDecoder, Weights
 from asr.decoding.types import BatchDecoder
-from asr.errors import AsrError, ConfigError, DataError, counted, listing
+from asr.errors import ConfigError, DataError, counted
 from asr.features import (
     Deltas,
     FeatureExtractor,
@@ -26,7 +27,7 @@ from asr.features import (
     Mfcc,
     UtteranceNorm,
 )
-from asr.files import files_in
+from asr.files import read_text
 from asr.model.acoustic import AcousticModel
 from asr.model.ctc import CtcHead
 from asr.model.denoising import DenoisingModel
@@ -43,9 +44,6 @@ if TYPE_CHECKING:
 
 AUGMENTATIONS = ("speed", "pitch", "tempo", "reverb", "noise", "gain_db", "telephone", "codec")
 """What may be done to a waveform, under the recipe's names and in this order."""
-
-MOST_FAULTS = 10
-"""Of a folder's recordings that are told."""
 
 
 def normalizer(section: config.Text) -> Normalizer:
@@ -117,13 +115,14 @@ def _change(section: Any, rate: int) -> augment.Change:
         case config.Tempo():
             return augment.Tempo(rate, section.factor.pair)
         case config.Reverb(folder=Path() as folder):
-            return augment.RecordedRooms(rate, tuple(path for path, _ in _recordings(folder)))
+            return augment.RecordedRooms(rate, tuple(path for path, _ in untranscribed.recordings(folder)))
         case config.Reverb(kind="image"):
             return augment.SimulatedRooms(rate, section.rt60_seconds.pair, section.rooms)
         case config.Reverb():
             return augment.DecayingNoise(rate, section.rt60_seconds.pair)
         case config.Noise(folder=Path() as folder):
-            return augment.RecordedNoise(rate, _snr(section, rate), _recordings(folder), section.at_once)
+            files = tuple(untranscribed.recordings(folder))
+            return augment.RecordedNoise(rate, _snr(section, rate), files, section.at_once)
         case config.Noise():
             return augment.GeneratedNoise(_snr(section, rate), section.colour.pair)
         case config.Gain():
@@ -137,24 +136,6 @@ def _change(section: Any, rate: int) -> augment.Change:
 
 def _snr(section: config.Noise, rate: int) -> augment.Snr:
     return augment.Snr(rate, section.snr_db.pair, section.snr_of == "speech")
-
-
-def _recordings(folder: Path) -> tuple[tuple[Path, float], ...]:
-    """The recordings in a folder, and the seconds that each lasts, if all of them can be read."""
-    found = [path for path in files_in(folder) if path.suffix.lower() in audio.SUFFIXES]
-    if not found:
-        what = "no recordings in this folder" if folder.is_dir() else "there is no such folder"
-        raise DataError(what, where=folder, expected="sound files, in it or in folders in it")
-    recordings, faults = [], []
-    for path in found:
-        try:
-            recordings.append((path, audio.measure(path).duration))
-        except AsrError as error:
-            faults.append(str(error))
-    if faults:
-        listed = listing(faults, MOST_FAULTS)
-        raise DataError(f"{len(faults)} of {len(found)} recordings can't be used\n{listed}", where=folder)
-    return tuple(recordings)
 
 
 def spec_augment(section: config.Augment) -> SpecAugment | None:
@@ -285,12 +266,10 @@ def lexicon(settings: DecoderSettings, normalizer: Normalizer) -> list[str] | No
     path = settings.lexicon
     if path is None:
         return None
-    try:
-        words = sorted(set(normalizer(path.read_text(encoding="utf-8-sig")).split()))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"can't be read: {error}", where=path, expected="UTF-8 text, a word to a line") from None
+    expected = "a word to a line"
+    words = sorted(set(normalizer(read_text(path, expected)).split()))
     if not words:
-        raise DataError("holds no words", where=path, expected="a word to a line")
+        raise DataError("holds no words", where=path, expected=expected)
     return words
 
 

@@ -22,6 +22,7 @@ from asr.features import GlobalNorm
 from asr.recognizer import Recognizer
 from asr.text import neural, ngram, units
 from asr.text.neural_network import Architecture, LanguageNetwork
+from asr.text.normalize import Normalizer
 
 MODELS = Path(__file__).parent / "models"
 
@@ -344,3 +345,15 @@ def test_without_any_model_the_way_to_one_is_told(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match="asr train quickstart"):
         asr.load()
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [(None, "there is no such file"), (b"one tw\xff", "byte 6 is not UTF-8"), (b" \n", "holds no words")],
+)
+def test_a_lexicon_that_is_none_is_refused(tmp_path: Path, content: bytes | None, fault: str) -> None:
+    path = tmp_path / "words.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"words\.txt: {fault}"):
+        build.lexicon(DecoderSettings(lexicon=path), Normalizer())

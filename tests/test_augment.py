@@ -393,7 +393,7 @@ def test_folders_are_looked_through_before_training(tmp_path: Path) -> None:
     for section in ("noise", "reverb"):
         with pytest.raises(DataError, match="there is no such folder"):
             augmenter(**{section: {"folder": tmp_path / "nowhere"}})
-        with pytest.raises(DataError, match="no recordings in this folder"):
+        with pytest.raises(DataError, match="no recordings here"):
             augmenter(**{section: {"folder": tmp_path}})
     (tmp_path / "bad.wav").write_bytes(b"RIFF\0\0\0\0 and no more")
     (tmp_path / "worse.flac").write_bytes(b"")
@@ -404,10 +404,6 @@ def test_folders_are_looked_through_before_training(tmp_path: Path) -> None:
     assert "2 of 3 recordings can't be used" in str(raised.value)
     assert "bad.wav" in str(raised.value)
     assert "worse.flac: is empty" in str(raised.value)
-    for number in range(11):
-        (tmp_path / f"empty-{number}.wav").touch()
-    with pytest.raises(DataError, match=r"13 of 14 recordings can't be used(.|\n)*… and 3 more$"):
-        augmenter(noise={"folder": tmp_path})
 
 
 def test_recordings_of_noise_are_as_long_as_they_sound(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from asr import audio
 from asr.data.manifest import Utterance, read_manifest
-from asr.errors import AudioError, DataError, listing
+from asr.errors import AsrError, DataError, listing
 from asr.files import files_in
 
 PIECE_SECONDS = 15.0
@@ -20,26 +20,36 @@ def find(source: Path) -> list[Utterance]:
     """The recordings of a folder and of those in it, or of a manifest, in which texts may be missing; or one alone.
 
     Raises:
-        DataError: there are none, or some can't be opened: all of them together.
+        DataError: as `recordings`.
     """
     if source.is_file() and not _is_recording(source):
         return read_manifest(source, transcribed=False)
+    return [Utterance(path.resolve(), seconds, "") for path, seconds in recordings(source)]
+
+
+def recordings(source: Path) -> list[tuple[Path, float]]:
+    """The recordings of a folder and of those in it, or one alone, and the seconds that each lasts.
+
+    Raises:
+        DataError: there are none, or some can't be used: all of them together.
+    """
     paths = [path for path in (source, *files_in(source)) if _is_recording(path)]
     if not paths:
-        raise DataError("no recordings here", where=source, expected="sound files, or a manifest of them")
-    found, faults = [], []
-    for path in paths:
-        try:
-            found.append(Utterance(path.resolve(), audio.measure(path).duration, ""))
-        except AudioError as error:
-            faults.append(error)
+        what = "no recordings here" if source.exists() else "there is no such folder"
+        raise DataError(what, where=source, expected="sound files, in it or in folders in it")
+    durations, faults = [], []
+    for info in audio.measure_all(paths):
+        if isinstance(info, AsrError):
+            faults.append(info)
+        else:
+            durations.append(info.duration)
     if faults:
         raise DataError(
-            f"{len(faults)} of {len(paths)} recordings can't be opened\n{listing(faults)}",
+            f"{len(faults)} of {len(paths)} recordings can't be used\n{listing(faults)}",
             where=source,
-            hint="move them out of the folder, or list the others in a manifest",
+            hint="mend them, or move them out of the folder",
         )
-    return found
+    return list(zip(paths, durations, strict=True))
 
 
 def _is_recording(path: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from asr import audio
 from asr.audio import AudioInfo
 from asr.data.manifest import Utterance
-from asr.errors import AsrError, DataError, counted, is_or_are, listing
+from asr.errors import AsrError, AudioError, DataError, counted, is_or_are, listing
 
 OVERSHOOT = 0.5
 """Seconds by which a stretch may end after its recording, and is cut: as in Kaldi's extract-segments."""
@@ -75,11 +74,10 @@ def measure(
     for entry in found.entries:
         first.setdefault(entry.id, entry.where)
     paths = list(dict.fromkeys(entry.audio for entry in found.entries))
-    recordings: dict[Path, AudioInfo | str] = {}
-    with ThreadPoolExecutor() as pool:
-        for path, recording in zip(paths, pool.map(_probe, paths), strict=True):
-            recordings[path] = recording
-            progress(len(recordings), len(paths))
+    recordings: dict[Path, AudioInfo | AsrError] = {}
+    for path, recording in zip(paths, audio.measure_all(paths), strict=True):
+        recordings[path] = recording
+        progress(len(recordings), len(paths))
     utterances, faults = [], list(found.faults)
     for entry in found.entries:
         try:
@@ -141,18 +139,6 @@ def _what(error: AsrError) -> str:
     return error.what + (f" (try: {error.hint})" if error.hint else "")
 
 
-def _probe(path: Path) -> AudioInfo | str:
-    """What a recording's header says, or what is wrong with it."""
-    if _printable(path) != str(path):
-        return "its name is not UTF-8; rename it"
-    try:
-        return audio.measure(path)
-    except AsrError as error:
-        if "\\" in path.as_posix() and not path.exists():  # on Windows itself, it parts folders
-            return f"{error.what} (try: / in place of \\ in its path)"
-        return _what(error)
-
-
 def _printable(path: Path) -> str:
     try:
         return str(path).encode().decode()
@@ -160,11 +146,14 @@ def _printable(path: Path) -> str:
         return ascii(str(path))
 
 
-def _utterance(entry: Entry, recording: AudioInfo | str) -> Utterance:
-    if isinstance(recording, str):
-        raise ValueError(
-            recording if entry.where == str(entry.audio) else f"{_printable(entry.audio)}: {recording}"
-        )
+def _utterance(entry: Entry, recording: AudioInfo | AsrError) -> Utterance:
+    if _printable(entry.audio) != str(entry.audio):
+        recording = AudioError("its name is not UTF-8; rename it")
+    elif isinstance(recording, AsrError) and "\\" in entry.audio.as_posix() and not entry.audio.exists():
+        recording.hint = "/ in place of \\ in its path"  # on Windows itself, it parts folders
+    if isinstance(recording, AsrError):
+        fault = _what(recording)
+        raise ValueError(fault if entry.where == str(entry.audio) else f"{_printable(entry.audio)}: {fault}")
     if entry.one_channel and recording.channels > 1:
         raise ValueError(
             f"{entry.audio} has {recording.channels} channels, each of them perhaps a speaker: "
