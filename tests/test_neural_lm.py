@@ -25,6 +25,7 @@ from asr.text.neural_network import Architecture, LanguageNetwork
 from asr.text.padding import NOTHING, STEP, consecutive_batches, fill_batches, pad
 from asr.text.softmax import draw_log_uniform, sampled_nll
 from asr.training import language, loop
+from asr.training.optimization import Optimization, Update
 
 WORDS = ("a", "b", "c")
 LIKE = {"layers": 1, "embedding": 8, "hidden": 8, "dropout": 0.0}
@@ -478,6 +479,18 @@ def test_a_cut_off_training_resumes_exactly(tmp_path: Path, cuts: tuple[int, ...
     language.train(resumed, Silent())
     for name, tensor in whole.model.network.state_dict().items():
         assert torch.equal(tensor, resumed.model.network.state_dict()[name]), name
+
+
+def test_a_step_is_watched_though_the_first_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in fp16, until the scale of gradients is found; short epochs would have no watched step."""
+    move, steps = Optimization._move, itertools.count()
+    monkeypatch.setattr(
+        Optimization, "_move", lambda *given: Update(math.inf, True) if next(steps) < 3 else move(*given)
+    )
+    language.train(job(tmp_path, sentences(60, 1), sentences(5, 2), epochs=1), Silent())
+    (entry,) = log(tmp_path)
+    assert entry["skipped_steps"] == 3
+    assert entry["layers"]["embedding"]["update_ratio"] > 0
 
 
 def test_early_stopping_keeps_the_best(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from asr import build
 from asr.config import Model
 from asr.model.frontend import ConvSettings, MaskedConv
-from asr.training.watch import averages, watched_step
+from asr.training.watch import EVERY, averages, is_due, watched_step
 
 
 class Silenced(nn.Module):
@@ -45,6 +45,18 @@ def test_figures_are_those_of_the_step() -> None:
     weight, gradient = before[0], model[0].weight.grad
     assert layers["0"]["gradient"] == pytest.approx(gradient.square().mean().sqrt().item(), rel=1e-5)
     assert layers["0"]["update_ratio"] == pytest.approx(0.01 * (gradient.norm() / weight.norm()).item(), rel=1e-3)
+
+
+def test_the_first_step_is_watched_that_is_not_skipped_and_then_one_in_many() -> None:
+    sums, learnt, watched = {}, 0, []
+    for step in range(2 * EVERY + 10):
+        due, skipped = is_due(sums, learnt), step in (0, 1, EVERY + 2)
+        if due:
+            watched.append(step)
+        if not skipped:
+            learnt += 1
+            sums["watch"] = sums.get("watch", 0) + due
+    assert watched == [0, 1, 2, EVERY + 2, EVERY + 3, 2 * EVERY + 3]
 
 
 def test_several_steps_are_averaged_and_other_sums_left_out() -> None:

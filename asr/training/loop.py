@@ -25,7 +25,7 @@ from asr.training.memory import is_lack_of_memory
 from asr.training.optimization import Methods, Optimization
 from asr.training.schedule import Schedule, Shape
 from asr.training.task import Epoch, ResultT, Task, mean
-from asr.training.watch import EVERY, averages, watched_step
+from asr.training.watch import averages, is_due, watched_step
 
 CORES = torch.get_num_threads()
 """Torch's own choice, before anything changes it: the physical cores."""
@@ -259,7 +259,7 @@ class _Run(Generic[ResultT]):
             self.progress.infinite.setdefault(name, self.progress.epoch)
 
     def _watching(self) -> AbstractContextManager[dict[str, float]]:
-        due = self.log and self.progress.batch % EVERY == 0
+        due = self.log and is_due(self.progress.totals, self.progress.totals.get("learnt", 0))
         return watched_step(self.task.model) if due else nullcontext({})
 
     def _add(self, sums: Mapping[str, Tensor | float]) -> None:

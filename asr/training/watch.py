@@ -43,6 +43,14 @@ def watched_step(model: nn.Module) -> Iterator[dict[str, float]]:
     figures[_KEY] = 1
 
 
+def is_due(sums: Mapping[str, float], steps: float) -> bool:
+    """Whether to watch the next step of an epoch, which has learnt from so many.
+
+    Where gradients are scaled, the first steps may be skipped until the scale is found: they do not count.
+    """
+    return EVERY * sums.get(_KEY, 0) <= steps
+
+
 def averages(sums: Mapping[str, float]) -> dict[str, dict[str, float]]:
     """What the watched steps of an epoch say of each layer, in the order of the model.
 
