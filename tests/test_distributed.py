@@ -23,10 +23,10 @@ from asr.cli import main
 from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.doctor import SAMPLE_RATE, TONES, synthesise
 from asr.errors import ConfigError
-from asr.training import launch
+from asr.training import distributed, launch
 from asr.training.acoustic import AcousticTask
 from asr.training.distributed import ALONE, World
-from asr.training.loop import Outcome
+from asr.training.loop import InterruptedTogetherError, Outcome
 
 EQUAL = {"atol": 1e-5, "rtol": 1e-5}
 WORKER = Path(__file__).with_name("shared_training.py")
@@ -152,6 +152,21 @@ def test_only_the_first_process_writes(found: Found) -> None:
 def test_an_error_in_one_process_ends_all_with_one_message(found: Found) -> None:
     assert found.code == 1
     assert found.errors == "error: disc.wav: this recording is broken\n"
+
+
+def test_nothing_is_left_of_processes_that_stop_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NCCL complains of a group that is left. This one is alone, so that the test need not start others."""
+    where = {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": launch._free_port()}
+    for name, value in where.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    with (
+        pytest.raises(InterruptedTogetherError),
+        distributed.joined(raised_by_all=InterruptedTogetherError),
+    ):
+        assert torch.distributed.is_initialized()
+        raise InterruptedTogetherError("stopped by SIGINT")
+    assert not torch.distributed.is_initialized()
 
 
 ASR = [sys.executable, "-m", "asr"]

@@ -189,6 +189,7 @@ def joined(raised_by_all: type[AsrError]) -> Iterator[World]:
     except AsrError as error:
         if isinstance(error, raised_by_all):
             world.wait()
+            dist.destroy_process_group()  # not after other errors: it waits for what is under way with the others
         if _somebody_has_failed(store):
             raise SystemExit(error.exit_code) from None
         raise
