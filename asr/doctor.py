@@ -17,7 +17,7 @@ import asr
 from asr import artefact, audio, build
 from asr.artefact import Model
 from asr.config import Recipe
-from asr.errors import AudioError, ModelError, counted
+from asr.errors import AudioError, ModelError, counted, how_to_install
 from asr.model.ctc import ctc_loss
 from asr.recognizer import Recognizer
 from asr.sound_files import FloatArray
@@ -67,7 +67,7 @@ def _gpu(index: int) -> str:
 def optional_parts() -> list[Part]:
     """The optional parts, present or not."""
     return [
-        Part(package, purpose, _version(package), f"pip install -e '.[{extra}]'")
+        Part(package, purpose, _version(package), how_to_install(extra))
         for extra, package, purpose in (
             ("av", "av", "FFmpeg: m4a, and the sound of videos"),
             ("synth", "espeakng-loader", "eSpeak NG: synthesises the quickstart's speech"),

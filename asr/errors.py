@@ -14,6 +14,11 @@ NEWER_ASR = "a newer asr (git pull in its folder, then pip install -e .)"
 """The hint where a file is of a later version."""
 
 
+def how_to_install(extra: str) -> str:
+    """The command for one of the optional parts; with these quotes the shells of Windows take it, too."""
+    return f'pip install -e ".[{extra}]"'
+
+
 class AsrError(Exception):
     """An error for the user.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
-from asr.errors import ConfigError, MissingDependencyError
+from asr.errors import ConfigError, MissingDependencyError, how_to_install
 from asr.files import atomic_path
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def check_name(path: Path) -> None:
             raise MissingDependencyError(
                 "Matplotlib, which draws images, is not installed",
                 where=path,
-                hint="pip install -e '.[plot]', or a name that ends in .html",
+                hint=f"{how_to_install('plot')}, or a name that ends in .html",
             ) from error
 
 

@@ -25,7 +25,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from asr.containers import counts_frames, missing_bytes
-from asr.errors import AudioError, MissingDependencyError, counted, is_or_are
+from asr.errors import AudioError, MissingDependencyError, counted, how_to_install, is_or_are
 
 FloatArray = NDArray[np.float32]
 
@@ -344,7 +344,7 @@ def _open_av(name: str, file: BinaryIO, reason: str, stack: ExitStack) -> OpenRe
             f"soundfile can't read it ({reason})",
             where=name,
             expected="WAV, FLAC, Ogg, Opus or MP3; or PyAV, which reads M4A, videos and most others",
-            hint="pip install -e '.[av]'",
+            hint=how_to_install("av"),
         ) from error
     file.seek(0)
     try:

@@ -493,7 +493,7 @@ def test_without_pyav_the_error_tells_how_to_get_it(tmp_path: Path, monkeypatch:
     (tmp_path / "memo.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(1000))
     with pytest.raises(MissingDependencyError, match=r"memo\.m4a: soundfile can't read it") as caught:
         audio.load(tmp_path / "memo.m4a", RATE)
-    assert "pip install -e '.[av]'" in str(caught.value)
+    assert 'pip install -e ".[av]"' in str(caught.value)
 
 
 # ------------------------------------------------------------------------------------------------------- saving

@@ -731,12 +731,12 @@ def test_a_tuned_rescoring_becomes_part_of_the_model(
 
 
 def test_doctor_reports(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = [doctor.Part("av", "videos", None, "pip install -e '.[av]'")]
+    parts = [doctor.Part("av", "videos", None, 'pip install -e ".[av]"')]
     monkeypatch.setattr(doctor, "optional_parts", lambda: parts)
     monkeypatch.setattr(doctor, "self_test", lambda folder: iter([Check("walk", 0.1), Check("run", 0.2, "fell")]))
     result = run("doctor")
     assert result.code == 1
-    assert "av missing: pip install -e '.[av]'" in result.out
+    assert 'av missing: pip install -e ".[av]"' in result.out
     assert "✓ walk (0.1 s)\n  ✗ run (0.2 s)\n      fell\n" in result.out
     monkeypatch.setattr(doctor, "self_test", lambda folder: iter([Check("walk", 0.1)]))
     assert run("doctor").code == 0
@@ -755,7 +755,7 @@ def test_the_self_test_stops_at_what_is_broken(tmp_path: Path, monkeypatch: pyte
 def test_doctor_knows_all_optional_parts() -> None:
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
     extras = project["project"]["optional-dependencies"].keys() - {"dev"}
-    assert {part.install for part in doctor.optional_parts()} == {f"pip install -e '.[{name}]'" for name in extras}
+    assert {part.install for part in doctor.optional_parts()} == {f'pip install -e ".[{name}]"' for name in extras}
 
 
 def test_doctor_names_versions() -> None:

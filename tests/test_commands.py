@@ -158,6 +158,6 @@ def test_missing_grammar(tmp_path: Path) -> None:
 
 def test_missing_synthesizer_is_said_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synthesis, "find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match=r"pip install -e '.\[synth\]'"):
+    with pytest.raises(MissingDependencyError, match=r'pip install -e "\.\[synth\]"'):
         commands.prepare(tmp_path / "none.txt", 6, 2, 2, 1, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -285,7 +285,7 @@ def test_numbers_in_a_language_that_nobody_knows() -> None:
 
 def test_without_num2words_numbers_may_be_spelled_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "num2words", None)
-    with pytest.raises(MissingDependencyError, match=r"house.txt:2: (.|\n)*pip install -e '.\[numbers\]'"):
+    with pytest.raises(MissingDependencyError, match=r'house.txt:2: (.|\n)*pip install -e "\.\[numbers\]"'):
         parse("<a> =\n<number 0-1>;", "house.txt")
     own = parse("<a> = <number 0-1> [<number  0-1>]; <number 0-1> = oh {=0} | one {=1};")
     assert list(islice(own.sentences(), 3)) == ["oh", "oh oh", "oh one"]

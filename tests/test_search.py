@@ -528,7 +528,7 @@ def test_importances_are_shares_of_the_variance() -> None:
 
 def test_without_optuna(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install -e '.\[search\]'"):
+    with pytest.raises(MissingDependencyError, match=r'pip install -e "\.\[search\]"'):
         study.load_optuna()
 
 

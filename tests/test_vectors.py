@@ -375,7 +375,7 @@ def test_an_image_is_drawn(tmp_path: Path) -> None:
 
 def test_an_image_without_matplotlib_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(MissingDependencyError, match=r"words.png: (.|\n)*pip install -e '.\[plot\]'"):
+    with pytest.raises(MissingDependencyError, match=r'words.png: (.|\n)*pip install -e "\.\[plot\]"'):
         vector_plot.plot(random_vectors(20, 5), tmp_path / "words.png")
 
 

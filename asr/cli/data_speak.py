@@ -46,7 +46,7 @@ def speak(
     """Have text read by eSpeak NG in many voices, as training material beside real recordings.
 
     A recogniser learns from it which words there are and how they are spelt; how people sound, it does not. Needs
-    the extra synth: pip install -e '.[synth]'.
+    the extra synth: pip install -e ".[synth]".
     """
     speeds = _rate(rate)
     if out.exists():

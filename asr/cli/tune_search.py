@@ -98,7 +98,7 @@ def search(
 ) -> None:
     """Find settings for a recipe: train with different ones, and compare the error rates on the dev set.
 
-    Needs the extra search: `pip install -e '.[search]'`.
+    Needs the extra search: `pip install -e ".[search]"`.
 
     The test sets are not looked at. The same command again resumes a search that was interrupted or, with more
     --trials, adds to it. The folder holds report.html (and report.png, with the extra `plot`), best.yaml, and

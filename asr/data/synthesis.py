@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 
 from asr.data.manifest import Utterance, write_manifest
-from asr.errors import DataError, MissingDependencyError
+from asr.errors import DataError, MissingDependencyError, how_to_install
 from asr.files import atomic_path
 
 Progress = Callable[[int, int], None]
@@ -86,7 +86,7 @@ def require() -> None:
         MissingDependencyError: it is not.
     """
     if find_spec("espeakng_loader") is None:
-        raise MissingDependencyError("eSpeak NG is not installed", hint="pip install -e '.[synth]'")
+        raise MissingDependencyError("eSpeak NG is not installed", hint=how_to_install("synth"))
 
 
 def read_aloud(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from asr.errors import AsrError, ConfigError, DiskFullError, MissingDependencyError
+from asr.errors import AsrError, ConfigError, DiskFullError, MissingDependencyError, how_to_install
 from asr.search import space as spaces
 from asr.search.space import Choices, Interval, Space
 from asr.training.loop import InterruptedTrainingError
@@ -393,7 +393,7 @@ def load_optuna() -> Any:
         import optuna
     except ImportError as error:
         raise MissingDependencyError(
-            "Optuna, which finds the settings, is not installed", hint="pip install -e '.[search]'"
+            "Optuna, which finds the settings, is not installed", hint=how_to_install("search")
         ) from error
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     return optuna

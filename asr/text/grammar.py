@@ -43,7 +43,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from asr.errors import ConfigError, DataError, MissingDependencyError
+from asr.errors import ConfigError, DataError, MissingDependencyError, how_to_install
 from asr.files import read_text
 from asr.text.normalize import Normalizer
 
@@ -343,7 +343,7 @@ def _spelled(number: int, language: str, where: str) -> Node:
             "num2words, which spells numbers, is not installed",
             where=where,
             expected="it, or a rule of that name: <number 1-2> = one {=1} | two {=2} ;",
-            hint="pip install -e '.[numbers]'",
+            hint=how_to_install("numbers"),
         ) from error
     try:
         spelled = Normalizer(case="keep")(num2words(number, lang=language))
