@@ -66,7 +66,7 @@ class AudioInfo:
     """Whether the header does not tell the length, as in MP3 files and bare AAC streams."""
 
 
-def probe(source: AudioSource) -> AudioInfo:
+def read_header(source: AudioSource) -> AudioInfo:
     """Read a sound file's header and check that it is sane, without decoding the file.
 
     Args:
@@ -82,13 +82,13 @@ def probe(source: AudioSource) -> AudioInfo:
 
 
 def measure(source: AudioSource) -> AudioInfo:
-    """As `probe`, but where the header tells no length, with that of what is decoded.
+    """As `read_header`, but where the header tells no length, with that of what is decoded.
 
     Raises:
-        AudioError: as `probe`, and where it is decoded as `load`.
+        AudioError: as `read_header`, and where it is decoded as `load`.
         MissingDependencyError: as `load`.
     """
-    info = probe(source)
+    info = read_header(source)
     return _counted(source, info) if info.estimated else info
 
 
@@ -105,14 +105,14 @@ def measure_all(paths: Iterable[Path]) -> Iterator[AudioInfo | AsrError]:
         yield from pool.map(attempt, paths)
 
 
-def decoded(source: AudioSource) -> AudioInfo:
-    """As `probe`, but with the length of what is decoded, which takes as long as reading all of it.
+def measure_by_decoding(source: AudioSource) -> AudioInfo:
+    """As `read_header`, but with the length of what is decoded, which takes as long as reading all of it.
 
     Raises:
-        AudioError: as `probe` and `load`: damage inside does not show in a header.
+        AudioError: as `read_header` and `load`: damage inside does not show in a header.
         MissingDependencyError: as `load`.
     """
-    return _counted(source, probe(source))
+    return _counted(source, read_header(source))
 
 
 def _counted(source: AudioSource, info: AudioInfo) -> AudioInfo:

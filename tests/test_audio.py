@@ -105,7 +105,7 @@ def test_lossy_formats_read_closely(tmp_path: Path, name: str, subtype: str) -> 
 )
 def test_other_formats_are_read_with_pyav(form: str, codec: str) -> None:
     content = io.BytesIO(encoded(tone(2.0, 48000), form=form, codec=codec))
-    info = audio.probe(content)
+    info = audio.read_header(content)
     assert (info.sample_rate, info.channels) == (48000, 1)
     assert info.duration == pytest.approx(2.0, abs=0.05)
     waveform = audio.load(content, RATE)
@@ -119,7 +119,7 @@ def test_the_length_of_a_bare_stream_is_measured(tmp_path: Path, form: str) -> N
     """FFmpeg guesses it by the bit rate at the beginning, which silence takes little of."""
     waveform = np.concatenate((np.zeros(3 * 48000, np.float32), tone(3.0, 48000)))
     (tmp_path / "a").write_bytes(encoded(waveform, form=form, codec="aac" if form == "adts" else form))
-    assert audio.probe(tmp_path / "a").estimated
+    assert audio.read_header(tmp_path / "a").estimated
     info = audio.measure(tmp_path / "a")
     assert info.duration == pytest.approx(6.0, abs=0.1)
     assert len(audio.load(tmp_path / "a", 48000)) == info.frames
@@ -130,7 +130,7 @@ def test_flac_of_untold_length_is_read(tmp_path: Path) -> None:
     pytest.importorskip("av", reason="soundfile can't read FLAC from a pipe")
     waveform = speechlike(10_000)
     (tmp_path / "piped.flac").write_bytes(flac(waveform, claimed=0))
-    assert audio.probe(tmp_path / "piped.flac").frames == 10_000
+    assert audio.read_header(tmp_path / "piped.flac").frames == 10_000
     np.testing.assert_allclose(audio.load(tmp_path / "piped.flac", RATE), waveform, atol=2**-15)
 
 
@@ -175,7 +175,7 @@ def test_sphere_in_mu_law(tmp_path: Path) -> None:
 def test_compressed_sphere_is_refused_with_what_to_do(tmp_path: Path, coding: str) -> None:
     (tmp_path / "a.sph").write_bytes(sphere(b"ajkg\x02" + bytes(500), coding))
     with pytest.raises(AudioError, match=r"is compressed(.|\n)*sph2pipe -f wav \S*a\.sph a\.wav"):
-        audio.probe(tmp_path / "a.sph")
+        audio.read_header(tmp_path / "a.sph")
 
 
 def test_sphere_that_is_cut_off(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_sphere_that_is_cut_off(tmp_path: Path) -> None:
 def test_channels_are_averaged(tmp_path: Path, channels: int) -> None:
     samples = speechlike(2000 * channels).reshape(2000, channels)
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
-    assert audio.probe(tmp_path / "a.wav").channels == channels
+    assert audio.read_header(tmp_path / "a.wav").channels == channels
     np.testing.assert_allclose(audio.load(tmp_path / "a.wav", RATE), samples.mean(axis=1), atol=1e-6)
 
 
@@ -226,7 +226,7 @@ def test_probe_tells_what_the_header_says(tmp_path: Path) -> None:
     expected = audio.AudioInfo(
         str(tmp_path / "a.flac"), sample_rate=8000, channels=2, frames=24000, duration=3.0, estimated=False
     )
-    assert audio.probe(tmp_path / "a.flac") == expected
+    assert audio.read_header(tmp_path / "a.flac") == expected
 
 
 def test_sources_are_paths_files_and_pipes(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_sources_are_paths_files_and_pipes(tmp_path: Path) -> None:
 def test_real_recordings(corpora: Path) -> None:
     opus = min((corpora / "librispeech_3spk").rglob("*.opus"))
     digit = audio.load(corpora / "fsdd/recordings/0_george_0.wav", 16000)
-    assert len(digit) == 2 * audio.probe(corpora / "fsdd/recordings/0_george_0.wav").frames
+    assert len(digit) == 2 * audio.read_header(corpora / "fsdd/recordings/0_george_0.wav").frames
     assert 0.01 < np.abs(digit).max() <= 1.2
     reference, rate = soundfile.read(opus, dtype="float32")
     np.testing.assert_allclose(audio.load(opus, rate), reference, atol=1e-6)
@@ -343,7 +343,7 @@ def test_hostile_files_are_refused_by_name(tmp_path: Path, name: str) -> None:
     path.write_bytes(content)
     reads = [lambda: audio.load(path, RATE), lambda: list(audio.stream(path, 8000, 1.0))]
     if name in HEADER_FAULTS:
-        reads.append(lambda: audio.probe(path))
+        reads.append(lambda: audio.read_header(path))
     for read in reads:
         with pytest.raises(AudioError, match=message) as caught:
             read()
@@ -366,7 +366,7 @@ def test_folders_and_missing_files(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="is a folder"):
         audio.load(tmp_path, RATE)
     with pytest.raises(AudioError, match="no such file") as caught:
-        audio.probe(tmp_path / "gone.wav")
+        audio.read_header(tmp_path / "gone.wav")
     assert str(tmp_path / "gone.wav") in str(caught.value)
 
 

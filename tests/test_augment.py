@@ -409,7 +409,7 @@ def test_folders_are_looked_through_before_training(tmp_path: Path) -> None:
 def test_recordings_of_noise_are_as_long_as_they_sound(tmp_path: Path) -> None:
     half = 0.3 * generator().standard_normal(2 * RATE).astype(np.float32)
     write_mp3_without_length(tmp_path / "a.mp3", np.concatenate((np.zeros(6 * RATE, np.float32), half)), RATE)
-    assert audio.probe(tmp_path / "a.mp3").duration > 10
+    assert audio.read_header(tmp_path / "a.mp3").duration > 10
     augment = augmenter(noise={"probability": 1, "folder": tmp_path})
     ((_, seconds),) = augment.steps[0].change.files
     assert seconds == pytest.approx(8, abs=0.2)

@@ -397,7 +397,7 @@ def test_pieces_of_an_mp3_are_of_what_sounds(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     sound = np.concatenate((np.zeros(8000 * 30), 0.3 * rng.standard_normal(8000 * 10))).astype(np.float32)
     write_mp3_without_length(tmp_path / "radio.mp3", sound, 8000)
-    assert audio.probe(tmp_path / "radio.mp3").duration > 45
+    assert audio.read_header(tmp_path / "radio.mp3").duration > 45
     pieces = list(untranscribed.in_pieces(untranscribed.find(tmp_path)))
     assert sum(piece.duration for piece in pieces) == pytest.approx(40, abs=0.2)
     assert len(audio.load(pieces[-1].source, 8000)) == pytest.approx(8000 * pieces[-1].duration, abs=8000 * 0.2)

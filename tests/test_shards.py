@@ -272,7 +272,7 @@ def test_a_recording_in_a_shard_sounds_the_same(corpus: Path, packed: Path) -> N
         assert utterance.member is not None
         original = originals[int(utterance.member.name[:6]) - 1]
         np.testing.assert_array_equal(audio.load(utterance.source, 8000), audio.load(original.audio, 8000))
-        assert audio.probe(utterance.source).path == str(utterance.audio)
+        assert audio.read_header(utterance.source).path == str(utterance.audio)
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_tars_of_other_tools(tmp_path: Path, sound: bytes, form: int) -> None:
     first, second = shards.scan(write_tar(tmp_path / "x.tar", files, form))
     assert (first.text, first.fields) == ("Grüß dich", {})
     assert (second.text, second.fields) == ("zwei", {"speaker": "ben"})
-    assert second.duration == first.duration == pytest.approx(audio.probe(BytesIO(sound)).duration)
+    assert second.duration == first.duration == pytest.approx(audio.read_header(BytesIO(sound)).duration)
     for utterance in (first, second):
         assert utterance.member is not None
         assert utterance.member.read() == sound

@@ -63,7 +63,7 @@ def test_the_length_is_the_same_at_another_rate_and_in_the_header(tmp_path: Path
     stretch = Stretch(tmp_path / "a.wav", 1.5, 2.0)
     assert len(audio.load(stretch, 8000)) == 16000
     assert [len(block) for block in audio.stream(stretch, RATE, 0.75)] == [12000, 12000, 8000]
-    info = audio.probe(stretch)
+    info = audio.read_header(stretch)
     assert (info.duration, info.frames, info.sample_rate) == (2.0, 32000, RATE)
 
 

@@ -111,7 +111,7 @@ def test_listening_keeps_text_and_sound_together(tmp_path: Path, monkeypatch: py
         @staticmethod
         def outputs(sources: list[Path], batch_size: int) -> Iterator[list[Tensor]]:
             for source in sources:
-                frames = int(audio.probe(source).duration * 8)
+                frames = int(audio.read_header(source).duration * 8)
                 yield [torch.full((1, 2), frames), torch.full((frames, 2), frames)]
 
     done: list[int] = []

@@ -148,7 +148,7 @@ def _verdict(result: Overfitting, folder: Path, sample_rate: int) -> list[str]:
             f"passed: {counted(score.utterances, 'utterance')} ({counted(score.words, 'word')}), "
             f"read without a fault after {counted(epochs, 'epoch')}"
         ]
-    rates = sorted({audio.probe(utterance.source).sample_rate for utterance in result.utterances})
+    rates = sorted({audio.read_header(utterance.source).sample_rate for utterance in result.utterances})
     return [
         f"failed: {score.errors} of {score.words} words in {counted(score.utterances, 'utterance')} are wrong "
         f"after {counted(epochs, 'epoch')} (WER {score.wer:.2%})",

@@ -172,14 +172,14 @@ def _seconds(recordings: Sequence[Recording]) -> int | None:
     Raises:
         AudioError: there is but one, and it can't be read.
     """
-    from asr.audio import probe
+    from asr.audio import read_header
 
     total = 0.0
     for recording in recordings:
         if not isinstance(recording.source, Path):
             return None  # a pipe can be read only once
         try:
-            total += probe(recording.source).duration
+            total += read_header(recording.source).duration
         except AsrError:
             if len(recordings) == 1:
                 raise

@@ -109,7 +109,7 @@ def _refuse_missing_shards(utterances: Iterable[Utterance]) -> None:
 def _fault(utterance: Utterance) -> str | None:
     """What is wrong with a recording, which is read to its end: damage inside does not show in a header."""
     try:
-        duration = audio.decoded(utterance.source).duration
+        duration = audio.measure_by_decoding(utterance.source).duration
     except AudioError as error:
         return str(error)
     if abs(duration - utterance.duration) > SLACK_SECONDS:

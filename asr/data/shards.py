@@ -191,7 +191,7 @@ def _recording(utterance: Utterance) -> tuple[str, bytes]:
 
 
 def _cut_out(utterance: Utterance) -> bytes:
-    rate = audio.probe(utterance.source).sample_rate
+    rate = audio.read_header(utterance.source).sample_rate
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "stretch.flac"
         audio.save(path, audio.load(utterance.source, rate), rate)

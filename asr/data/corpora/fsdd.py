@@ -192,7 +192,7 @@ def single_utterance(folder: Path, recording: Recording) -> Utterance:
     """A recording as it is."""
     path = folder / recording.name
     fields = {"speaker": recording.speaker, "digits": 1}
-    return Utterance(path, audio.probe(path).duration, DIGITS[recording.digit], fields)
+    return Utterance(path, audio.read_header(path).duration, DIGITS[recording.digit], fields)
 
 
 def string_utterance(folder: Path, string: Sequence[Recording], path: Path, rng: np.random.Generator) -> Utterance:
