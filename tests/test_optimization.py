@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from asr.config import Training
 from asr.errors import ConfigError
-from asr.training.optimization import Methods, Optimization, needs_scaling
-from asr.training.optimizers import OPTIMIZERS, STATES, Rule
+from asr.training.optimization import Optimization, OptimizationMethods, needs_scaling
+from asr.training.optimizers import OPTIMIZERS, STATES, OptimizerSettings
 from asr.training.task import Loss
 
 Array = NDArray[np.float64]
@@ -44,11 +44,11 @@ def gradient(w: Array) -> Array:
     return CURVATURE * (w - 1)
 
 
-def optimization(model: nn.Module, rule: Rule | str = "adamw", **given: object) -> Optimization:
+def optimization(model: nn.Module, rule: OptimizerSettings | str = "adamw", **given: object) -> Optimization:
     plain = {"learning_rate": RATE, "weight_decay": 0.0, "clip_norm": None, "precision": "fp32"}
     methods = {name: given.pop(name) for name in list(given) if name not in plain}
-    rule = Rule(rule) if isinstance(rule, str) else rule
-    return Optimization(model, **{**plain, **given}, methods=Methods(rule, **methods))
+    rule = OptimizerSettings(rule) if isinstance(rule, str) else rule
+    return Optimization(model, **{**plain, **given}, methods=OptimizationMethods(rule, **methods))
 
 
 # -------------------------------------------------------------------------------------------- optimisers
@@ -163,7 +163,7 @@ def test_a_recipe_names_every_optimiser() -> None:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_steps_follow_the_papers_and_vectors_do_not_decay(name: str) -> None:
     model = Quadratic()
-    rule = Rule(name, momentum=0.8, betas=(0.6, 0.7), rho=0.7)
+    rule = OptimizerSettings(name, momentum=0.8, betas=(0.6, 0.7), rho=0.7)
     optimized = optimization(model, rule, weight_decay=DECAY)
     matrices = REFERENCES[name](model.matrix.detach().numpy().copy(), DECAY)
     vectors = REFERENCES[name](model.vector.detach().numpy().copy(), 0.0)
@@ -219,7 +219,9 @@ def test_gradients_are_scaled_where_layers_compute_in_fp16(precision: str, devic
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_fused_optimisers_are_those_that_gpus_have_too(name: str) -> None:
-    (group,) = OPTIMIZERS[name]([{"params": [torch.nn.Parameter(torch.ones(1))]}], 0.1, Rule(name)).param_groups
+    (group,) = OPTIMIZERS[name](
+        [{"params": [torch.nn.Parameter(torch.ones(1))]}], 0.1, OptimizerSettings(name)
+    ).param_groups
     assert not group.get("fused") or name in ("sgd", "momentum", "nesterov", "adam", "adamw")
 
 

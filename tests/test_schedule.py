@@ -19,13 +19,13 @@ from torch.optim import lr_scheduler
 from asr.config import Training
 from asr.reporting import Silent
 from asr.training import loop
-from asr.training.optimization import Methods
-from asr.training.optimizers import Rule
-from asr.training.schedule import CURVES, SCHEDULES, Schedule, Shape, learning_rate_factor
+from asr.training.optimization import OptimizationMethods
+from asr.training.optimizers import OptimizerSettings
+from asr.training.schedule import CURVES, SCHEDULES, Schedule, ScheduleShape, learning_rate_factor
 from asr.training.task import Epoch, Loss
 
 STEPS = 100
-SHAPE = Shape(final_factor=0.02, step_at=(0.3, 0.8), step_factor=0.2)
+SHAPE = ScheduleShape(final_factor=0.02, step_at=(0.3, 0.8), step_factor=0.2)
 
 
 def test_a_recipe_names_every_schedule() -> None:
@@ -110,7 +110,7 @@ def test_plateaus_are_those_of_torch_and_are_remembered(errors: list[float], pat
     reference = lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=0.5, patience=patience, threshold=0, min_lr=0.1, eps=0
     )
-    shape = Shape(final_factor=0.1, step_factor=0.5, plateau_patience=patience)
+    shape = ScheduleShape(final_factor=0.1, step_factor=0.5, plateau_patience=patience)
     schedule = Schedule("plateau", 0.0, shape)
     for epoch, error in enumerate(errors):
         if epoch == cut:
@@ -124,7 +124,7 @@ def test_plateaus_are_those_of_torch_and_are_remembered(errors: list[float], pat
 
 
 def test_a_loss_that_falls_is_no_plateau_where_all_is_blank() -> None:
-    schedule = Schedule("plateau", 0.0, Shape(plateau_patience=0))
+    schedule = Schedule("plateau", 0.0, ScheduleShape(plateau_patience=0))
     for loss in (3.0, 2.5, 2.0):
         schedule.end_epoch((1.0, loss))
     assert schedule.factor(0.5) == 1.0
@@ -133,7 +133,7 @@ def test_a_loss_that_falls_is_no_plateau_where_all_is_blank() -> None:
 
 
 def test_only_plateau_heeds_the_dev_set() -> None:
-    schedule = Schedule("constant", 0.0, Shape(plateau_patience=0))
+    schedule = Schedule("constant", 0.0, ScheduleShape(plateau_patience=0))
     for _ in range(3):
         schedule.end_epoch((1.0, 0.0))
     assert schedule.factor(0.5) == 1.0
@@ -144,7 +144,7 @@ def test_only_plateau_heeds_the_dev_set() -> None:
 
 def test_batches_grow_in_place_of_steps_of_the_rate_as_far_as_they_may() -> None:
     """Smith et al. 2018: the ratio of rate and batch is that of the schedule."""
-    shape = Shape(step_at=(0.25, 0.5, 0.75), step_factor=0.5, batch_growth=4.0)
+    shape = ScheduleShape(step_at=(0.25, 0.5, 0.75), step_factor=0.5, batch_growth=4.0)
     schedule = Schedule("step", 0.0, shape)
     seen = [(schedule.begin_epoch(epoch / 8), schedule.factor(epoch / 8)) for epoch in range(8)]
     assert seen == [(1, 1), (1, 1), (2, 1), (2, 1), (4, 1), (4, 1), (4, 0.5), (4, 0.5)]
@@ -160,7 +160,7 @@ def test_batches_grow_in_place_of_steps_of_the_rate_as_far_as_they_may() -> None
 def test_rate_over_batch_follows_the_schedule(
     kind: str, warmup: float, most: float, epoch: int, within: float
 ) -> None:
-    shape = Shape(batch_growth=most)
+    shape = ScheduleShape(batch_growth=most)
     schedule = Schedule(kind, warmup, shape)
     growth = schedule.begin_epoch(epoch / 10)
     progress = (epoch + within) / 10
@@ -242,14 +242,14 @@ def logged(folder: Path, name: str) -> list[float]:
 
 def test_the_training_grows_its_batches(tmp_path: Path) -> None:
     task = Line()
-    shape = Shape(step_at=(0.5,), step_factor=0.25, batch_growth=2.0)
+    shape = ScheduleShape(step_at=(0.5,), step_factor=0.25, batch_growth=2.0)
     loop.train(task, settings(schedule="step", shape=shape), tmp_path, Silent())
     assert task.growths == [1, 1, 1, 2, 2, 2]
     assert logged(tmp_path, "learning_rate") == pytest.approx([0.05] * 3 + [0.025] * 3)
 
 
 ERRORS = (0.5, 0.4, 0.4, 0.4, 0.3, 0.3, 0.3)
-PLATEAU = {"schedule": "plateau", "shape": Shape(plateau_patience=0, step_factor=0.5)}
+PLATEAU = {"schedule": "plateau", "shape": ScheduleShape(plateau_patience=0, step_factor=0.5)}
 
 
 def test_the_training_waits_for_plateaus(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_the_training_measures_and_keeps_the_moving_average_and_goes_on_with_the
     plain = Line()
     loop.train(plain, settings(), tmp_path / "plain", Silent())
     task = Line((0.5, 0.4, 0.3, 0.2, 0.1, 0.0, 0.0))
-    loop.train(task, settings(methods=Methods(ema=0.9)), tmp_path / "ema", Silent())
+    loop.train(task, settings(methods=OptimizationMethods(ema=0.9)), tmp_path / "ema", Silent())
     assert all(map(torch.equal, plain.weights, task.weights))
     history = [*task.weights[1:5]]
     shares = [0.9 ** (4 - t) for t in range(1, 5)]
@@ -277,10 +277,16 @@ class CutError(Exception):
 
 @pytest.mark.parametrize("cut", [9, 17])
 def test_a_training_with_everything_on_resumes_exactly(tmp_path: Path, cut: int) -> None:
-    methods = Methods(
-        rule=Rule("sgd"), backstitch=0.3, backstitch_interval=3, ema=0.9, l1=1e-3, max_norm=2.0, clip_value=0.5
+    methods = OptimizationMethods(
+        optimizer=OptimizerSettings("sgd"),
+        backstitch=0.3,
+        backstitch_interval=3,
+        ema=0.9,
+        l1=1e-3,
+        max_norm=2.0,
+        clip_value=0.5,
     )
-    shape = Shape(plateau_patience=0, step_factor=0.5, batch_growth=2.0)
+    shape = ScheduleShape(plateau_patience=0, step_factor=0.5, batch_growth=2.0)
     given = settings(schedule="plateau", shape=shape, methods=methods, warmup=0.2, checkpoint_minutes=0.0)
     whole = Line(ERRORS)
     loop.train(whole, given, tmp_path / "whole", Silent())

@@ -25,8 +25,8 @@ from asr.model.normalization import MaskedBatchNorm
 from asr.recipe_file import read_recipe
 from asr.text import tokenizer as tokenizers
 from asr.training.loop import InterruptedTrainingError
-from asr.training.optimization import Methods, Optimization
-from asr.training.optimizers import Rule, layers, parameter_groups
+from asr.training.optimization import Optimization, OptimizationMethods
+from asr.training.optimizers import OptimizerSettings, layers, parameter_groups
 from asr.training.transfer import transfer
 
 BINS = 6
@@ -152,7 +152,7 @@ def test_the_blank_alone_is_nothing() -> None:
 
 def optimization(model: AcousticModel, rule: str = "adamw", **methods: object) -> Optimization:
     given = {"learning_rate": 0.05, "weight_decay": 0.1, "clip_norm": None, "precision": "fp32"}
-    return Optimization(model, **given, methods=Methods(Rule(rule), **methods))
+    return Optimization(model, **given, methods=OptimizationMethods(OptimizerSettings(rule), **methods))
 
 
 def step(model: AcousticModel, optimized: Optimization, seed: int = 0) -> None:

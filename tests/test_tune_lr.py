@@ -21,8 +21,8 @@ from asr.preflight import find_learning_rate
 from asr.recipe_file import read_recipe
 from asr.reporting import Silent
 from asr.training import loop, range_plot
-from asr.training.optimization import Methods
-from asr.training.optimizers import Rule
+from asr.training.optimization import OptimizationMethods
+from asr.training.optimizers import OptimizerSettings
 from asr.training.range_test import Point, RangeTest, range_test
 from asr.training.task import Epoch, Loss
 
@@ -73,7 +73,7 @@ def settings(optimizer: str = "sgd", **changed: Any) -> loop.Settings:
             "average": 1,
             "precision": "fp32",
             "threads": 1,
-            "methods": Methods(Rule(optimizer)),
+            "methods": OptimizationMethods(OptimizerSettings(optimizer)),
             **changed,
         }
     )

@@ -24,9 +24,9 @@ from asr.reporting import Reporter
 from asr.training import loop
 from asr.training.distributed import ALONE, World
 from asr.training.memory import Budget, padded_seconds, try_step
-from asr.training.optimization import Methods
-from asr.training.optimizers import Rule
-from asr.training.schedule import Shape
+from asr.training.optimization import OptimizationMethods
+from asr.training.optimizers import OptimizerSettings
+from asr.training.schedule import ScheduleShape
 from asr.training.task import Epoch, Loss, mean
 from asr.training.validation import DevResult, validate, without_alignment
 
@@ -101,8 +101,8 @@ def loop_settings(job: Job) -> loop.Settings:
         threads=loop.threads(section.threads, section.workers, job.world),
         checkpoint_minutes=section.checkpoint_minutes,
         target=job.target,
-        methods=Methods(
-            rule=Rule(section.optimizer, section.momentum, section.betas, section.rho),
+        methods=OptimizationMethods(
+            optimizer=OptimizerSettings(section.optimizer, section.momentum, section.betas, section.rho),
             rates=section.rates,
             layer_decay=section.layer_decay,
             unfreeze=section.unfreeze,
@@ -113,7 +113,7 @@ def loop_settings(job: Job) -> loop.Settings:
             max_norm=section.max_norm,
             ema=section.ema,
         ),
-        shape=Shape(
+        shape=ScheduleShape(
             final_factor=section.final_factor,
             step_at=section.step_at,
             step_factor=section.step_factor,

@@ -22,8 +22,8 @@ from asr.training.diagnosis import NewFindings
 from asr.training.distributed import ALONE, World
 from asr.training.log import TrainingLog
 from asr.training.memory import is_lack_of_memory
-from asr.training.optimization import Methods, Optimization
-from asr.training.schedule import Schedule, Shape
+from asr.training.optimization import Optimization, OptimizationMethods
+from asr.training.schedule import Schedule, ScheduleShape
 from asr.training.task import Epoch, ResultT, Task, mean
 from asr.training.watch import averages, is_due, watched_step
 
@@ -74,8 +74,8 @@ class Settings:
     threads: int | None = None
     checkpoint_minutes: float = 10.0
     target: float | None = None
-    methods: Methods = field(default_factory=Methods)
-    shape: Shape = field(default_factory=Shape)
+    methods: OptimizationMethods = field(default_factory=OptimizationMethods)
+    shape: ScheduleShape = field(default_factory=ScheduleShape)
 
 
 @dataclass(frozen=True)

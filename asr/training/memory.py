@@ -18,7 +18,7 @@ from asr.errors import AsrError, DataError
 from asr.files import write_json
 from asr.reporting import Reporter
 from asr.training.distributed import ALONE, World
-from asr.training.optimization import Methods, autocast_to, resolve_precision
+from asr.training.optimization import OptimizationMethods, autocast_to, resolve_precision
 from asr.training.optimizers import STATES
 
 LOWERED = 2 / 3
@@ -138,7 +138,7 @@ def _fits(attempt: Callable[[Sequence[Sample]], None], samples: Sequence[Sample]
 
 def try_step(
     model: nn.Module,
-    methods: Methods,
+    methods: OptimizationMethods,
     precision: str,
     loss: Callable[[AbstractContextManager[Any]], Tensor],
 ) -> None:
@@ -161,7 +161,7 @@ def try_step(
     model.train()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:
-            copies = STATES[methods.rule.name] + (methods.ema is not None)
+            copies = STATES[methods.optimizer.name] + (methods.ema is not None)
             remembered = [torch.empty_like(weights) for weights in model.parameters() for _ in range(copies)]
             torch.autograd.backward(loss(autocast))
             del remembered

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from asr.errors import ConfigError
 from asr.model.constraints import limit_norms
 from asr.training.averaging import MovingAverage
-from asr.training.optimizers import OPTIMIZERS, Rule, parameter_groups
+from asr.training.optimizers import OPTIMIZERS, OptimizerSettings, parameter_groups
 from asr.training.task import Loss
 
 
@@ -32,11 +32,11 @@ class Update:
 
 
 @dataclass(frozen=True)
-class Methods:
+class OptimizationMethods:
     """How steps are taken, and what else is done to gradients and weights.
 
     Attributes:
-        rule: the optimiser.
+        optimizer: the optimiser.
         rates, layer_decay, unfreeze: how fast, and from when on, parts of the model learn: see `parameter_groups`.
         clip_value: numbers of the gradient that are larger, either way, are cut to it; or None.
         backstitch: how far to step back on a batch before the step forward, as a share of the learning rate; of the
@@ -47,7 +47,7 @@ class Methods:
         ema: what the moving average of weights keeps of itself in a step, or None for no average.
     """
 
-    rule: Rule = field(default_factory=Rule)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     rates: Mapping[str, float] = field(default_factory=dict)
     layer_decay: float = 1.0
     unfreeze: Mapping[str, int] = field(default_factory=dict)
@@ -88,19 +88,19 @@ class Optimization:
         weight_decay: float,
         clip_norm: float | None,
         precision: str,
-        methods: Methods | None = None,
+        methods: OptimizationMethods | None = None,
     ) -> None:
         self.model, self.learning_rate, self.clip_norm = model, learning_rate, clip_norm
-        self.methods = methods = methods or Methods()
-        if methods.backstitch and methods.rule.name != "sgd":
-            raise ConfigError(f"backstitch with the optimizer {methods.rule.name}", expected="sgd")
+        self.methods = methods = methods or OptimizationMethods()
+        if methods.backstitch and methods.optimizer.name != "sgd":
+            raise ConfigError(f"backstitch with the optimizer {methods.optimizer.name}", expected="sgd")
         self.device = next(model.parameters()).device
         precision = resolve_precision(precision, self.device)
         self.autocast = autocast_to(precision, self.device)
         groups = parameter_groups(model, weight_decay, methods.rates, methods.layer_decay, methods.unfreeze)
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         self.first_epochs = [(group["params"], group.pop("first_epoch")) for group in groups]
-        self.optimizer = OPTIMIZERS[methods.rule.name](groups, learning_rate, methods.rule)
+        self.optimizer = OPTIMIZERS[methods.optimizer.name](groups, learning_rate, methods.optimizer)
         self.scaler = torch.amp.grad_scaler.GradScaler(
             self.device.type, enabled=needs_scaling(precision, self.device)
         )

@@ -16,7 +16,7 @@ ValueT = TypeVar("ValueT")
 
 
 @dataclass(frozen=True)
-class Rule:
+class OptimizerSettings:
     """How gradients become steps.
 
     Attributes:
@@ -32,7 +32,7 @@ class Rule:
     rho: float = 0.95
 
 
-OPTIMIZERS: dict[str, Callable[[list[Group], float, Rule], Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[[list[Group], float, OptimizerSettings], Optimizer]] = {
     "sgd": lambda groups, rate, _: SGD(groups, rate, fused=True),
     "momentum": lambda groups, rate, rule: SGD(groups, rate, rule.momentum, fused=True),
     "nesterov": lambda groups, rate, rule: SGD(groups, rate, rule.momentum, nesterov=True, fused=True),

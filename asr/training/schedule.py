@@ -14,7 +14,7 @@ CYCLE_START, CYCLE_RISE = 0.04, 0.3
 
 
 @dataclass(frozen=True)
-class Shape:
+class ScheduleShape:
     """What there is to choose in schedules.
 
     Attributes:
@@ -32,7 +32,7 @@ class Shape:
     batch_growth: float = 1.0
 
 
-def learning_rate_factor(progress: float, warmup: float, kind: str, shape: Shape | None = None) -> float:
+def learning_rate_factor(progress: float, warmup: float, kind: str, shape: ScheduleShape | None = None) -> float:
     """What the learning rate is multiplied by.
 
     Rises linearly from 0 during the warm-up, then goes as the schedule's curve, from its start to its end.
@@ -43,7 +43,7 @@ def learning_rate_factor(progress: float, warmup: float, kind: str, shape: Shape
         kind: one of `CURVES`; constant, step, or plateau without its plateaus.
         shape: of the curve.
     """
-    shape = shape or Shape()
+    shape = shape or ScheduleShape()
     curve = CURVES.get(kind, _constant)
     if progress < warmup:
         return progress / warmup * curve(0.0, shape.final_factor)
@@ -100,8 +100,8 @@ class Schedule:
         shape: of the schedule.
     """
 
-    def __init__(self, kind: str, warmup: float, shape: Shape | None = None) -> None:
-        self.kind, self.warmup, self.shape = kind, warmup, shape or Shape()
+    def __init__(self, kind: str, warmup: float, shape: ScheduleShape | None = None) -> None:
+        self.kind, self.warmup, self.shape = kind, warmup, shape or ScheduleShape()
         self.growth = 1.0
         self.plateau = _Plateau()
 
@@ -114,7 +114,7 @@ class Schedule:
         """How many times larger the batches of an epoch are than those of the first, as it looks now.
 
         Smith et al. 2018, "Don't decay the learning rate, increase the batch size": where the rate would fall to
-        a half, batches become twice as large, up to `Shape.batch_growth`; the rate falls by what is left.
+        a half, batches become twice as large, up to `ScheduleShape.batch_growth`; the rate falls by what is left.
 
         Args:
             progress: share of the training that is done when the epoch begins.
@@ -153,7 +153,7 @@ class _Plateau:
     waited: int = 0
     factor: float = 1.0
 
-    def note(self, rank: tuple[float, ...], shape: Shape) -> None:
+    def note(self, rank: tuple[float, ...], shape: ScheduleShape) -> None:
         if rank < self.best:
             self.best, self.waited = rank, 0
         else:
