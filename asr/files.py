@@ -8,12 +8,15 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -21,10 +24,14 @@ from asr.errors import AsrError, ConfigError, DataError, DiskFullError
 
 WAIT_FOR_OTHERS = 10.0
 """Seconds in which another process may leave a folder."""
+WAIT_FOR_SCANNERS = 5.0
+"""Seconds in which a virus scanner or an indexer of Windows may leave a file."""
 LOCK = ".lock"
 """In a folder: the file on which its only writer has a claim."""
 PARTIAL = ".partial-"
 """In the names of hidden folders that hold what is not whole yet; killed processes leave theirs behind."""
+
+ResultT = TypeVar("ResultT")
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # as network file systems say it
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}  # Windows has no quotas
@@ -59,13 +66,32 @@ def atomic_path(path: Path, size: int | None = None, sync_each: bool = True) -> 
             elif os.name == "posix":
                 os.sync()
             if temporary.is_dir() and path.is_dir():
-                path.rename(previous)
-            temporary.replace(path)
+                patiently(path, lambda: path.rename(previous))
+            patiently(path, lambda: temporary.replace(path))
             _sync(path.parent)
         finally:
             if previous.exists() and not path.exists():  # Windows replaces no folder in which a file is open
-                previous.rename(path)
+                patiently(path, lambda: previous.rename(path))
             shutil.rmtree(holder, ignore_errors=True)
+
+
+def patiently(path: Path, act: Callable[[], ResultT]) -> ResultT:
+    """Do what Windows refuses with a file or folder that others have open, as virus scanners do with all new ones.
+
+    Raises:
+        PermissionError: they still have it open after some seconds, or, elsewhere, at once.
+    """
+    end = time.monotonic() + WAIT_FOR_SCANNERS
+    while True:
+        try:
+            return act()
+        except PermissionError as error:
+            if sys.platform != "win32":
+                raise
+            if time.monotonic() > end:
+                fault = "it may be open in another program: close it, then run the same command again"
+                raise PermissionError(error.errno, fault, str(path)) from error
+        time.sleep(0.1)
 
 
 @contextmanager
@@ -91,8 +117,8 @@ def remove_folder(path: Path) -> None:
     """Remove a folder, if it is there, as a whole: killed on the way, this leaves no part of it under its name."""
     if path.is_dir():
         holder = Path(tempfile.mkdtemp(prefix=f".{path.name}{PARTIAL}", dir=path.parent))
-        path.rename(holder / path.name)
-        shutil.rmtree(holder)
+        patiently(path, lambda: path.rename(holder / path.name))
+        patiently(path, lambda: shutil.rmtree(holder))
 
 
 def clear_folder(folder: Path, keep: str) -> None:
@@ -103,8 +129,8 @@ def clear_folder(folder: Path, keep: str) -> None:
     holder = Path(tempfile.mkdtemp(prefix=f".old{PARTIAL}", dir=folder))
     for path in folder.iterdir():
         if path.name not in (LOCK, keep, holder.name):
-            path.rename(holder / path.name)
-    shutil.rmtree(holder)
+            patiently(path, partial(path.rename, holder / path.name))
+    patiently(folder, lambda: shutil.rmtree(holder))
 
 
 def is_of_others(folder: Path, mark: str) -> bool:
@@ -229,7 +255,7 @@ def _sync(path: Path) -> None:
     posix = os.name == "posix"
     if path.is_dir() and not posix:
         return  # Windows has no call for it
-    descriptor = os.open(path, os.O_RDONLY if posix else os.O_RDWR)
+    descriptor = patiently(path, lambda: os.open(path, os.O_RDONLY if posix else os.O_RDWR))
     try:
         os.fsync(descriptor)
     finally:

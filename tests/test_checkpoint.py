@@ -81,6 +81,22 @@ def test_the_best_are_kept_and_averaged(tmp_path: Path) -> None:
     assert not warned
 
 
+def test_weights_that_others_have_open_are_removed_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "it is open")
+
+    states = training(Checkpoints(tmp_path, 2, Recorder()), epochs=5)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refused)
+        for _ in range(4):
+            next(states)
+    assert (tmp_path / "epoch-0001.safetensors").exists()
+    next(states)
+    assert [path.name for path in sorted(tmp_path.glob("epoch*"))] == [
+        f"epoch-{number:04d}.safetensors" for number in (2, 3, 5)
+    ]
+
+
 def test_there_are_two_states_and_torch_reads_them(tmp_path: Path) -> None:
     saved(tmp_path, epochs=3)
     found = {torch.load(path, weights_only=True)["x"][0].item() for path in tmp_path.glob("state-*.pt")}

@@ -6,10 +6,12 @@ import errno
 import os
 import shutil
 import stat
+import sys
 from pathlib import Path
 
 import pytest
 
+from asr import files
 from asr.errors import DiskFullError
 from asr.files import (
     LOCK,
@@ -62,6 +64,53 @@ def test_a_folder_that_can_not_be_replaced_is_left(tmp_path: Path, monkeypatch: 
             temporary.mkdir()
     assert (path / "old").read_text() == "x"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def scanned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, where a virus scanner looks at each path before it can be renamed, replaced or removed."""
+
+    def look_first(module: object, name: str) -> None:
+        seen = set()
+        act = getattr(module, name)
+
+        def refused_once(path: Path, *arguments: object, **of_a_folder: object) -> object:
+            if path in seen or of_a_folder:
+                return act(path, *arguments, **of_a_folder)
+            seen.add(path)
+            raise PermissionError(errno.EACCES, "it is open", str(path))
+
+        monkeypatch.setattr(module, name, refused_once)
+
+    monkeypatch.setattr(sys, "platform", "win32")
+    for name in ("rename", "replace"):
+        look_first(Path, name)
+    look_first(os, "open")
+
+
+def test_who_opens_what_is_new_is_waited_for(tmp_path: Path, scanned: None) -> None:
+    folder = tmp_path / "folder"
+    for content in ("old", "new"):
+        write_text(folder / "file", content)
+        with atomic_path(folder / "sub") as temporary:
+            temporary.mkdir()
+            (temporary / content).write_text("x")
+    assert (folder / "file").read_text() == "new"
+    assert [path.name for path in (folder / "sub").iterdir()] == ["new"]
+    clear_folder(folder, "file")
+    assert [path.name for path in folder.iterdir()] == ["file"]
+    remove_folder(folder)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_stays_open_elsewhere_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "WAIT_FOR_SCANNERS", 0)
+    refused = PermissionError(errno.EACCES, "Access is denied", "temporary")
+    for platform, expected in (("linux", "denied: 'temporary'"), ("win32", "open in another program.*file'")):
+        monkeypatch.setattr(sys, "platform", platform)
+        monkeypatch.setattr(Path, "replace", lambda *paths: (_ for _ in ()).throw(refused))
+        with pytest.raises(PermissionError, match=expected):
+            write_text(tmp_path / "file", "x")
 
 
 def test_a_folder_may_have_any_name(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -196,7 +197,8 @@ class Checkpoints:
         names = {self._weights_path(epoch) for best in self._named.values() for epoch in best}
         for path in self.folder.glob("epoch-*.safetensors"):
             if path not in names:
-                path.unlink()
+                with suppress(PermissionError):  # Windows removes no file that is open; the next time will do
+                    path.unlink()
 
     def _weights_path(self, epoch: BestEpoch) -> Path:
         return self.folder / f"epoch-{epoch.epoch:04d}.safetensors"

@@ -19,7 +19,7 @@ from typing import BinaryIO, Protocol
 import platformdirs
 
 from asr.errors import DataError
-from asr.files import atomic_path, full_disk_in_words, one_at_a_time
+from asr.files import atomic_path, full_disk_in_words, one_at_a_time, patiently
 
 MEGABYTE = 10**6
 
@@ -112,7 +112,7 @@ def _download_and_unpack(archive: Archive, folder: Path, progress: Progress) -> 
     except DataError:
         path.unlink()  # damaged: the next run fetches it anew
         raise
-    path.unlink()  # used up; an unpacking that was cut off, or found no room, finds it here again
+    patiently(path, path.unlink)  # used up; an unpacking that was cut off, or found no room, finds it here again
 
 
 def download(
@@ -144,7 +144,7 @@ def download(
     if checksum is not None and (found := _checksum(part, checksum)) != checksum:
         part.unlink()
         raise DataError(f"the download has the checksum {found}", where=url, expected=checksum)
-    part.replace(path)
+    patiently(path, lambda: part.replace(path))
     return path
 
 
