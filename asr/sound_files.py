@@ -11,6 +11,7 @@ import io
 import os
 import re
 import shlex
+import sys
 import tarfile
 import threading
 from collections import OrderedDict
@@ -148,7 +149,9 @@ def _binary(source: AudioSource, stack: ExitStack) -> tuple[str, BinaryIO]:
         name, file = str(source), stack.enter_context(_open_file(Path(source)))
     else:
         name, file = str(getattr(source, "name", "<stdin>")), source
-    return name, file if file.seekable() else io.BytesIO(file.read())
+    # On Windows, pipes claim to be seekable (cpython#86768).
+    pipe = sys.platform == "win32" and getattr(file, "name", None) == "<stdin>" or not file.seekable()
+    return name, io.BytesIO(file.read()) if pipe else file
 
 
 _MOST_ARCHIVES = 64

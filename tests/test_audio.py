@@ -379,6 +379,27 @@ def test_errors_name_streams() -> None:
         audio.load(named, RATE)
 
 
+class WindowsPipe(io.BufferedReader):
+    """The standard input, as it is there: whatever is asked, it is at byte 0 (cpython#86768)."""
+
+    name = "<stdin>"
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return 0
+
+
+def test_the_standard_input_may_be_a_pipe_that_claims_to_be_seekable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb") as output:
+        output.write(written(tone(0.1), "WAV"))
+    with WindowsPipe(io.FileIO(reader)) as pipe:
+        assert len(audio.load(pipe, RATE)) == RATE // 10
+
+
 def test_cut_video_and_video_without_sound() -> None:
     content = encoded(tone(12.0, 48000), form="webm", codec="libopus")
     size = content.index(b"\x18S\x80g") + 4
