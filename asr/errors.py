@@ -6,6 +6,9 @@ do next. The command line prints it without a traceback and exits with its `exit
 
 from __future__ import annotations
 
+import re
+import shlex
+import sys
 from collections.abc import Iterable, Sequence
 
 MOST_SHOWN = 30
@@ -90,3 +93,10 @@ def counted(number: int, noun: str, form: str = "") -> str:
 def is_or_are(number: int) -> str:
     """The verb behind `counted`."""
     return "is" if number == 1 else "are"
+
+
+def quoted(word: str) -> str:
+    """A word of a command line, in quotation marks where a shell needs them, which are " on Windows."""
+    if sys.platform != "win32":
+        return shlex.quote(word)
+    return word if re.fullmatch(r"[\w.:\\/=+~-]+", word) else '"' + word.replace('"', r"\"") + '"'

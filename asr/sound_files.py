@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import shlex
 import sys
 import tarfile
 import threading
@@ -26,7 +25,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from asr.containers import counts_frames, missing_bytes
-from asr.errors import AudioError, MissingDependencyError, counted, how_to_install, is_or_are
+from asr.errors import AudioError, MissingDependencyError, counted, how_to_install, is_or_are, quoted
 
 FloatArray = NDArray[np.float32]
 
@@ -150,7 +149,7 @@ def _binary(source: AudioSource, stack: ExitStack) -> tuple[str, BinaryIO]:
     else:
         name, file = str(getattr(source, "name", "<stdin>")), source
     # On Windows, pipes claim to be seekable (cpython#86768).
-    pipe = sys.platform == "win32" and getattr(file, "name", None) == "<stdin>" or not file.seekable()
+    pipe = (sys.platform == "win32" and getattr(file, "name", None) == "<stdin>") or not file.seekable()
     return name, io.BytesIO(file.read()) if pipe else file
 
 
@@ -225,7 +224,7 @@ def _sphere_frames(head: bytes, name: str) -> int:
             f"is compressed ({coding})",
             where=name,
             expected="SPHERE with plain PCM or mu-law",
-            hint=f"sph2pipe -f wav {shlex.quote(name)} {shlex.quote(Path(name).stem)}.wav",
+            hint=f"sph2pipe -f wav {quoted(name)} {quoted(Path(name).stem + '.wav')}",
         )
     count = header.get("sample_count", "")
     return int(count) if count.isdecimal() else 0
@@ -331,7 +330,7 @@ def _refuse_unread(name: str, file: BinaryIO, seconds: float) -> None:
     size = file.seek(0, io.SEEK_END)
     if size - position > max(0.05 * size, 2048):  # tags are smaller
         what = f"goes on after its apparent end at {seconds:.2f} s, as files joined together do"
-        hint = f"ffmpeg -i {shlex.quote(name)} {shlex.quote(Path(name).stem)}.flac"
+        hint = f"ffmpeg -i {quoted(name)} {quoted(Path(name).stem + '.flac')}"
         raise AudioError(what, where=name, expected="one recording with a true length", hint=hint)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from asr.cli.recipe_options import DataDir, RecipeName, Settings
-from asr.errors import ConfigError, counted
+from asr.errors import ConfigError, counted, quoted
 from asr.reporting import Silent
 from asr.training import launch
 
@@ -111,7 +110,7 @@ def train(
     for test in results["tests"]:
         typer.echo(_line(test))
     typer.echo(f"model: {folder / 'model'}")
-    typer.echo(f"use it: asr transcribe --model {shlex.quote(str(folder / 'model'))} FILE.wav")
+    typer.echo(f"use it: asr transcribe --model {quoted(str(folder / 'model'))} FILE.wav")
 
 
 def _processes(wanted: int | None) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 from asr import pictures
 from asr.cli.inputs import refuse_existing
 from asr.cli.recipe_options import DataDir, RecipeName, Settings
-from asr.errors import ConfigError
+from asr.errors import ConfigError, quoted
 
 EPILOG = """
 Examples:
@@ -69,5 +68,5 @@ def lr(
         raise typer.Exit(1)
     if not test.diverged:
         reporter.warn("a higher --highest would show where it diverges")
-    command = shlex.join(["asr", "train", recipe, *(settings or ()), f"training.learning_rate={test.proposed:g}"])
-    typer.echo(f"try: {command}")
+    command = ["asr", "train", recipe, *(settings or ()), f"training.learning_rate={test.proposed:g}"]
+    typer.echo(f"try: {' '.join(map(quoted, command))}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +12,7 @@ import typer
 
 from asr import pictures
 from asr.cli.recipe_options import DataDir, RecipeName, Settings
-from asr.errors import ConfigError, DataError
+from asr.errors import ConfigError, DataError, quoted
 from asr.files import write_text
 
 if TYPE_CHECKING:
@@ -154,7 +153,7 @@ def _conclude(found: list[Trial], plan: Plan, recipe: Recipe, folder: Path, argu
     importances = study.importances(found, plan)
     for line in report.summary(found, plan, importances):
         typer.echo(line)
-    command = shlex.join([*arguments, *report.arguments(best.settings)])
+    command = " ".join(map(quoted, [*arguments, *report.arguments(best.settings)]))
     for name in ("report.html", "report.png") if pictures.images_possible() else ("report.html",):
         picture.draw(folder / name, f"Search for settings of {recipe.name}", found, plan, importances, command)
     write_text(folder / "best.yaml", recipe_file.to_yaml(recipe_file.with_settings(recipe, best.settings)))
