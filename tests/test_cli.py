@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import time
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from command_line import Run, command
 
 import asr
 from asr import artefact, audio, catalogue, doctor, tuning
-from asr.cli import decoding
+from asr.cli import decoding, main
 from asr.cli.decoding import HOTWORD_BONUS, read_hotwords
 from asr.cli.inputs import find_recordings
 from asr.data.manifest import Utterance, write_manifest
@@ -190,6 +192,41 @@ def test_a_closed_pipe_is_quiet() -> None:
     assert result.returncode != 0
 
 
+class ClosedPipe(io.RawIOBase):
+    """The standard output of Windows when its reader has gone, until it is made another file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self.fileno = file.fileno
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:
+        if stat.S_ISREG(os.fstat(self.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return len(data)
+
+
+def test_a_closed_pipe_of_windows_is_quiet(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "output").open("wb") as file, monkeypatch.context() as patched:
+        patched.setattr(sys, "platform", "win32")
+        patched.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(ClosedPipe(file))))
+        result = run("recipes", "list")
+        sys.stdout.close()
+    assert (result.code, result.err) == (128 + 13, "")
+
+
+def test_errors_are_utf_8_in_files_and_pipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONIOENCODING", raising=False)
+    content = io.BytesIO()
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(content, "cp1252", "backslashreplace"))
+    with pytest.raises(SystemExit):
+        main(["recipes", "show", "żółty\udcff"])
+    sys.stderr.flush()
+    assert content.getvalue().startswith("error: żółty\\udcff: there is no such recipe\n".encode())
+
+
 # ------------------------------------------------------------------------------------------------ recipes
 
 
@@ -217,7 +254,7 @@ def test_recipes_copy_never_overwrites(run: Run, tmp_path: Path, monkeypatch: py
     assert run("recipes", "copy", "nothing").code == 2
 
 
-@pytest.mark.parametrize("name", ["café", "my recipe", ".hidden", r"back\1"])
+@pytest.mark.parametrize("name", ["café", "my recipe", ".hidden", r"back\1", "nul"])
 def test_recipes_are_copied_only_to_what_they_can_be_called(
     name: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

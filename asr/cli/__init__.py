@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -112,6 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(wanted, prog_name="asr")
     except (AsrError, OSError) as error:  # the latter where a folder may not be written to, or the like
+        _flush()  # which ends it where the reader of our output has gone: Windows has no error of its own for that
         if len(wanted) < len(given):
             traceback.print_exc()
         else:
@@ -132,16 +134,18 @@ def _in_words(error: AsrError | OSError) -> str:
 
 def _write_utf_8() -> None:
     """Into files and pipes, for which Windows has another encoding, in which most languages can't be written."""
-    free = "PYTHONIOENCODING" not in os.environ
-    if free and isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
-        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
+        if "PYTHONIOENCODING" not in os.environ and isinstance(stream, io.TextIOWrapper) and not stream.isatty():
+            stream.reconfigure(encoding="utf-8", errors=errors)
 
 
 def _flush() -> None:
     """Write what is left, and mind not that the reader of our output, such as `head`, has gone."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
+        if not (isinstance(error, BrokenPipeError) or (sys.platform == "win32" and error.errno == errno.EINVAL)):
+            raise
         # Python would flush again at its end, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(PIPE_CLOSED)
