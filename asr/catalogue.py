@@ -62,7 +62,7 @@ def copy(name: str, destination: Path) -> Path:
     Raises:
         ConfigError: no recipe of this name ships, or the destination is taken, or no name for a recipe.
     """
-    from asr.config import NAME
+    from asr.config import NAME, can_be_a_file
 
     if name not in shipped():
         raise ConfigError("no recipe of this name ships with asr", where=name, expected=", ".join(shipped()))
@@ -70,7 +70,7 @@ def copy(name: str, destination: Path) -> Path:
         raise ConfigError(
             "already there", where=destination, hint=f"another place: asr recipes copy {name} {destination}-2"
         )
-    if not re.fullmatch(NAME, destination.name):
+    if not (re.fullmatch(NAME, destination.name) and can_be_a_file(destination.name)):
         raise ConfigError(
             "a recipe can't have this folder's name",
             where=destination,

@@ -18,7 +18,21 @@ from pydantic import (
 )
 
 NAME = "[A-Za-z0-9][A-Za-z0-9_.-]*"
-"""What a recipe may be called: runs are folders of this name."""
+"""What a recipe may be called, if `can_be_a_file` too: runs are folders of this name."""
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d) *(\..*)?", re.IGNORECASE)
+"""What no file of Windows may be called, with any suffix."""
+
+
+def can_be_a_file(name: str) -> bool:
+    """Whether files and folders may have this name, on Windows too."""
+    fine = name.isprintable() and not set(name) & set('\\/:*?"<>|') and not name.endswith((".", " "))
+    return bool(name) and fine and not _DEVICES.fullmatch(name)
+
+
+def _name(name: str) -> str:
+    if not can_be_a_file(name):
+        raise ValueError(f"{name!r} can't be the name of a folder of Windows")
+    return name
 
 
 class FromCommandLine(str):
@@ -90,8 +104,11 @@ def _within(least: float, most: float) -> AfterValidator:
 
 def _test_set(name: str) -> str:
     """The name of a test set, by which its report is called."""
-    if name in ("train", "dev") or not name.strip() or set(name) & set("/\\"):
-        raise ValueError(f"{name!r} can't be the name of a test set: not train or dev, and without slashes")
+    if name in ("train", "dev") or not can_be_a_file(name):
+        raise ValueError(
+            f"{name!r} can't be the name of a test set: not train or dev, and what a file of Windows may be called "
+            '(without \\ / : * ? " < > |, no dot or space at its end, not con, prn, aux, nul, com1 or the like)'
+        )
     return name
 
 
@@ -705,7 +722,7 @@ class Evaluate(Section):
 class Recipe(Section):
     """A whole recipe."""
 
-    name: Annotated[str, Field(pattern=f"^{NAME}$")]
+    name: Annotated[str, Field(pattern=f"^{NAME}$"), AfterValidator(_name)]
     seed: Annotated[int, Field(ge=0)] = 1
     prepare: Prepare
     text: Text = Text()

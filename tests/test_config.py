@@ -116,6 +116,8 @@ def test_broken_files(tmp_path: Path, text: str, expected: str) -> None:
             "name=a/b",
             "name: should be letters, digits, “_”, “.” and “-”, the first one a letter or digit; found 'a/b'",
         ),
+        ("name=a.", "name: 'a.' can't be the name of a folder of Windows"),
+        ("name=LPT1.a", "name: 'LPT1.a' can't be the name of a folder of Windows"),
         ("prepare=[]", "prepare: should be a section: keys below it, or {key: value, …}; found []"),
         ("prepare={}", "prepare.corpus: missing; allowed: manifests, "),
         (
@@ -195,11 +197,19 @@ def test_wrong_overrides(tmp_path: Path, override: str, expected: str) -> None:
     assert expected in error_of(write(tmp_path, MINIMAL), override)
 
 
-@pytest.mark.parametrize("name", ["train", "dev", "a/b", "''"])
+@pytest.mark.parametrize(
+    "name", ["train", "dev", "a/b", "''", "'a: b'", "'why?'", "'a.'", "'a '", "aux", "Con.jsonl", '"a\\tb"']
+)
 def test_a_test_set_has_a_name_of_its_own(tmp_path: Path, name: str) -> None:
     """It would stand in for the training set, or its report be in a folder of its own."""
     sets = f"{{corpus: manifests, train: a.jsonl, dev: b.jsonl, tests: {{{name}: c.jsonl}}}}"
     assert "can't be the name of a test set" in error_of(write(tmp_path, f"name: test\nprepare: {sets}\n"))
+
+
+def test_test_sets_may_be_called_what_files_may_be(tmp_path: Path) -> None:
+    names = ["clean speech", "ärzte", "console", "com", "a.aux"]
+    sets = f"{{corpus: manifests, train: a.jsonl, dev: b.jsonl, tests: {{{': c, '.join(names)}: c}}}}"
+    assert list(read_recipe(write(tmp_path, f"name: test\nprepare: {sets}\n")).prepare.tests) == names
 
 
 def test_masks_need_normalised_features(tmp_path: Path) -> None:
