@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import ntpath
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.data.manifest import Utterance, read_manifest, write_manifest
-from asr.errors import DataError
+from asr.errors import ConfigError, DataError
 
 FIELDS = st.dictionaries(
     st.text(min_size=1).filter(lambda key: key not in ("audio_filepath", "offset", "duration", "text")),
@@ -43,6 +45,13 @@ def test_paths_are_relative_to_the_manifest_where_they_can_be(tmp_path: Path) ->
     write_manifest(tmp_path / "set" / "m.jsonl", [Utterance(inside, 1, "a"), Utterance(outside, 1, "b")])
     lines = (tmp_path / "set" / "m.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["audio_filepath"] for line in lines] == ["wavs/a.wav", outside.as_posix()]
+
+
+def test_no_relative_path_leads_to_another_drive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os.path, "relpath", lambda path, start: ntpath.relpath(f"D:{path}", f"C:{start}"))
+    with pytest.raises(ConfigError, match=r"a\.wav: no relative path leads to another drive"):
+        write_manifest(tmp_path / "m.jsonl", [Utterance(tmp_path / "a.wav", 1, "a")], relative=True)
+    assert not (tmp_path / "m.jsonl").exists()
 
 
 def test_every_wrong_line_is_named(tmp_path: Path) -> None:

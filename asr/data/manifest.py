@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from asr.errors import DataError, listing
+from asr.errors import ConfigError, DataError, listing
 from asr.files import read_text, write_text
 from asr.sound_files import Member, Stretch
 
@@ -148,6 +148,9 @@ def write_manifest(path: Path, utterances: Iterable[Utterance], relative: bool =
         path: of the file.
         utterances: to write.
         relative: name all recordings relative to the manifest's folder; else those below it, others absolutely.
+
+    Raises:
+        ConfigError: it is on another drive of Windows than a recording, and is to name that relative to its folder.
     """
     folder = path.parent.resolve()
     lines = []
@@ -168,7 +171,15 @@ def _place(utterance: Utterance, folder: Path, relative: bool) -> dict[str, Any]
     path = utterance.audio if member is None else member.archive
     path = path.parent.resolve() / path.name  # a link keeps its own name, which tells the format
     below = relative or path.is_relative_to(folder)
-    name = (Path(os.path.relpath(path, folder)) if below else path).as_posix()
+    try:
+        name = (Path(os.path.relpath(path, folder)) if below else path).as_posix()
+    except ValueError as error:
+        raise ConfigError(
+            "no relative path leads to another drive",
+            where=path,
+            expected=f"a recording on the drive of {folder}",
+            hint="the manifest on the drive of the recordings, or no --relative",
+        ) from error
     if member is not None:
         place = {"shard_offset": member.offset, "shard_bytes": member.size}
         return {"shard": name, "audio_filepath": member.name, **place}
