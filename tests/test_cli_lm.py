@@ -142,6 +142,14 @@ def test_what_cannot_be_mixed_is_told(
     assert not (tmp_path / "mixed.ngram").exists()
 
 
+def test_a_mixture_does_not_replace_what_it_is_made_of(run: Run, tmp_path: Path) -> None:
+    run("build", TEXT, "--out", "lm.ngram")
+    before = (tmp_path / "lm.ngram").read_bytes()
+    refused = run("mix", SMALL, tmp_path / "lm.ngram", "--out", "lm.ngram", "--overwrite")
+    assert refused.code == 2 and "lm.ngram: is one of the models that are mixed" in refused.err
+    assert (tmp_path / "lm.ngram").read_bytes() == before
+
+
 def test_text_is_written_as_the_recogniser_writes(run: Run, tmp_path: Path) -> None:
     (tmp_path / "mixed.txt").write_text("That, the old!\n—\n")  # which that recogniser writes in small letters
     scored = run("score", SMALL, "mixed.txt", "--model", RECOGNISER)

@@ -124,6 +124,8 @@ def mix(
     from asr.text import mixing, ngram
 
     ngram.check_name(out, half)
+    if out.resolve() in [path.resolve() for path in models]:
+        raise ConfigError("is one of the models that are mixed", where=out, hint="another --out")
     if not overwrite:
         refuse_existing([out])
     reporter = TerminalReporter()
