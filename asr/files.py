@@ -63,7 +63,7 @@ def atomic_path(path: Path, size: int | None = None, sync_each: bool = True) -> 
             if sync_each:
                 for each in (*temporary.rglob("*"), temporary):
                     _sync(each)
-            elif os.name == "posix":
+            elif sys.platform != "win32":
                 os.sync()
             if temporary.is_dir() and path.is_dir():
                 patiently(path, lambda: path.rename(previous))

@@ -170,7 +170,7 @@ def read_at(archive: Path, offset: int, size: int) -> bytes:
             if len(_archives) > _MOST_ARCHIVES:
                 os.close(_archives.popitem(last=False)[1])
         _archives.move_to_end(archive)
-        if hasattr(os, "pread"):  # forked processes share the place that `read` goes on from
+        if sys.platform != "win32":  # forked processes share the place that `read` goes on from
             return os.pread(_archives[archive], size, offset)
         os.lseek(_archives[archive], offset, os.SEEK_SET)
         return os.read(_archives[archive], size)
