@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
+import os
 import re
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -168,6 +171,22 @@ def fundamental(waveform: np.ndarray) -> float:
         correlation = np.correlate(frame, frame, "full")[1023:]
         periods.append(53 + int(np.argmax(correlation[53:267])))
     return 16000 / float(np.median(periods))
+
+
+@espeak
+def test_a_library_in_a_deep_folder_is_found(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (before,) = say({})
+    deep = tmp_path.joinpath("é" * 50, *("x" * 50,) * 3)
+    deep.mkdir(parents=True)
+    spec = find_spec("espeakng_loader")
+    assert spec is not None and spec.origin is not None
+    (deep / "espeakng_loader").symlink_to(Path(spec.origin).parent)
+    monkeypatch.setenv("PYTHONPATH", str(deep), prepend=os.pathsep)
+    monkeypatch.chdir(tmp_path)
+    (requests := tmp_path / "requests.jsonl").write_text(json.dumps(REQUEST), encoding="utf-8")
+    command = [*synthesis.PROGRAM, requests.name, "."]  # which are not where the data are
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    np.testing.assert_array_equal(soundfile.read(tmp_path / REQUEST["audio"])[0], before)
 
 
 @espeak

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import sys
 import wave
 from collections.abc import Iterator
@@ -79,13 +80,18 @@ class Request:
 
 
 class Espeak:
-    """The library, loaded. One of these in a process: it keeps its state in global variables."""
+    """The library, loaded. One of these in a process: it keeps its state in global variables.
+
+    It moves the process to where its data are, to name them by a short path: the library cuts longer ones (1.52
+    after 160 bytes), and on Windows knows ASCII only. The process stays there, as voices are read when used.
+    """
 
     def __init__(self) -> None:
         data = Path(espeakng_loader.get_data_path())
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
+        os.chdir(data.parent)
         self.sample_rate: int = self._library.espeak_Initialize(
-            AUDIO_OUTPUT_SYNCHRONOUS, 0, str(data).encode(), INITIALIZE_DONT_EXIT
+            AUDIO_OUTPUT_SYNCHRONOUS, 0, data.name.encode(), INITIALIZE_DONT_EXIT
         )
         if self.sample_rate <= 0:
             raise RuntimeError(f"eSpeak NG can't start with its data in {data}")
@@ -218,4 +224,4 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["--languages"]:
         print(*languages())
     else:
-        main(Path(sys.argv[1]), Path(sys.argv[2]))
+        main(Path(sys.argv[1]).absolute(), Path(sys.argv[2]).absolute())
