@@ -193,12 +193,17 @@ def test_a_library_in_a_deep_folder_is_found(say: Say, tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"voice": "en-us+nobody"}, r"no voice en-us\+nobody"),
-        ({"voice": "xx-nowhere+m3"}, r"no voice xx-nowhere\+m3"),
-        ({"text": "…"}, "made no sound"),
+        ({"voice": "en-us+nobody"}, "no variant nobody, for “turn the"),
+        ({"voice": "xx-nowhere+m3"}, "no language xx-nowhere, for “turn the"),
+        ({"text": "…"}, r"made no sound \(status 0\), for “…”"),
     ],
 )
-def test_failed_utterance_is_an_error(change: dict[str, Any], reason: str, say: Say) -> None:
+def test_failed_utterance_is_an_error(
+    change: dict[str, Any], reason: str, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its text can be read where the locale has another encoding than UTF-8, as on Windows."""
+    for name, value in {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(DataError, match=f"synthesis failed.*{reason}"):
         say({}, change, {})
 

@@ -33,8 +33,8 @@ Set = Literal["train", "dev", "test"]
 
 MANIFEST = "manifest.jsonl"
 SCRIPT = Path(__file__).with_name("espeak_process.py")
-PROGRAM = (sys.executable, "-P", str(SCRIPT))
-"""What speaks. -P: modules beside the script must not hide installed ones of the same name."""
+PROGRAM = (sys.executable, "-P", "-X", "utf8", str(SCRIPT))
+"""What speaks. -P: modules beside the script must not hide installed ones of the same name. utf8: its messages."""
 UTTERANCES_PER_PROCESS = 500
 RATE = (130, 220)
 """Words per minute, least and most."""
