@@ -304,7 +304,14 @@ def device(name: str) -> torch.device:
 
 
 def cuda_fault(index: int) -> str | None:
-    """Why a CUDA device can't be used, if it can't: it isn't there, or the driver or the card is too old."""
+    """Why a CUDA device can't be used, if it can't.
+
+    It isn't there, the driver or the card is too old, or torch is built without CUDA, as PyPI's for Windows.
+    """
+    if torch.version.cuda is None and torch.version.hip is None:
+        torch_version = torch.__version__.partition("+")[0]
+        link = "https://pytorch.org/get-started"
+        return f"this torch is built without CUDA (for an NVIDIA GPU, {link} has torch {torch_version} with it)"
     there = torch.cuda.device_count()  # as the driver says, which may be too old for this torch
     if index >= there:
         return f"this machine has {counted(there, 'CUDA device')}"

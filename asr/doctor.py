@@ -52,7 +52,7 @@ def versions() -> dict[str, str]:
 
 def devices() -> list[str]:
     """What torch can compute on here."""
-    gpus = [f"cuda:{index}: {_gpu(index)}" for index in range(torch.cuda.device_count())]
+    gpus = [f"cuda:{index}: {_gpu(index)}" for index in range(max(torch.cuda.device_count(), 1))]
     return [f"cpu: {counted(torch.get_num_threads(), 'thread')}", *gpus]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,6 +32,7 @@ class Gpu:
             "is_bf16_supported": lambda including_emulation: self._capability(0) >= (8, 0),
         }.items():
             monkeypatch.setattr(torch.cuda, name, answer)
+        monkeypatch.setattr(torch.version, "cuda", "13.0")
 
     def _capability(self, index: int) -> tuple[int, int]:
         if isinstance(self.capability, Exception):
@@ -79,6 +81,22 @@ def test_a_gpu_that_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert doctor.devices()[0] == "cpu: 1 thread"
     assert build.cuda_fault(1) == "this machine has 1 CUDA device"
+
+
+def test_a_torch_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts no devices, whatever there are."""
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch, "__version__", "2.11.0+cpu")
+    assert build.device("auto") == torch.device("cpu")
+    fault = (
+        "can't be used: this torch is built without CUDA "
+        "(for an NVIDIA GPU, https://pytorch.org/get-started has torch 2.11.0 with it)"
+    )
+    with pytest.raises(ConfigError, match=re.escape(f"'cuda:1' {fault}\n  try: device=cpu, or ")):
+        build.device("cuda:1")
+    assert doctor.devices()[1:] == [f"cuda:0: {fault}"]
 
 
 @pytest.mark.parametrize("name", ["gpu", "mps", "cuda:x"])
