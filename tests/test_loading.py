@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import pickle
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -131,6 +133,52 @@ raise SystemExit(3)
         [sys.executable, "-c", program], input=pickle.dumps((reader, plan)), capture_output=True, timeout=60
     )
     assert (result.returncode, result.stderr) == (3, b"")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+def test_signals_do_not_end_workers_that_are_starting(reader: Reader, plan: list[list[Sample]]) -> None:
+    """On macOS and Windows they begin as new programs, which take seconds until they can ignore one."""
+    program = """
+import multiprocessing, os, pickle, signal, sys
+from asr.data.loading import Loader
+
+class Plan(list):
+    def __iter__(self):
+        signal.raise_signal(signal.SIGINT)  # while the workers are started
+        return super().__iter__()
+
+multiprocessing.set_start_method("spawn")
+reader, plan = pickle.load(sys.stdin.buffer)
+numbers, noted = [signal.SIGINT, signal.SIGTERM], []
+for number in numbers:
+    signal.signal(number, lambda number, _: noted.append(number))
+batches = Loader(reader, workers=1)(Plan(plan))
+(worker,) = multiprocessing.active_children()
+for number in numbers:
+    os.kill(worker.pid, number)
+assert noted == [signal.SIGINT]
+signal.raise_signal(signal.SIGTERM)
+assert noted == numbers
+assert len(list(batches)) == len(plan)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], input=pickle.dumps((reader, plan)), capture_output=True, timeout=300
+    )
+    assert (result.returncode, result.stderr.decode()) == (0, "")
+
+
+def test_on_windows_ctrl_c_is_kept_from_workers_that_are_starting(
+    reader: Reader, plan: list[list[Sample]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They inherit that it is ignored; the console is a stand-in."""
+    calls: list[tuple[None, bool]] = []
+    kernel = SimpleNamespace(SetConsoleCtrlHandler=lambda *arguments: calls.append(arguments))
+    loader = Loader(reader)
+    with monkeypatch.context() as windows:
+        windows.setattr(sys, "platform", "win32")
+        windows.setattr(ctypes, "windll", SimpleNamespace(kernel32=kernel), raising=False)
+        loader(plan)
+    assert calls == [(None, True), (None, False)]
 
 
 def test_features_of_the_batch_equal_those_of_each_utterance(reader: Reader, plan: list[list[Sample]]) -> None:

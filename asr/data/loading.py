@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import multiprocessing
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
@@ -206,7 +209,8 @@ class Loader(Generic[BatchT]):
             AudioError: a recording can't be read.
         """
         self._plan.batches = plan
-        batches = iter(self._loader)
+        with _signals_kept_from_new_processes():
+            batches = iter(self._loader)
         return self._checked(_fetched(batches) if self._loader.num_workers else batches)
 
     @staticmethod
@@ -297,9 +301,32 @@ class _Batches(Dataset[BatchT | AsrError]):
             return error
 
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""They reach all processes of a terminal or a cluster's job, and the parent still wants its batch."""
+
+
+@contextmanager
+def _signals_kept_from_new_processes() -> Iterator[None]:
+    """A process that begins meanwhile gets none, and so can't end by one before it has learnt to ignore them.
+
+    Those to this process come at the end; on Windows, Ctrl-C in between is lost.
+    """
+    if sys.platform == "win32":
+        ctypes.windll.kernel32.SetConsoleCtrlHandler(None, True)
+    else:
+        multiprocessing.Lock()  # starts Python's resource tracker, where one is needed, which would unblock them
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        if sys.platform == "win32":
+            ctypes.windll.kernel32.SetConsoleCtrlHandler(None, False)
+        else:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _leave_signals_to_the_parent(_: int) -> None:
-    """They reach all processes of a terminal or a cluster's job, and the parent still wants its batch."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
