@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -397,4 +399,12 @@ def test_a_damaged_cache_is_made_anew(cache: Path) -> None:
 
 def test_a_cache_that_cant_be_written_does_no_harm(cache: Path) -> None:
     cache.write_text("a file where the folder would be")
+    assert same(ngram.load(SMALL), read(SMALL))
+
+
+def test_a_cache_for_which_there_is_no_room_does_no_harm(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
     assert same(ngram.load(SMALL), read(SMALL))

@@ -22,7 +22,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from asr.compiled import compiled, kernel
-from asr.errors import ConfigError, DataError
+from asr.errors import ConfigError, DataError, DiskFullError
 from asr.hashing import EMPTY, Table, arc, find
 from asr.text import arpa, compact
 from asr.text.arpa import UNKNOWN, Entries
@@ -236,7 +236,7 @@ def _load_arpa(path: Path) -> NgramModel:
         return _load_compact(kept, stamp)
     except (OSError, DataError):
         model = from_entries(arpa.read(path))
-    with suppress(OSError):  # a cache that can't be written costs time, not the answer
+    with suppress(OSError, DiskFullError):  # a cache that can't be written costs time, not the answer
         _save_whole(model, kept, stamp)
     return model
 
