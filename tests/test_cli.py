@@ -395,14 +395,14 @@ def test_what_can_not_be_written_is_refused_at_once(run: Run, here: Path) -> Non
     assert "--output FOLDER" in result.err
     result = run("transcribe", "a.wav", "--output", "talk.docx")
     assert (result.code, "no format is known by this suffix" in result.err) == (2, True)
-    say(Path("other/b.wav"), "low")
+    say(Path("other/b.flac"), "low")
     result = run("transcribe", "sub", "other", "--output", "texts")
     assert result.code == 2
-    assert "sub/b.flac and of other/b.wav" in result.err
+    assert "sub/b.flac and of other/b.flac" in result.err
     assert not Path("texts").exists()
     result = run("transcribe", "sub", "a.wav", "other", "--format", "ctm")
     assert result.code == 2
-    assert "sub/b.flac and other/b.wav would have the same name in the CTM file, b" in result.err
+    assert "sub/b.flac and other/b.flac would have the same name in the CTM file, b" in result.err
     assert run("transcribe", "sub", "a.wav", "--format", "ctm").out.count("b 1 ") == 1
 
 

@@ -469,7 +469,7 @@ def wrong(tmp_path: Path) -> Iterator[Path]:
         ("training.init_from=model", 2, "pretrain and training.init_from both say what to begin with"),
         ("pretrain.layers=2", 2, "pretrain.layers is 2, but model.encoder.layers only 1"),
         ("features.normalization=none", 2, "pretrain needs features.normalization utterance or global"),
-        ("pretrain.mask_share=1", 2, "pretrain.mask_share: should be less than 1"),
+        ("pretrain.mask_share=1", 2, "pretrain.mask_share: should be below 1"),
         ("pretrain.layer=1", 2, "there is no such key (did you mean layers?)"),
     ],
 )
