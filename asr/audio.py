@@ -227,7 +227,7 @@ def _mono(decoder: OpenRecording, channel: int | None = None) -> Iterator[FloatA
             "its channels are in opposite phase: their mean, which is what is heard, is next to silence",
             where=decoder.name,
             expected="channels that do not cancel each other out",
-            hint="keep one of them: ffmpeg -i FILE -af 'pan=mono|c0=c0' NEWFILE",
+            hint='keep one of them: ffmpeg -i FILE -af "pan=mono|c0=c0" NEWFILE',
         )
 
 
