@@ -316,6 +316,21 @@ sys.exit(130)
     assert done.stderr == ""
 
 
+def test_an_interrupted_process_may_end_after_one_that_misses_it() -> None:
+    behaviour = """
+got = []
+signal.signal(signal.SIGINT, lambda number, _: got.append(number))
+os.write(1, b"here\\n")
+while not got:
+    time.sleep(0.01)
+if rank > 0:
+    sys.exit(1)
+time.sleep(0.5)
+sys.exit(130)
+"""
+    assert launched(behaviour, interrupt=True).returncode == 130
+
+
 def test_windows_interrupts_all_processes_of_a_console_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     class Process:
         def poll(self) -> None: ...
@@ -332,6 +347,26 @@ def test_windows_interrupts_all_processes_of_a_console_itself(monkeypatch: pytes
 def test_a_process_that_hangs_when_another_has_failed_is_killed() -> None:
     done = launched("sys.exit(3) if rank == 1 else time.sleep(1000)")
     assert (done.returncode, done.stderr) == (3, "")
+
+
+def test_a_process_that_fails_does_not_wait_for_what_the_others_have_not_sent() -> None:
+    behaviour = """
+import torch
+from asr.training.distributed import joined
+from asr.training.loop import InterruptedTogetherError
+try:
+    with joined(raised_by_all=InterruptedTogetherError) as world:
+        if rank == 1:
+            torch.distributed.all_reduce(torch.zeros(1), async_op=True)
+            raise AsrError("this one has no memory left")
+        time.sleep(60)
+        os.write(1, b"waited in vain\\n")
+except AsrError as error:
+    os.write(2, f"error: {error}\\n".encode())
+    sys.exit(error.exit_code)
+"""
+    done = launched(behaviour)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "error: this one has no memory left\n")
 
 
 def test_a_process_that_was_killed_is_named() -> None:

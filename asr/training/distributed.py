@@ -7,7 +7,9 @@ does anything.
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -183,30 +185,50 @@ def joined(raised_by_all: type[AsrError]) -> Iterator[World]:
         local_size=int(os.environ.get("LOCAL_WORLD_SIZE", size)),
         patient=dist.new_group(backend="gloo", timeout=PATIENCE),
     )
+    stopped = None
     try:
-        yield world
+        try:
+            yield world
+        except raised_by_all as error:
+            stopped = error
         world.wait()
-    except AsrError as error:
-        if isinstance(error, raised_by_all):
-            world.wait()
-            dist.destroy_process_group()  # not after other errors: it waits for what is under way with the others
-        if _somebody_has_failed(store):
-            raise SystemExit(error.exit_code) from None
+    except BaseException as error:
+        lost = _is_of_a_lost_process(error)
+        code = LostProcessError.exit_code if lost else _exit_code(error)
+        atexit.register(_end_at_once, code)
+        if (lost or isinstance(error, AsrError)) and _somebody_has_failed(store):
+            raise SystemExit(code) from None
+        if lost:
+            raise LostProcessError(
+                "another process of this training has ended",
+                hint="see what it wrote; was it killed for want of memory?",
+            ) from None
         raise
-    except RuntimeError as error:
-        if not _is_of_a_lost_process(error):
-            raise
-        if _somebody_has_failed(store):
-            raise SystemExit(LostProcessError.exit_code) from None
-        raise LostProcessError(
-            "another process of this training has ended",
-            hint="see what it wrote; was it killed for want of memory?",
-        ) from None
     dist.destroy_process_group()
+    if stopped is not None:
+        if _somebody_has_failed(store):
+            raise SystemExit(stopped.exit_code) from None
+        raise stopped
 
 
-def _is_of_a_lost_process(error: RuntimeError) -> bool:
-    return isinstance(error, dist.DistError) or "gloo" in str(error)
+def _is_of_a_lost_process(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or "gloo" in str(error))
+
+
+def _exit_code(error: BaseException) -> int:
+    return error.exit_code if isinstance(error, AsrError) else 130 if isinstance(error, KeyboardInterrupt) else 1
+
+
+def _end_at_once(code: int) -> None:
+    """End this process, but not its groups: their threads wait for the others, and those perhaps for this process.
+
+    At Python's usual end they would be waited for; or one of them, done at that moment, would abort the process.
+    """
+    atexit.unregister(_end_at_once)
+    atexit._run_exitfuncs()  # all that is yet to come
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _somebody_has_failed(store: Any) -> bool:

@@ -38,7 +38,7 @@ def launch(count: int) -> int:
     others end too; those that do not, perhaps since they wait for it inside a GPU's library, are killed.
 
     Returns:
-        The exit code: that of the first to fail, or 0.
+        The exit code: that of the first to fail or, of processes that were interrupted, the highest; or 0.
 
     Raises:
         KilledProcessError: the first to fail was killed.
@@ -62,8 +62,9 @@ def launch(count: int) -> int:
             return 0
         _end(processes)
     code = processes[failed].returncode
-    if code < 0 and signals:
-        return 128 - code
+    if signals:  # which not all need have seen: some only miss the others
+        codes = [process.returncode for process in processes]
+        return max(code if code >= 0 else 128 - code for code in codes)
     if code < 0:
         name = signal.Signals(-code).name
         hint = "was there enough memory? with fewer processes, or a smaller training.batch_seconds, less is needed"
