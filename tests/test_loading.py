@@ -130,7 +130,7 @@ me = [batches]; me.append(me)  # so that it is there until the end
 raise SystemExit(3)
 """
     result = subprocess.run(
-        [sys.executable, "-c", program], input=pickle.dumps((reader, plan)), capture_output=True, timeout=60
+        [sys.executable, "-c", program], input=pickle.dumps((reader, plan)), capture_output=True, timeout=300
     )
     assert (result.returncode, result.stderr) == (3, b"")
 
