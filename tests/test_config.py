@@ -89,6 +89,7 @@ def test_broken_files(tmp_path: Path, text: str, expected: str) -> None:
         ("training.epochs=2.5", "training.epochs: should be a whole number; found 2.5"),
         ("training.epochs=null", "training.epochs: should be a whole number; found null"),
         ("training.learning_rate=fast", "training.learning_rate: should be a number; found 'fast'"),
+        ("training.learning_rate=.inf", "training.learning_rate: should be a finite number; found inf"),
         ("training.learning_rate=0", "training.learning_rate: should be above 0; found 0"),
         ("training.learning_rate=[1]", "training.learning_rate: should be a number; found [1]"),
         ("training.ema=1", "training.ema: should be below 1; found 1"),
