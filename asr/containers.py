@@ -1,13 +1,17 @@
 """What the structure of a sound file tells of its end, which the libraries that decode it keep to themselves.
 
-They take an Ogg, Matroska or MP3 file that a download has left unfinished for a shorter recording.
+They take an Ogg, Matroska or MP3 file that a download has left unfinished for a shorter recording, and read a WAV
+file to the end that its header tells, though that can tell no more than 4 GiB.
 """
 
 from __future__ import annotations
 
 import re
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
+_RIFF_HEADER, _CHUNK_HEADER = 12, 8  # bytes
+_TRAILER = 0.05  # of a file: more than what stands behind the sound without being a chunk, such as tags of MP3
+_MOST_PADDING = 1 << 16  # zeros behind a file, up to a multiple of a block of its disk
 _OGG_PAGE = 27 + 255 + 255 * 255  # bytes at most: header, segment table, segments
 _OGG_END_OF_STREAM = 4
 _MATROSKA = b"\x1aE\xdf\xa3"
@@ -18,6 +22,46 @@ _XING = re.compile(
     rb"\xff[\xe0-\xff]..(?:\0{9}|\0{17}|\0{32})(?:Xing|Info)\0\0\0[\x01\x03\x05\x07\x09\x0b\x0d\x0f](?!\0{4})",
     re.DOTALL,
 )
+
+
+def is_placeholder(size: int) -> bool:
+    """Whether a size is what writers claim that can't go back to the header: ffmpeg, sox and arecord in a pipe.
+
+    That is nothing, about 2 or 4 GiB or, in RF64 and W64, the largest number that there is.
+    """
+    return size == 0 or 0x7FFF_F000 <= size <= 0x8000_0000 or 0xFFFF_F000 <= size <= 0xFFFF_FFFF or size >= 1 << 62
+
+
+def unclaimed_bytes(file: BinaryIO, size: int) -> int:
+    """How many bytes of a WAV file's sound are behind the end that its header tells; 0 of any other file.
+
+    So it is where the header was never completed, or the sound is longer than the header can tell.
+
+    Args:
+        file: open, at any place; it is left at another.
+        size: its bytes.
+    """
+    file.seek(0)
+    head = file.read(_RIFF_HEADER)
+    if not head.startswith((b"RIFF", b"RIFX")) or head[8:] != b"WAVE":
+        return 0
+    order: Literal["little", "big"] = "little" if head.startswith(b"RIFF") else "big"
+    place, end = _RIFF_HEADER, 0
+    while place < size:
+        file.seek(place)
+        chunk = file.read(_CHUNK_HEADER)
+        if end and not re.fullmatch(rb"[ -~]{4}.{4}", chunk, re.DOTALL):
+            break
+        length = int.from_bytes(chunk[4:], order)
+        place += _CHUNK_HEADER + length + length % 2
+        if chunk.startswith(b"data"):
+            end = place
+    rest = size - end
+    if not end or place in (size, size + 1) or rest <= max(_TRAILER * size, 2048):
+        return 0
+    file.seek(end)
+    is_padding = rest <= _MOST_PADDING and not file.read(rest).strip(b"\0")
+    return 0 if is_padding else rest
 
 
 def missing_bytes(file: BinaryIO, size: int) -> int:

@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,7 +25,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from asr.containers import counts_frames, missing_bytes
+from asr.containers import counts_frames, is_placeholder, missing_bytes, unclaimed_bytes
 from asr.errors import AudioError, MissingDependencyError, counted, how_to_install, is_or_are, quoted
 
 FloatArray = NDArray[np.float32]
@@ -87,9 +88,9 @@ MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000
 BLOCK_FRAMES = 1 << 16
 _MAX_FRAMES_PER_BYTE = 8192  # FLAC packs 65 535 frames of silence into about 12 bytes; nothing does better
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile's answer for a FLAC stream that does not tell its length
-_UNKNOWN_BYTES = 0x7FFF_F000  # WAV writers that can't seek (ffmpeg, sox in a pipe) claim this or more
 _SLACK_SECONDS = 0.01  # some writers count their header among the data
 _CODEC_SLACK_SECONDS = 0.3  # codecs delay and pad by up to 2048 samples
+_GAP_SECONDS = 0.1  # between the packets of a track: nobody has sent sound, or it begins after the pictures
 _STRETCH_SLACK_SECONDS = 0.25  # lossy formats round a file's length to their frames
 _BARE_STREAMS = ("aac", "ac3", "eac3", "dts", "mp3")  # FFmpeg's names of formats without a header
 _LENGTHLESS = ("MP3", "OGG")  # these headers need not tell a length: it is estimated, or that of the last page
@@ -130,6 +131,10 @@ def open_recording(source: AudioSource) -> Iterator[OpenRecording]:
         if missing := missing_bytes(file, size):
             what = f"has been cut off: {counted(missing, 'byte')} or more {is_or_are(missing)} missing"
             raise AudioError(what, where=name, hint=_AGAIN_OR_AS_IT_IS)
+        if unclaimed := unclaimed_bytes(file, size):
+            what = f"goes on for {counted(unclaimed, 'byte')} behind the end that its header tells"
+            hint = f"ffmpeg -ignore_length 1 -i {quoted(name)} {quoted(Path(name).stem + '.flac')}"
+            raise AudioError(what, where=name, expected="a WAV file of less than 4 GiB, or RF64", hint=hint)
         file.seek(0)
         decoder = _open_soundfile(name, file, stack)
         _check_header(decoder, size)
@@ -293,17 +298,19 @@ def _open_soundfile(name: str, file: BinaryIO, stack: ExitStack) -> OpenRecordin
     blocks = _read_soundfile(name, file, sound)
     # MP3 is decoded from its beginning: its frames lean on those before them, and a seek may land beside the place.
     estimated = sound.format == "MP3"
-    skip = (lambda frames: 0) if estimated else sound.seek
+    skip = sound.seek if sound.seekable() and not estimated else lambda frames: 0  # GSM, for one, is not
     return OpenRecording(name, sound.samplerate, sound.channels, sound.frames, least, estimated, blocks, skip)
 
 
 def _claimed_frames(sound: Any) -> int:
-    """Frames that a WAV, AIFF or AU header claims: libsndfile lowers them to those present, and logs it."""
-    lowered = re.search(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
+    """Frames that a WAV, W64, AIFF or AU header claims: libsndfile lowers them to those present, and logs it."""
+    lowered = re.search(
+        r"^ *(?:data|Riff size|riff|SSND|Data Size) *: (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE
+    )
     if lowered is None:
         return int(sound.frames)
     claimed, present = int(lowered[1]), int(lowered[2])
-    return int(sound.frames) if claimed >= _UNKNOWN_BYTES else sound.frames * claimed // max(present, 1)
+    return int(sound.frames) if is_placeholder(claimed) else sound.frames * claimed // max(present, 1)
 
 
 def _read_soundfile(name: str, file: BinaryIO, sound: Any) -> Iterator[FloatArray]:
@@ -363,30 +370,35 @@ def _open_av(name: str, file: BinaryIO, reason: str, stack: ExitStack) -> OpenRe
     frames, slack = round(seconds * track.rate), round(_CODEC_SLACK_SECONDS * track.rate)
     least = frames - slack if exact else 1
     return OpenRecording(
-        name, track.rate, track.channels, frames, least, not exact, _read_av(name, container, track)
+        name, track.rate, track.channels, frames, least, not exact, _read_av(name, container, track, frames)
     )
 
 
 def _av_seconds(container: Any, track: Any) -> tuple[float, bool]:
-    """A sound track's length, and whether it can be held against the file."""
+    """When a sound track ends, and whether that can be held against the file."""
     bare = container.format.name in _BARE_STREAMS  # of which FFmpeg guesses the length by the bit rate
     if track.duration is not None and not bare:
-        return float(track.duration * track.time_base), True
+        start = (track.start_time or 0) * track.time_base - _av_start(container)
+        return float(max(start, 0) + track.duration * track.time_base), True
     if container.duration is not None and not bare:  # in microseconds, of the longest track: perhaps the pictures
         return container.duration / 1e6, len(container.streams) == 1
     ends = [packet.pts + (packet.duration or 0) for packet in container.demux(track) if packet.pts is not None]
     container.seek(0)
-    return float(max(ends, default=0) * track.time_base), False
+    return float(max(max(ends, default=0) * track.time_base - _av_start(container), 0)), False
 
 
-def _read_av(name: str, container: Any, track: Any) -> Iterator[FloatArray]:
+def _av_start(container: Any) -> Fraction:
+    """The time, in seconds, at which a container begins: with its first track, or at 0 in Matroska (WebM)."""
+    return Fraction(0 if "matroska" in container.format.name else container.start_time or 0, 1_000_000)
+
+
+def _read_av(name: str, container: Any, track: Any, frames: int) -> Iterator[FloatArray]:
     import av
 
-    converter = av.AudioResampler(format="fltp", layout=track.layout, rate=track.rate)
     pending: list[FloatArray] = []
     try:
-        for frame in container.decode(track):
-            pending += [piece.to_ndarray() for piece in converter.resample(frame)]
+        for piece in _av_pieces(container, track, frames):
+            pending.append(piece)
             if sum(piece.shape[1] for piece in pending) >= BLOCK_FRAMES:
                 yield np.concatenate(pending, axis=1).T
                 pending = []
@@ -394,3 +406,22 @@ def _read_av(name: str, container: Any, track: Any) -> Iterator[FloatArray]:
         raise AudioError(f"is damaged: {error}", where=name, hint=_AGAIN) from error
     if pending:
         yield np.concatenate(pending, axis=1).T
+
+
+def _av_pieces(container: Any, track: Any, frames: int) -> Iterator[FloatArray]:
+    """Decode to (channels, samples) each, with zeros where no sound was sent, within so many frames in all."""
+    import av
+
+    converter = av.AudioResampler(format="fltp", layout=track.layout, rate=track.rate)
+    start, timed, position = _av_start(container), container.format.name not in _BARE_STREAMS, 0
+    for frame in container.decode(track):
+        gap = round((frame.pts * frame.time_base - start) * track.rate) - position if timed and frame.pts else 0
+        if not _GAP_SECONDS * track.rate < gap <= frames - position:
+            gap = 0
+        position += gap
+        for first in range(0, gap, BLOCK_FRAMES):
+            yield np.zeros((track.channels, min(BLOCK_FRAMES, gap - first)), np.float32)
+        for piece in converter.resample(frame):
+            samples = piece.to_ndarray()
+            position += samples.shape[1]
+            yield samples

@@ -56,9 +56,18 @@ def flac(waveform: np.ndarray, claimed: int | None = None) -> bytes:
 
 
 def encoded(
-    waveform: np.ndarray, *, form: str, codec: str, rate: int = 48000, options: dict[str, str] | None = None
+    waveform: np.ndarray,
+    *,
+    form: str,
+    codec: str,
+    rate: int = 48000,
+    options: dict[str, str] | None = None,
+    gap_at: float | None = None,
 ) -> bytes:
-    """A sound track in a container that soundfile can't read; the options are the container's."""
+    """A sound track in a container that soundfile can't read; the options are the container's.
+
+    For 3 s, at `gap_at`, the track has no packets.
+    """
     av = pytest.importorskip("av", reason="PyAV reads these formats")
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=form, options=options or {}) as container:
@@ -68,7 +77,11 @@ def encoded(
         converter = av.AudioResampler(
             format=track.format, layout="mono", rate=rate, frame_size=track.frame_size or 960
         )
+        position = 0
         for piece in [*converter.resample(frame), *converter.resample(None), None]:
+            if piece is not None and gap_at is not None:
+                piece.pts = position + (3 * rate if position >= gap_at * rate else 0)
+                position += piece.samples
             container.mux([packet for packet in track.encode(piece) if packet.size])
     return buffer.getvalue()
 
@@ -114,6 +127,22 @@ def test_other_formats_are_read_with_pyav(form: str, codec: str) -> None:
     assert spectrum.argmax() == 440
 
 
+@pytest.mark.parametrize(
+    ("form", "codec", "late"),
+    [("matroska", "aac", True), ("webm", "libopus", True)]
+    + [(*each, False) for each in (("matroska", "aac"), ("webm", "libopus"), ("mp4", "aac"), ("ipod", "aac"))],
+)
+def test_where_a_track_has_no_sound_it_is_silent(form: str, codec: str, late: bool) -> None:
+    """As with sound that begins after the pictures, or a voice message in which nothing is sent in pauses."""
+    content = io.BytesIO(encoded(tone(2.0, 48000), form=form, codec=codec, gap_at=0.0 if late else 1.0))
+    assert audio.read_header(content).duration == pytest.approx(5.0, abs=0.2)
+    waveform = audio.load(content, 1000)
+    assert len(waveform) == pytest.approx(5000, abs=200)
+    (edges,) = np.nonzero(np.diff(np.abs(waveform) > 0.2, prepend=False))
+    beginnings = [edges[0], *edges[1:][np.diff(edges) > 1000]]
+    np.testing.assert_allclose(beginnings, [3000] if late else [0, 4000], atol=100)
+
+
 @pytest.mark.parametrize("form", ["adts", "ac3"])
 def test_the_length_of_a_bare_stream_is_measured(tmp_path: Path, form: str) -> None:
     """FFmpeg guesses it by the bit rate at the beginning, which silence takes little of."""
@@ -139,6 +168,29 @@ def test_wav_from_a_pipe_claims_no_size(tmp_path: Path) -> None:
     for claimed in (0xFFFFFFFF, 0x7FFFF024):
         (tmp_path / "piped.wav").write_bytes(wav(pcm.tobytes(), claimed=claimed))
         np.testing.assert_array_equal(audio.load(tmp_path / "piped.wav", RATE), pcm / np.float32(32768))
+
+
+@pytest.mark.parametrize("claimed", [0, 1000, 0xFFFFFFFF - 60_000])
+def test_wav_that_goes_on_behind_its_end_is_refused(tmp_path: Path, claimed: int) -> None:
+    """A recorder that died, or a header's 32 bits, which a file of more than 4 GiB overruns (sparse here)."""
+    path = tmp_path / "long.wav"
+    path.write_bytes(wav(speechlike(10_000).tobytes(), claimed=claimed))
+    if claimed > 1000:
+        os.truncate(path, claimed + 44)
+        assert audio.read_header(path).frames == claimed // 2
+        os.truncate(path, 2**32 + 2**30)
+    with pytest.raises(
+        AudioError, match=r"long\.wav: goes on for [\d,]+ bytes behind(.|\n)*try: ffmpeg -ignore_length 1"
+    ):
+        audio.read_header(path)
+
+
+def test_chunks_and_padding_behind_the_sound_of_a_wav_are_no_sound(tmp_path: Path) -> None:
+    pcm = np.arange(1001, dtype=np.int16)
+    note = b"note" + struct.pack("<I", 5000) + bytes(5000)
+    for name, behind in (("chunk", note), ("chunks", note + note), ("padding", bytes(5000)), ("odd", b"TAG" * 40)):
+        (tmp_path / name).write_bytes(wav(pcm.tobytes()) + behind)
+        np.testing.assert_array_equal(audio.load(tmp_path / name, RATE), pcm / np.float32(32768))
 
 
 def sphere(data: bytes, coding: str, order: str = "01", width: int = 2, count: int = 800) -> bytes:
@@ -326,6 +378,8 @@ HEADER_FAULTS = {
     "fast.wav": (wav(b"\0" * 4000, rate=2_000_000), "sample rate of 2000000 Hz"),
     "bomb.flac": (flac(speechlike(20_000), claimed=2**36 - 1), "claims 68719476735 frames, more than its"),
     "cut.wav": (wav(speechlike(20_000).tobytes())[CUT], r"cut off: its header claims 2\.50 s, it holds 0\.37 s"),
+    "cut.rf64": (written(speechlike(20_000), "RF64")[CUT], r"cut off: its header claims 1\.24 s, it holds 0\.37 s"),
+    "cut.w64": (written(speechlike(20_000), "W64")[CUT], r"cut off: its header claims 1\.24 s, it holds 0\.37 s"),
 }
 DECODING_FAULTS = {
     "cut.flac": (flac(speechlike(20_000))[CUT], "damaged or cut off somewhere after"),
