@@ -268,7 +268,9 @@ class Recognizer:
             lengths = torch.tensor([len(part.log_probs) for part in batch])
             hypotheses = self._decoder.decode(log_probs, lengths, **options)
             for part, hypothesis in zip(batch, hypotheses, strict=True):
-                yield _Heard(part.place, part.start, hypothesis)
+                # A grammar has to make a sentence of each stretch, of a pause too.
+                pause = options.get("grammar") is not None and bool(self._is_silent(part.log_probs).all())
+                yield _Heard(part.place, part.start, hypothesis, pause)
 
     def _blocks(self, source: Source) -> Iterator[FloatArray]:
         if not isinstance(source, np.ndarray):
@@ -286,6 +288,7 @@ class Recognizer:
         place = parts[-1].place
         if place.error is not None:
             return place.error
+        parts = [part for part in parts if not part.pause] or parts
         hypotheses = [part.hypothesis for part in parts]
         words = [word for part in parts for word in self._timed(part)]
         rejections = [hypothesis.rejection for hypothesis in hypotheses if hypothesis.rejection is not None]
@@ -361,11 +364,12 @@ class _Stretch:
 
 @dataclass(frozen=True)
 class _Heard:
-    """A stretch, decoded."""
+    """A stretch, decoded, and whether it is but a pause, of which a grammar has made a sentence."""
 
     place: _Place
     start: int
     hypothesis: Hypothesis
+    pause: bool
 
 
 Part = TypeVar("Part", _Piece, _Stretch, _Heard)

@@ -594,6 +594,29 @@ def test_what_is_rejected_has_no_text(threshold: float | None, rejected: bool) -
     assert bool(several.alternatives) == (not rejected)
 
 
+class Commander:
+    """A decoder for a grammar with one sentence, which fits no silence."""
+
+    def decode(self, log_probs: Tensor, lengths: Tensor, **options: Unpack[Options]) -> list[Hypothesis]:
+        silent = [
+            bool((row[:length].argmax(-1) == 0).all()) for row, length in zip(log_probs, lengths, strict=True)
+        ]
+        return [hypothesis("" if no else "low", rejection=np.inf if no else 0.2) for no in silent]
+
+
+@pytest.mark.parametrize("commands", [0, 1, 2])
+def test_of_pauses_a_grammar_makes_no_sentence(commands: int) -> None:
+    """It must hear one, however unlikely, or none at all, which would reject the whole recording."""
+    waveform = np.zeros(66 * RATE, np.float32)
+    for second in (10, 55)[:commands]:
+        times = np.arange(second * RATE, second * RATE + RATE // 2)
+        waveform[times] = 0.5 * np.sin(2 * np.pi * TONES["low"] / RATE * times)
+    asked: Any = {"grammar": object()}
+    transcript = tone_recognizer(Commander(), reject_above=0.5).transcribe(waveform, **asked)
+    assert transcript.text == " ".join(commands * ["low"])
+    assert transcript.rejection == (0.2 if commands else np.inf)
+
+
 def test_nothing_is_rejected_without_a_grammar() -> None:
     recognizer = tone_recognizer(Script([hypothesis("a")]), reject_above=0.0)
     assert recognizer.transcribe(tones(2.0)[0]).text == "a"
