@@ -42,7 +42,8 @@ def atomic_path(path: Path, size: int | None = None, sync_each: bool = True) -> 
     """Yield a temporary path beside `path`; what is written there takes its place when the block succeeds.
 
     Works for a file and for a folder (create it at the yielded path). A folder replaces an existing one as a
-    whole. When the block raises, `path` is left as it was. Afterwards, a power cut undoes nothing: what was written
+    whole; where a link stands, it stays, and what it leads to is replaced. When the block raises, `path` is left as
+    it was. Afterwards, a power cut undoes nothing: what was written
     is on the disk before it gets its name, and the name before this returns.
 
     Args:
@@ -55,6 +56,8 @@ def atomic_path(path: Path, size: int | None = None, sync_each: bool = True) -> 
         DiskFullError: there is no room for it.
     """
     with full_disk_in_words(path, size):
+        if path.is_symlink():
+            path = path.resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
         holder = Path(tempfile.mkdtemp(prefix=f".{path.name}{PARTIAL}", dir=path.parent))
         temporary, previous = holder / path.name, holder / f"{path.name}.previous"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -57,7 +58,7 @@ def text(transcript: Transcript) -> str:
 
 def named_text(transcript: Transcript) -> str:
     """As `text`, behind the recording's path."""
-    return f"{transcript.path}: {text(transcript)}"
+    return f"{_on_one_line(transcript.path)}: {text(transcript)}"
 
 
 def json_object(transcript: Transcript) -> str:
@@ -113,12 +114,21 @@ def ctm(transcript: Transcript) -> str:
 
 def ctm_name(path: PurePath) -> str:
     """What a recording is called in a CTM file: its file's name without suffix and blanks."""
-    return "_".join(path.stem.split())
+    return "_".join(without_suffix(path).name.split())
+
+
+def without_suffix(path: PurePath) -> PurePath:
+    """A recording's path without the suffix that tells its format; a date, as in “2024.05.01”, has none."""
+    return path.with_suffix("") if re.fullmatch(r"\.\d?[A-Za-z]\w{0,4}", path.suffix) else path
+
+
+def _on_one_line(path: str) -> str:
+    return re.sub(r"[\t\r\n]", " ", path)
 
 
 def tsv(transcript: Transcript) -> str:
     """A row for each segment, times in seconds."""
-    path = " ".join(transcript.path.split("\t"))
+    path = _on_one_line(transcript.path)
     return "".join(
         f"{path}\t{segment.start:.3f}\t{segment.end:.3f}\t{segment.confidence:.4f}\t{segment.text}\n"
         for segment in transcript.segments

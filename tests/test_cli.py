@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,6 +26,7 @@ from asr import artefact, audio, catalogue, doctor, tuning
 from asr.cli import decoding, main
 from asr.cli.decoding import HOTWORD_BONUS, read_hotwords
 from asr.cli.inputs import find_recordings
+from asr.cli.reporter import TerminalReporter
 from asr.data.manifest import Utterance, write_manifest
 from asr.decoder_settings import DecoderSettings
 from asr.decoding import beam
@@ -32,6 +34,7 @@ from asr.doctor import SAMPLE_RATE, Check, synthesise
 from asr.errors import ConfigError, DataError
 from asr.evaluation import wer
 from asr.recipe_file import read_recipe
+from asr.recognizer import Recognizer
 from asr.tuning import Trial, Tuned, TunedRescoring
 
 COMMANDS: tuple[list[str], ...] = (
@@ -171,6 +174,11 @@ def test_errors_are_messages_and_tracebacks_only_on_demand(run: Run) -> None:
         debugged = run(*arguments)
         assert debugged.code == plain.code
         assert "Traceback" in debugged.err
+
+
+def test_messages_stand_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    TerminalReporter().warn("a list.csv:100: [bold] is no markup, and the line no emoji")
+    assert capsys.readouterr().err == "warning: a list.csv:100: [bold] is no markup, and the line no emoji\n"
 
 
 def test_an_interrupt_is_quiet(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,6 +377,31 @@ def test_recordings_whose_names_differ_in_their_suffix_keep_it(run: Run, here: P
     assert texts == {"b.flac.txt": "middle\n", "b.wav.txt": "high\n", "deep/b.txt": "low\n"}
 
 
+def test_a_date_in_a_name_is_no_suffix(run: Run, here: Path) -> None:
+    for name in ("2024.05.01", "2024.05.02 meeting", "2024.05.03.wav"):
+        say(Path("in.wav"), "high")
+        Path("in.wav").rename(name)
+    assert run("transcribe", *sorted(map(str, Path().glob("2024*"))), "--output", "texts").code == 0
+    names = sorted(path.name for path in Path("texts").iterdir())
+    assert names == ["2024.05.01.txt", "2024.05.02 meeting.txt", "2024.05.03.txt"]
+
+
+def test_what_an_interrupted_transcription_has_done_is_written(
+    run: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = Recognizer.attempt
+
+    def interrupted(*arguments: Any) -> Iterator[Any]:
+        yield next(attempt(*arguments))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Recognizer, "attempt", interrupted)
+    result = run("transcribe", "a.wav", "sub/b.flac", "--output", "all.json")
+    assert result.code == 130
+    assert "all.json holds 1 of 2 recordings" in result.err
+    assert [entry["text"] for entry in json.loads(Path("all.json").read_text())] == ["low high"]
+
+
 def test_recordings_of_the_same_name_do_not_share_a_file(run: Run, here: Path) -> None:
     say(Path("other/b.flac"), "high")
     result = run("transcribe", "sub/b.flac", "other/b.flac", "--output", "texts")
@@ -387,6 +420,14 @@ def test_nothing_is_overwritten_unless_asked(run: Run, here: Path) -> None:
     assert Path("talk.txt").read_text() == Path("texts/b.vtt").read_text() == "precious"
     assert run("transcribe", "a.wav", "--output", "talk.txt", "--overwrite").code == 0
     assert Path("talk.txt").read_text() == "low high\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links take a privilege there")
+def test_where_a_link_stands_what_it_leads_to_is_written(run: Run, here: Path) -> None:
+    Path("link.txt").symlink_to("talk.txt")  # which is not there yet, or not mounted
+    assert run("transcribe", "a.wav", "--output", "link.txt").code == 2
+    assert run("transcribe", "a.wav", "--output", "link.txt", "--overwrite").code == 0
+    assert (Path("link.txt").is_symlink(), Path("talk.txt").read_text()) == (True, "low high\n")
 
 
 def test_what_can_not_be_written_is_refused_at_once(run: Run, here: Path) -> None:

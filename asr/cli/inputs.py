@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -85,11 +86,12 @@ def files_for(recordings: Sequence[Recording], folder: Path, suffix: str) -> lis
     Raises:
         ConfigError: two recordings would share a file.
     """
+    from asr.formats import without_suffix
+
     names = [recording.name for recording in recordings]
-    shared = Counter(name.with_suffix("") for name in names)
+    shared = Counter(map(without_suffix, names))
     paths = [
-        folder / (name.with_suffix(suffix) if shared[name.with_suffix("")] == 1 else Path(f"{name}{suffix}"))
-        for name in names
+        folder / f"{without_suffix(name) if shared[without_suffix(name)] == 1 else name}{suffix}" for name in names
     ]
     path, sources = most_shared(recordings, paths)
     if len(sources) > 1:
@@ -113,7 +115,7 @@ def refuse_existing(paths: Iterable[Path | None]) -> None:
     Raises:
         ConfigError: some are there already.
     """
-    existing = [str(path) for path in paths if path is not None and path.exists()]
+    existing = [str(path) for path in paths if path is not None and os.path.lexists(path)]
     if existing:
         raise ConfigError("already there", where=some(existing), hint="another place, or --overwrite")
 

@@ -23,7 +23,7 @@ class TerminalReporter:
     """Messages on standard error; bars too, where that is a terminal."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
     def say(self, message: str) -> None:
         """Print a message."""

@@ -195,6 +195,7 @@ class _Work:
     batch_size: int
     reporter: Reporter
     seconds: int | None
+    done: int = 0
     failed: int = 0
 
     def __iter__(self) -> Iterator[tuple[Recording, Transcript]]:
@@ -209,6 +210,7 @@ class _Work:
                     self.reporter.warn(str(result))
                 else:
                     yield recording, result
+                    self.done += 1
 
 
 def _write(work: _Work, form: Format, output: Path | None) -> None:
@@ -226,7 +228,14 @@ def _write(work: _Work, form: Format, output: Path | None) -> None:
         for part in parts:
             sys.stdout.write(part)  # which stands above the progress bar, when both are on a terminal
             sys.stdout.flush()
-    else:
-        whole = "".join(parts)
-        if work.failed < len(work.recordings):
-            write_text(output, whole)
+        return
+    written: list[str] = []
+    try:
+        written.extend(parts)
+    except (Exception, KeyboardInterrupt):
+        if work.done:
+            work.reporter.warn(f"{output} holds {work.done} of {len(work.recordings)} recordings")
+        raise
+    finally:
+        if work.done:
+            write_text(output, "".join(written))
