@@ -27,6 +27,7 @@ from asr.text.normalize import Normalizer
 from asr.training import log
 from asr.training.acoustic import AcousticTask, loop_settings
 from asr.training.gradient_check import Comparison, check_gradients
+from asr.training.loop import InterruptedTrainingError
 from asr.training.range_test import RangeTest, range_test
 
 ROUNDS = 20
@@ -97,7 +98,11 @@ def _overfit(wanted: Recipe, count: int, folder: Path, data: Path, reporter: Rep
     stages.tokens(work)
     trial = replace(work, recipe=_bare(wanted, manifest), corpus=folder / "corpus")
     stages.prepare(trial)
-    stages.train(trial, rounds=ROUNDS, target=0.0)
+    try:
+        stages.train(trial, rounds=ROUNDS, target=0.0)
+    except InterruptedTrainingError as error:
+        stopped = error.what.partition(";")[0]
+        raise InterruptedTrainingError(f"{stopped}; a trial begins anew each time") from None
     device = build.device(wanted.training.device)
     answers = recognise_manifest(Recognizer(artefact.load(trial.trained, device), device), utterances)
     return Overfitting(utterances, answers, wer.score(answers, bootstrap=1), len(log.read(trial.training)))
@@ -209,6 +214,7 @@ def _bare(wanted: Recipe, manifest: Path | None = None) -> Recipe:
                     "unfreeze": {},
                     "weight_decay": 0.0,
                     "l1": 0.0,
+                    "consistency": 0.0,
                     "max_norm": None,
                     "ema": None,
                     "patience": None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from asr.data import untranscribed
 from asr.data.checks import check_recordings
 from asr.data.corruption import CorruptingReader
 from asr.data.manifest import Utterance, read_manifest, write_manifest
-from asr.errors import DataError
+from asr.errors import DataError, DiskFullError
 from asr.features import FeatureExtractor
 from asr.files import contents
 from asr.reporting import length_of_sound
@@ -48,8 +49,9 @@ def pretrain(work: Workspace) -> None:
         denoising.save(start.model, work.pretrained)
     finally:
         page, title = work.pretraining / "report.html", f"{work.recipe.name}, before any transcript"
-        for line in report_on(work.pretraining, page, title, work.recipe, work.pretrained.exists()):
-            work.reporter.say(line)
+        with suppress(DiskFullError):  # where the training was stopped by one, that error says more
+            for line in report_on(work.pretraining, page, title, work.recipe, work.pretrained.exists()):
+                work.reporter.say(line)
 
 
 def job(work: Workspace) -> denoising.Job:
@@ -81,9 +83,8 @@ def job(work: Workspace) -> denoising.Job:
 
 def _untranscribed(work: Workspace, source: Path) -> list[Utterance]:
     """The recordings of `pretrain.audio`, checked and cut into pieces, unless a cut-off run has done so."""
-    manifest = work.pretraining / "audio.jsonl"
-    if manifest.exists():
-        return read_manifest(manifest, transcribed=False)
+    if work.untranscribed.exists():
+        return read_manifest(work.untranscribed, transcribed=False)
     sets = work.sets()
     found = untranscribed.find(source)
     fresh = untranscribed.without(found, (utterance for known in sets.values() for utterance in known))
@@ -93,7 +94,7 @@ def _untranscribed(work: Workspace, source: Path) -> list[Utterance]:
         check_recordings({"pretrain.audio": fresh}, lambda done: advance(done, ""))
     pieces = list(untranscribed.in_pieces(fresh))
     if pieces:
-        write_manifest(manifest, pieces)
+        write_manifest(work.untranscribed, pieces)
     return pieces
 
 

@@ -183,6 +183,8 @@ def _run_stages(
             work.reporter.say(f"{heading}: done before")
         else:
             work.reporter.say(heading)
+            if stage.name in GUARDED:
+                _forget_what_follows(work, stage.name, wanted[number:])
             _run_stage(stage, work, record, fingerprints)
         if stage.name == last:
             return
@@ -245,6 +247,17 @@ def _run_stage(stage: Stage, work: Workspace, record: dict[str, Any], fingerprin
         record["seconds"] = round(before + time.monotonic() - started, 1)
         with suppress(DiskFullError):  # what the stage raised says more; without a record it is done again
             _write_record(work, stage.name, record)
+
+
+def _forget_what_follows(work: Workspace, name: str, later: Sequence[Stage]) -> None:
+    """Have the stages that need this one done again too: the same settings need not lead to the same weights."""
+    stale = {name}
+    for stage in later:
+        if not stale.isdisjoint(stage.needs):
+            stale.add(stage.name)
+            record = _read_record(work, stage.name)
+            if record.pop("finished", None) is not None:
+                _write_record(work, stage.name, record)
 
 
 def _guard_training(work: Workspace, fingerprints: dict[str, str], weights: str | None, overwrite: bool) -> None:

@@ -175,10 +175,18 @@ def read_at(archive: Path, offset: int, size: int) -> bytes:
             if len(_archives) > _MOST_ARCHIVES:
                 os.close(_archives.popitem(last=False)[1])
         _archives.move_to_end(archive)
-        if sys.platform != "win32":  # forked processes share the place that `read` goes on from
-            return os.pread(_archives[archive], size, offset)
-        os.lseek(_archives[archive], offset, os.SEEK_SET)
-        return os.read(_archives[archive], size)
+        parts: list[bytes] = []
+        while size:  # some systems read no more than 2 GiB at once
+            if sys.platform != "win32":  # forked processes share the place that `read` goes on from
+                part = os.pread(_archives[archive], size, offset)
+            else:
+                os.lseek(_archives[archive], offset, os.SEEK_SET)
+                part = os.read(_archives[archive], size)
+            if not part:
+                break
+            parts.append(part)
+            offset, size = offset + len(part), size - len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _open_archive(path: Path) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -21,6 +21,7 @@ from asr import artefact, audio, build, origin
 from asr.assess import recognise_manifest
 from asr.card import model_card
 from asr.config import CommandsCorpus, ManifestsCorpus, Recipe, Speechocean762Corpus, Training
+from asr.data import untranscribed
 from asr.data.checks import check_sets, infeasible
 from asr.data.corpora import prepared
 from asr.data.corpora.registry import PREPARE
@@ -80,6 +81,11 @@ class Workspace:
     def pretraining(self) -> Path:
         """Log and checkpoints of the self-supervised start."""
         return self.folder / "pretrain"
+
+    @property
+    def untranscribed(self) -> Path:
+        """The manifest of recordings without transcripts that it has heard besides, if there are any."""
+        return self.pretraining / "audio.jsonl"
 
     @property
     def pretrained(self) -> Path:
@@ -253,6 +259,7 @@ def check(work: Workspace) -> None:
     total = sum(len(utterances) for utterances in sets.values())
     with work.reporter.progress("check", total) as advance:
         summaries, warnings = check_sets(sets, normalizer, lambda done: advance(done, ""))
+    warnings += _heard_before(work, sets)
     for name, summary in summaries.items():
         trained = f" ({summary.trained_speakers} of them in train)" if summary.trained_speakers else ""
         work.reporter.say(
@@ -267,6 +274,21 @@ def check(work: Workspace) -> None:
         work.reporter.warn(warning)
     report = {"sets": {name: asdict(summary) for name, summary in summaries.items()}, "warnings": warnings}
     write_json(work.folder / "check.json", report)
+
+
+def _heard_before(work: Workspace, sets: Mapping[str, Sequence[Utterance]]) -> list[str]:
+    """Warns of test sets that the recipe had not yet when `pretrain` heard their recordings."""
+    if not work.untranscribed.exists():
+        return []
+    heard = read_manifest(work.untranscribed, transcribed=False)
+    tests = list(chain.from_iterable(sets[name] for name in sets if name not in ("train", "dev")))
+    found = len(tests) - len(untranscribed.without(tests, heard))
+    if not found:
+        return []
+    return [
+        f"{counted(found, 'recording')} of the test sets {is_or_are(found)} among those that pretrain has heard: "
+        f"remove {work.pretraining} and {work.training} to learn without them"
+    ]
 
 
 def tokens(work: Workspace) -> None:

@@ -112,7 +112,9 @@ def cut_off(
     said: list[str] = []
     while True:
         way = how if len(said) < CUTS else "not at all"
-        status, message = attempt(way, rng.randint(1, most), rng.uniform(0, longest), run)
+        # The first ones soon, so that there are several, even if the machine is less busy now than it was.
+        seconds = rng.uniform(0, longest * min((len(said) + 1) / 4, 1))
+        status, message = attempt(way, rng.randint(1, most), seconds, run)
         if status == 0:
             return said
         assert status in (-signal.SIGKILL, FULL), f"a process ended with {status}"

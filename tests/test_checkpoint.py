@@ -165,6 +165,15 @@ def test_a_damaged_state_falls_back_to_the_one_before(
     assert str(before) in str(caught.value)
 
 
+def test_an_epoch_that_begins_anew_is_the_newest(tmp_path: Path) -> None:
+    """As where memory was short: its batches are others then, of which fewer may be done."""
+    checkpoints = Checkpoints(tmp_path, 2, Recorder())
+    for batch, step in ((0, 1000), (500, 1500), (300, 1800)):
+        checkpoints.save(Progress(3, batch=batch, step=step), {})
+    progress, _, _ = loaded(tmp_path)
+    assert (progress.batch, progress.step) == (300, 1800)
+
+
 def test_the_state_before_is_not_what_the_next_one_replaces(tmp_path: Path) -> None:
     newest = saved(tmp_path, epochs=4).state_path
     (before,) = set(tmp_path.glob("state-*.pt")) - {newest}

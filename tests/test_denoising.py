@@ -453,6 +453,11 @@ def test_the_command_hears_a_folder_too(
     assert "44 recordings" in said  # 40 of the corpus, 1 short one, 3 pieces
     listed = read_manifest(tmp_path / "run" / "pretrain" / "audio.jsonl", transcribed=False)
     assert [each.audio.name for each in listed] == ["short.flac", *["long.wav"] * 3]
+    write_manifest(corpus / "later.jsonl", [replace(listed[0], text="low")])
+    tests = f"prepare.tests={{test: {corpus / 'test.jsonl'}, later: {corpus / 'later.jsonl'}}}"
+    assert command(mine, tmp_path, f"pretrain.audio={folder}", "pretrain.epochs=1", tests) == 0
+    said = capsys.readouterr().err
+    assert "warning: 1 recording of the test sets is among those that pretrain has heard: remove" in said
 
 
 @pytest.fixture

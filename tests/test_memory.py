@@ -165,6 +165,24 @@ def test_memory_that_runs_out_later_lowers_the_budget_for_the_next_time(
     assert budget == pytest.approx(wanted * 2 / 3)
 
 
+def test_a_sample_that_is_too_long_alone_is_named_later_too(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Joined anew in each epoch, samples may be longer than those of the trial. Smaller batches are of no use."""
+    ctc, room = AcousticTask._ctc, [3]
+
+    def runs_out(*arguments: object) -> object:
+        room[0] -= 1
+        if not room[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return ctc(*arguments)
+
+    monkeypatch.setattr(AcousticTask, "_ctc", runs_out)
+    with pytest.raises(DataError, match=r"\.wav: these \d+ seconds alone do not fit into memory"):
+        run(path, tmp_path / "run", Silent(), "training.batch_seconds=0.1")
+    assert not (tmp_path / "run" / "train" / "batch_seconds.json").exists()
+
+
 def test_a_lowered_budget_holds_for_the_training_and_when_it_is_resumed(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

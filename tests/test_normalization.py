@@ -181,3 +181,12 @@ def test_statistics_keep_nothing_of_a_batch_that_overflows() -> None:
     for now, then in zip((norm.running_mean, norm.running_var), kept, strict=True):
         assert now[1] == then[1]
         assert (now != then).tolist() == [True, False, True]
+
+
+def test_statistics_keep_nothing_of_a_batch_without_a_valid_frame() -> None:
+    norm = MaskedBatchNorm(3)
+    norm(torch.randn(2, 3, 5), torch.ones(2, 1, 5, dtype=torch.bool))
+    kept = norm.running_mean.clone(), norm.running_var.clone()
+    norm(torch.randn(2, 3, 5), torch.zeros(2, 1, 5, dtype=torch.bool))
+    assert torch.equal(norm.running_mean, kept[0])
+    assert torch.equal(norm.running_var, kept[1])

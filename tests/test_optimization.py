@@ -301,6 +301,7 @@ def test_backstitch_leaves_the_weights_where_a_gradient_is_not_finite(bad: int, 
     _, update = optimized.learn(loss, 1.0)
     assert update.skipped
     assert all(map(torch.equal, model.parameters(), before))
+    assert {group["lr"] for group in optimized.optimizer.param_groups} == {RATE}  # which the log tells
     _, update = optimized.learn(lambda: Loss(model(torch.ones(3)).sum(), {}), 1.0)
     assert not update.skipped
     torch.testing.assert_close(model.bias.detach(), before[1] - RATE)  # a constant gradient of 1: a plain step

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 from tones import SETTINGS, write_recipe
 
-from asr import artefact, files, preflight
+from asr import artefact, files, preflight, stages
 from asr.cli import main
 from asr.config import Augment
 from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.errors import DataError
 from asr.text.normalize import Normalizer
 from asr.training import log
+from asr.training.loop import InterruptedTrainingError
 
 Capture = pytest.CaptureFixture[str]
 
 HARD = (
     "augment.spec_augment={freq_masks: 2, freq_width: 16}",
+    "training.consistency=0.2",
     "model.encoder.dropout=0.9",
     "training.weight_decay=1.0",
     "training.ema=0.9999",
@@ -98,6 +101,17 @@ def test_a_second_trial_starts_anew(path: Path, tmp_path: Path, monkeypatch: pyt
     overfit(path, tmp_path, count=2)
     assert len(read_manifest(tmp_path / "run-overfit" / "utterances.jsonl")) == 2
     assert len(log.read(tmp_path / "run-overfit" / "train")) == 1
+
+
+def test_a_trial_that_is_stopped_does_not_promise_to_go_on(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def stopped(*arguments: Any, **options: Any) -> None:
+        raise InterruptedTrainingError("stopped by SIGINT at epoch 1, step 2; everything is saved", hint="go on")
+
+    monkeypatch.setattr(stages, "train", stopped)
+    assert overfit(path, tmp_path, count=3) == 130
+    assert "error: stopped by SIGINT at epoch 1, step 2; a trial begins anew each time\n" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_not_of_a_trial_is_left_alone(path: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -314,6 +315,20 @@ def test_finished_stages_are_skipped_and_only_what_changed_is_done(path: Path, t
     assert sum("done before" in message for message in narrower.said) == 4
     assert after["tests"][0]["wer"] == before["tests"][0]["wer"]
     assert after["tests"][0]["ci_high"] < before["tests"][0]["ci_high"]
+
+
+def test_what_follows_a_training_that_is_done_again_is_done_again_too(path: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    run(path, folder, "training.epochs=1")
+    trained, packaged = (file.read_bytes() for file in folder.rglob("model.safetensors"))
+    assert trained == packaged
+    shutil.rmtree(folder / "train")
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(RuntimeError, match="killed"):
+        patched.setattr(stages, "recognise_manifest", Mock(side_effect=RuntimeError("killed")))
+        run(path, folder, "training.epochs=1")
+    again = Recorder()
+    run(path, folder, "training.epochs=1", reporter=again)
+    assert [message for message in again.said if "done before" in message][-1] == "[4/6] train: done before"
 
 
 def test_two_trainings_do_not_work_in_one_folder(

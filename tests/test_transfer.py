@@ -237,6 +237,9 @@ def test_something_must_learn_from_the_first_epoch() -> None:
         optimization(acoustic(4), unfreeze={"frontend": 2, "encoder": 2, "head": 3})
     with pytest.raises(ConfigError, match=r"no part 'encodr'.*\n.*encoder, frontend, head"):
         optimization(acoustic(4), unfreeze={"encodr": 2})
+    with pytest.raises(ConfigError, match="frontend is to be unfrozen, but has the rate 0"):
+        optimization(acoustic(4), rates={"frontend": 0.0}, unfreeze={"frontend": 2})
+    optimization(acoustic(4), rates={"encoder": 0.0, "encoder.layers.1": 1.0}, unfreeze={"encoder": 2})
     with pytest.raises(ValueError, match="encoder in epoch 5, but there are 4 epochs"):
         Training(epochs=4, unfreeze={"encoder": 5})
 

@@ -175,7 +175,9 @@ class Decoder:
 class Stream:
     """A decoding under way; `Decoder.stream` makes it.
 
-    Its memory grows by the log-probabilities that it is given, which give the words their times at the end.
+    Its memory grows by the log-probabilities that it is given, which give the words their times at the end. That
+    takes two bytes more for each pair of a frame and a token: half a gigabyte for a quarter of an hour. Who listens
+    for longer begins a new stream in a pause.
     """
 
     def __init__(
@@ -204,7 +206,7 @@ class Stream:
         (piece,), (peaks,) = frames.log_probs, frames.peaks
         self._make_room(len(piece))
         search.advance(self._rules, self._limits, self._beam, self._scratch, piece, peaks)
-        self._pieces.append(piece)
+        self._pieces.append(piece.copy())  # the caller may fill the same array anew
         active = int(self._beam.state["active"][0])
         if active == 0:
             return Partial("", "")

@@ -46,12 +46,13 @@ class MaskedBatchNorm(nn.Module):
     def _batch_statistics(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         x, valid = x.float(), mask.float()
         dims = [dim for dim in range(x.ndim) if dim != 1]
-        count = self._over_all(mask.sum() * math.prod(x.shape[3:])).clamp(min=1)
+        total = self._over_all(mask.sum() * math.prod(x.shape[3:]))
+        count = total.clamp(min=1)
         mean = self._over_all((x * valid).sum(dims)) / count
         var = self._over_all(((x - _per_channel(mean, x)) * valid).square().sum(dims)) / count
         with torch.no_grad():
             unbiased = var * (count / (count - 1).clamp(min=1))
-            share = self.momentum * unbiased.isfinite().to(unbiased)  # none of a batch that overflows
+            share = self.momentum * (unbiased.isfinite() & (total > 0)).to(unbiased)  # none where a batch overflows
             self.running_mean.lerp_(mean.nan_to_num(), share)
             self.running_var.lerp_(unbiased.nan_to_num(), share)
         return mean, var

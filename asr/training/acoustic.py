@@ -75,14 +75,16 @@ def train(job: Job, reporter: Reporter) -> loop.Outcome[DevResult]:
     Raises:
         InterruptedTrainingError: SIGINT or SIGTERM came; a checkpoint was written first.
         AudioError: a recording can't be read.
+        DataError: a sample alone does not fit into memory.
         AsrError: a batch does not fit into memory, although a trial did; next time batches are smaller.
     """
     budget = Budget("training.batch_seconds", job.settings.batch_seconds, job.folder)
     trial = AcousticTask(job)
     fitting = budget.fitting(trial.longest_batch, trial.attempt, reporter, job.world)
     job = replace(job, settings=job.settings.model_copy(update={"batch_seconds": fitting}))
-    with budget.lowered_when_exhausted(fitting):
-        return loop.train(AcousticTask(job), loop_settings(job), job.folder, reporter, job.on_epoch, job.world)
+    task = AcousticTask(job)
+    with budget.lowered_when_exhausted(fitting, lambda: task.latest):
+        return loop.train(task, loop_settings(job), job.folder, reporter, job.on_epoch, job.world)
 
 
 def loop_settings(job: Job) -> loop.Settings:
@@ -137,6 +139,7 @@ class AcousticTask:
         self.job, self.model = job, job.acoustic
         self.device = next(job.acoustic.parameters()).device
         self.loader: Loader[Batch] | None = None
+        self.latest: tuple[Sample, ...] = ()
         self._network: nn.Module = job.acoustic
         self._learning: list[bool] = []
 
@@ -158,6 +161,7 @@ class AcousticTask:
         return Epoch(len(plan), self.loader([job.world.share(batch) for batch in plan[done:]]))
 
     def loss(self, batch: Batch, autocast: AbstractContextManager[Any]) -> Loss:
+        self.latest = batch.samples
         world, (loss, objective) = self.job.world, self._ctc(self.network, batch, autocast)
         infinite = without_alignment(loss, batch.samples)
         sums = world.sum(
@@ -189,7 +193,7 @@ class AcousticTask:
         )
 
     def validate(self) -> DevResult:
-        job = self.job
+        job, self.latest = self.job, ()
         share = job.world.share(sorted(job.dev, key=lambda utterance: utterance.duration))
         plan = plan_in_order(share, job.settings.batch_seconds / job.world.size)
         return validate(self.model, job.extractor, self._dev_loader(plan), job.dev_reader.tokenizer, job.world)

@@ -148,7 +148,8 @@ class Checkpoints:
         if not states:
             return None
         self._named = {path: progress.best for path, (progress, _) in states.items()}
-        newest = max(states, key=lambda path: (states[path][0].epoch, states[path][0].batch))
+        # Not by the batch first: where memory was short, an epoch begins anew.
+        newest = max(states, key=lambda path: (states[path][0].step, states[path][0].epoch, states[path][0].batch))
         if newest != self.state_path:
             self.state_path, self._next_path = self._next_path, self.state_path
         for fault in faults:

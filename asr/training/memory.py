@@ -66,17 +66,26 @@ class Budget:
         return found
 
     @contextmanager
-    def lowered_when_exhausted(self, budget: float) -> Iterator[None]:
+    def lowered_when_exhausted(
+        self, budget: float, latest: Callable[[], Sequence[Sample]] = tuple
+    ) -> Iterator[None]:
         """Train with a budget; where memory runs out all the same, the next training has a lower one.
+
+        Args:
+            budget: seconds of audio in a batch.
+            latest: the samples that were worked on last.
 
         Raises:
             AsrError: memory has run out.
+            DataError: it has for a single sample, to which no budget makes a difference.
         """
         try:
             yield
         except (RuntimeError, MemoryError) as error:
             if not is_lack_of_memory(error):
                 raise
+            if len(samples := latest()) == 1:
+                raise _too_long(samples[0]) from None
             lowered = LOWERED * budget
             write_json(self.record, lowered)
             raise AsrError(
@@ -109,11 +118,7 @@ def fitting_budget(
     samples = longest(budget)
     while not everywhere(_fits(attempt, samples)):
         if len(samples) == 1:
-            raise DataError(
-                f"these {samples[0].duration:.0f} seconds alone do not fit into memory",
-                where=samples[0].name,
-                hint="cut the recording into pieces, or leave it out; a smaller model",
-            )
+            raise _too_long(samples[0])
         lowered, seconds = budget * LOWERED, max(sample.duration for sample in samples)
         reporter.warn(
             f"out of memory with {key}={budget:.4g}, in a batch of {len(samples)} utterances of "
@@ -121,6 +126,15 @@ def fitting_budget(
         )
         budget, samples = lowered, longest(lowered)
     return budget
+
+
+def _too_long(sample: Sample) -> DataError:
+    joined = "a smaller augment.concatenate.max_utterances; or " if len(sample.utterances) > 1 else ""
+    return DataError(
+        f"these {sample.duration:.0f} seconds alone do not fit into memory",
+        where=sample.name,
+        hint=f"{joined}cut the recording into pieces, or leave it out; a smaller model",
+    )
 
 
 def _fits(attempt: Callable[[Sequence[Sample]], None], samples: Sequence[Sample]) -> bool:

@@ -204,6 +204,7 @@ class Optimization:
             found = loss()
             back = self._move(found.mean, -size * factor)
         if back.skipped:
+            self._set_learning_rate(factor)
             return found, back
         forward = self._move(loss().mean, (1 + size) * factor)
         self._set_learning_rate(factor)

@@ -86,7 +86,8 @@ def parameter_groups(
         Two groups for each "rate" and "first_epoch".
 
     Raises:
-        ConfigError: a part is not there, or nothing is left to train, in the first epoch or at all.
+        ConfigError: a part is not there, or would be unfrozen with the rate 0, or nothing is left to train, in the
+            first epoch or at all.
     """
     rates, unfreeze = rates or {}, unfreeze or {}
     _check_parts(model, [*rates, *unfreeze])
@@ -107,6 +108,14 @@ def parameter_groups(
             )
         matrices, vectors = groups[key]
         (matrices if parameter.ndim > 1 else vectors)["params"].append(parameter)
+    learning = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    for part in unfreeze:
+        if not any(_belongs(name, part) for name in learning):
+            raise ConfigError(
+                f"{part} is to be unfrozen, but has the rate 0, with which it never learns",
+                where="training.unfreeze",
+                hint=f"leave out training.rates.{part}, or name {part} there alone, to keep it as it is",
+            )
     if not any(first_epoch == 1 for _, first_epoch in groups):
         when = " in the first epoch" if groups else ""
         raise ConfigError(f"every part of the model is frozen{when}", expected="one to train")
