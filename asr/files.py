@@ -238,7 +238,7 @@ def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
     if real in above:
         return
     try:
-        entries = sorted(entry for entry in folder.iterdir() if not _of_macos(entry.name))
+        entries = sorted(entry for entry in folder.iterdir() if not is_of_macos(entry.name))
         for entry in entries:
             if entry.is_dir():
                 yield from _walk(entry, above | {real})
@@ -248,7 +248,7 @@ def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
         raise DataError(f"can't be read: {error.strerror}", where=error.filename or folder) from error
 
 
-def _of_macos(name: str) -> bool:
+def is_of_macos(name: str) -> bool:
     """Whether a file or folder holds what only macOS keeps of another, under that one's name, suffix and all."""
     return name.startswith("._") or name == "__MACOSX"
 

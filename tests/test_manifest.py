@@ -23,7 +23,7 @@ FIELDS = st.dictionaries(
 def test_nemos_convention(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     line = {"audio_filepath": "wavs/a.wav", "duration": 1.5, "text": "Hej då", "speaker": "anna", "age": 9}
-    path.write_text("\ufeff" + json.dumps(line, ensure_ascii=False) + "\n\n", encoding="utf-8")
+    path.write_text("\ufeff" + json.dumps(line | {"offset": None}, ensure_ascii=False) + "\n\n", encoding="utf-8")
     (utterance,) = read_manifest(path)
     assert utterance == Utterance(tmp_path / "wavs" / "a.wav", 1.5, "Hej då", {"speaker": "anna", "age": 9})
     assert utterance.speaker == "anna"

@@ -335,6 +335,8 @@ def sound(corpus: Path) -> bytes:
 def test_tars_of_other_tools(tmp_path: Path, sound: bytes, form: int) -> None:
     long = "ß" * 120
     files = {
+        "._a": b"of macOS",
+        "a/._1.wav": b"of macOS",
         "a/1.x.wav": b"",  # its suffix is x.wav: no sound
         "a/1.wav": sound,
         "a/1.txt": "Grüß dich\n".encode(),

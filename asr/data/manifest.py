@@ -112,7 +112,8 @@ def _parse(line: str, folder: Path, transcribed: bool) -> Utterance:
         raise ValueError(f"audio_filepath is {audio!r}, not a path")
     if not isinstance(text, str):
         raise ValueError(f"text is {text!r}, not a string")
-    start = _seconds("offset", entry.pop("offset")) if "offset" in entry else None
+    offset = entry.pop("offset", None)  # null in manifests of other tools
+    start = None if offset is None else _seconds("offset", offset)
     member = _take_member(entry, folder, audio)
     if member is not None and start is not None:
         raise ValueError("a shard holds whole recordings, so it can't have an offset")

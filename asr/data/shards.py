@@ -25,7 +25,7 @@ import numpy as np
 from asr import audio
 from asr.data.manifest import MEMBER_KEYS, Utterance, write_manifest
 from asr.errors import AudioError, DataError
-from asr.files import atomic_path
+from asr.files import atomic_path, is_of_macos
 from asr.sound_files import Member
 
 OPEN_SHARDS = 8
@@ -269,7 +269,7 @@ def _files(path: Path) -> Iterator[File]:
     try:
         with tarfile.open(path, "r:") as tar:
             for info in tar:
-                if info.isfile():
+                if info.isfile() and not any(map(is_of_macos, info.name.split("/"))):
                     content = tar.extractfile(info) if info.name.lower().endswith((".json", ".txt")) else None
                     member = Member(path, info.name, info.offset_data, info.size)
                     yield File(member, b"" if content is None else content.read())
