@@ -28,6 +28,7 @@ from asr.training import log
 from asr.training.acoustic import AcousticTask, loop_settings
 from asr.training.gradient_check import Comparison, check_gradients
 from asr.training.loop import InterruptedTrainingError
+from asr.training.memory import fitting_budget
 from asr.training.range_test import RangeTest, range_test
 
 ROUNDS = 20
@@ -185,6 +186,9 @@ def find_learning_rate(
         stages.prepare(work)
         stages.tokens(work)
         job = stages.training_job(work)
+        trial = AcousticTask(job)
+        fitting = fitting_budget(job.settings.batch_seconds, trial.longest_batch, trial.attempt, reporter)
+        job = replace(job, settings=job.settings.model_copy(update={"batch_seconds": fitting}))
         with reporter.progress("tune", steps) as advance:
             return range_test(AcousticTask(job), loop_settings(job), lowest, highest, steps, advance)
 

@@ -5,22 +5,28 @@ from __future__ import annotations
 import math
 import shlex
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from recorder import Recorder
 from tones import SETTINGS, write_recipe
 from torch import nn
 
+from asr import recipe as recipes
+from asr import stages
 from asr.cli import main
+from asr.data.batching import Sample
 from asr.errors import ConfigError
 from asr.preflight import find_learning_rate
 from asr.recipe_file import read_recipe
 from asr.reporting import Silent
 from asr.training import loop, range_plot
+from asr.training.acoustic import AcousticTask
+from asr.training.memory import padded_seconds
 from asr.training.optimization import OptimizationMethods
 from asr.training.optimizers import OptimizerSettings
 from asr.training.range_test import Point, RangeTest, range_test
@@ -221,11 +227,20 @@ def test_a_part_that_the_model_lacks_is_named(recipe: Path, tmp_path: Path) -> N
         find_learning_rate(wanted, tmp_path, Silent(), 1e-6, 1.0, 2)
 
 
-def test_batches_of_a_later_epoch_are_larger(recipe: Path, tmp_path: Path) -> None:
-    from asr import recipe as recipes
-    from asr import stages
-    from asr.training.acoustic import AcousticTask
+def test_batches_that_do_not_fit_into_memory_are_smaller(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_small(task: AcousticTask, samples: Sequence[Sample]) -> None:
+        if padded_seconds(samples) > 4:
+            raise MemoryError
 
+    monkeypatch.setattr(AcousticTask, "attempt", too_small)
+    said = Recorder()
+    find_learning_rate(read_recipe(recipe, SETTINGS), tmp_path, said, 1e-6, 1e-5, 2)
+    assert "out of memory with training.batch_seconds=" in said.warned[0]
+
+
+def test_batches_of_a_later_epoch_are_larger(recipe: Path, tmp_path: Path) -> None:
     work = recipes.workspace(read_recipe(recipe, SETTINGS), tmp_path / "run", tmp_path / "data", Silent())
     stages.prepare(work)
     stages.tokens(work)
