@@ -27,7 +27,7 @@ from asr.effects.level import (
     power,
     speech_power,
     with_power,
-    within_full_scale,
+    within_peak,
 )
 from asr.effects.noise import add_noise, coloured_noise, fit_length
 from asr.effects.rooms import DIRECT_TO_REVERBERANT_DB, ImpulseResponse, Room
@@ -80,22 +80,23 @@ class WaveformAugmenter:
     steps: tuple[Step, ...] = ()
 
     def __call__(self, waveform: FloatArray, rng: Generator) -> FloatArray:
-        """Augment one utterance: (samples,) → (samples,), within ±1 and of another length where the speed changes.
+        """Augment one utterance: (samples,) → (samples,), of another length where the speed changes.
 
-        A result beyond ±1 is scaled down as a whole, never clipped. `rng` gives one number, whatever the steps.
+        A result beyond ±1 is scaled down to that as a whole, never clipped; or to the peak that it had before, if
+        that was beyond ±1 already. `rng` gives one number, whatever the steps.
         """
         return self.trace(waveform, rng)[0]
 
     def trace(self, waveform: FloatArray, rng: Generator) -> tuple[FloatArray, list[Applied]]:
         """As a call, with what was done."""
-        applied = []
+        applied, limit = [], max(float(np.abs(waveform).max(initial=0.0)), 1.0)
         entropy = int(rng.integers(2**63))
         for step in self.steps:
             own = np.random.default_rng((entropy, crc32(step.name.encode())))
             if own.random() < step.probability:
                 waveform, drawn = step.change(waveform, own)
                 applied.append(Applied(step.name, drawn))
-        return within_full_scale(waveform), applied
+        return within_peak(waveform, limit), applied
 
     def only(self, name: str) -> WaveformAugmenter:
         """One step alone, which then always happens; it draws what it would draw among the others."""

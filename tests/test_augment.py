@@ -201,6 +201,16 @@ def test_augmentation_is_reproducible_and_within_full_scale(
     assert len(augmented) == pytest.approx(samples / np.prod(factors), abs=1.2)
 
 
+@pytest.mark.parametrize("peak", [0.5, 1.0, 1.5, 8000.0])
+def test_what_was_beyond_full_scale_before_keeps_its_level(peak: float) -> None:
+    """As dev and test sets do, and what statistics of features are measured on."""
+    speech = (peak * tone(300.0, 400)).astype(np.float32)
+    speech *= np.float32(peak) / np.abs(speech).max()
+    np.testing.assert_array_equal(augmenter(8000)(speech, generator()), speech)
+    louder = augmenter(8000, gain_db=[40, 40])(speech, generator())
+    assert np.abs(louder).max() == pytest.approx(max(peak, 1.0))
+
+
 def test_steps_say_what_they_do_and_come_in_the_order_of_the_recipe() -> None:
     rng, seen = generator(), []
     everything = augmenter(8000, **{name: section | {"probability": 0.7} for name, section in STEPS.items()})

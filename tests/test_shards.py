@@ -139,6 +139,14 @@ def test_stretches_are_cut_out(corpus: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(audio.load(packed.source, 8000), audio.load(stretch.source, 8000))
 
 
+def test_stretches_beyond_full_scale_are_made_softer_not_clipped(tmp_path: Path) -> None:
+    waveform = (8000 * np.sin(np.arange(8000) / 5)).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", waveform, 8000, subtype="FLOAT")
+    stretch = Utterance(tmp_path / "a.wav", 0.5, "a", start=0.25)
+    (packed,) = shards.write([stretch], tmp_path / "out", "set", np.random.default_rng(1))
+    np.testing.assert_allclose(audio.load(packed.source, 8000), waveform[2000:6000] / 8000, atol=1e-4)
+
+
 def test_what_cannot_be_packed(corpus: Path, tmp_path: Path) -> None:
     (utterance, *_) = read_manifest(corpus)
     rng = np.random.default_rng(1)

@@ -195,7 +195,6 @@ def test_a_library_in_a_deep_folder_is_found(say: Say, tmp_path: Path, monkeypat
     [
         ({"voice": "en-us+nobody"}, "no variant nobody, for “turn the"),
         ({"voice": "xx-nowhere+m3"}, "no language xx-nowhere, for “turn the"),
-        ({"text": "…"}, r"made no sound \(status 0\), for “…”"),
     ],
 )
 def test_failed_utterance_is_an_error(
@@ -254,6 +253,20 @@ def test_pieces_of_punctuation_are_not_read(run: Run, tmp_path: Path) -> None:
     assert run("speak", "text.txt", "--out", "spoken", "--longest", 1).code == 0
     spoken = read_manifest(tmp_path / "spoken" / "manifest.jsonl")
     assert sorted(each.text for each in spoken) == ["good", "he", "morning", "said"]
+
+
+@espeak
+def test_what_has_no_sound_is_left_out_and_told(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("turn on the light\n①\n１\nthe kitchen is dark\n", encoding="utf-8")
+    spoken = run("speak", "text.txt", "--out", "spoken")
+    assert spoken.code == 0
+    assert "warning: 2 utterances left out, in which eSpeak NG finds nothing to say: “" in spoken.err
+    texts = [each.text for each in read_manifest(tmp_path / "spoken" / "manifest.jsonl")]
+    assert sorted(texts) == ["the kitchen is dark", "turn on the light"]
+    (tmp_path / "text.txt").write_text("①\n", encoding="utf-8")
+    nothing = run("speak", "text.txt", "--out", "silence")
+    assert (nothing.code, (tmp_path / "silence").exists()) == (1, False)
+    assert "eSpeak NG finds nothing to say in “①”" in nothing.err
 
 
 @espeak

@@ -60,6 +60,7 @@ def augment(
     import numpy as np
 
     from asr import audio, build
+    from asr.effects.level import within_peak
 
     rate = resolved.features.sample_rate
     waveform = audio.load(file, rate)
@@ -77,7 +78,7 @@ def augment(
             heard = silence.around(waveform, rate)
             applied.append(silence.applied)
         heard, changes = augmenter.trace(heard, rng)
-        audio.save(path, heard, rate)
+        audio.save(path, within_peak(heard), rate)
         told = [_told(step) for step in applied + changes]
         if masking is not None:
             masks = masking.plan(extractor.num_frames(len(heard)), extractor.dim, rng)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from asr.cli.texts import Texts, read_sentences
-from asr.errors import ConfigError, DataError, counted
+from asr.errors import ConfigError, DataError, counted, some
 from asr.reporting import length_of_sound
 
 EPILOG = """
@@ -65,7 +65,8 @@ def speak(
     pieces = [pieces[index] for index in rng.permutation(len(pieces))[:count]]
     if not pieces:
         raise DataError("the text has no words", expected="a sentence to a line")
-    with TerminalReporter().progress("speak", len(pieces)) as advance:
+    reporter = TerminalReporter()
+    with reporter.progress("speak", len(pieces)) as advance:
         made = synthesis.read_aloud(
             pieces,
             out,
@@ -73,6 +74,12 @@ def speak(
             language or synthesis.ACCENTS,
             speeds,
             progress=lambda done, total: advance(done, ""),
+        )
+    if silent := len(pieces) - len(made):
+        said = {utterance.text for utterance in made}
+        examples = some([f"“{piece}”" for piece in dict.fromkeys(pieces) if piece not in said])
+        reporter.warn(
+            f"{counted(silent, 'utterance')} left out, in which eSpeak NG finds nothing to say: {examples}"
         )
     length = length_of_sound(sum(utterance.duration for utterance in made))
     voices = len({utterance.speaker for utterance in made})

@@ -4,7 +4,8 @@ eSpeak NG is licensed under the GPL, version 3. This file therefore stays a prog
 nothing of `asr` and which nothing imports: a caller writes requests to a file and reads sound files.
 
 REQUESTS has one `Request` per line, in JSON. FOLDER gets the sounds: WAV, 16 kHz, 16 bits, mono. For each one a
-line {"audio": name, "duration": seconds} appears on standard output as soon as it is written.
+line {"audio": name, "duration": seconds} appears on standard output as soon as it is written; null in place of the
+seconds, and no sound, where there is nothing in a text that can be said.
 
 The library keeps state between calls, so a sound depends on those before it: the same requests in the same
 order, in a fresh process, give the same files to the bit.
@@ -79,6 +80,10 @@ class Request:
     seed: int
 
 
+class NoSoundError(Exception):
+    """The library finds nothing to say in a text, such as in “①”."""
+
+
 class Espeak:
     """The library, loaded. One of these in a process: it keeps its state in global variables.
 
@@ -113,7 +118,8 @@ class Espeak:
             (samples,) at `sample_rate`, full scale ±1.
 
         Raises:
-            ValueError: there is no such voice, or the library made no sound.
+            ValueError: there is no such voice, or the library failed.
+            NoSoundError: it made no sound.
         """
         self._set_voice(request.voice)
         manner = {RATE: request.rate, PITCH: request.pitch, RANGE: request.pitch_range}
@@ -126,9 +132,11 @@ class Espeak:
         status = self._library.espeak_Synth(
             encoded, ctypes.c_size_t(len(encoded)), 0, POS_CHARACTER, 0, CHARS_UTF8, None, None
         )
+        if status != 0:
+            raise ValueError(f"eSpeak NG failed (status {status})")
         samples = np.frombuffer(b"".join(self._pieces), np.int16)
-        if status != 0 or not samples.any():
-            raise ValueError(f"eSpeak NG made no sound (status {status})")
+        if not samples.any():
+            raise NoSoundError
         return samples.astype(np.float32) / np.float32(32768)
 
     def _set_voice(self, voice: str) -> None:
@@ -212,12 +220,17 @@ def main(requests: Path, folder: Path) -> None:
     """Speak all requests, in their order. The first that fails ends the program."""
     espeak = Espeak()
     for request in read_requests(requests):
+        duration = None
         try:
             waveform = render(request, espeak)
+        except NoSoundError:
+            pass
         except ValueError as error:
             sys.exit(f"{error}, for “{request.text}”")
-        write_wav(folder / request.audio, waveform)
-        print(json.dumps({"audio": request.audio, "duration": len(waveform) / SAMPLE_RATE}), flush=True)
+        else:
+            write_wav(folder / request.audio, waveform)
+            duration = len(waveform) / SAMPLE_RATE
+        print(json.dumps({"audio": request.audio, "duration": duration}), flush=True)
 
 
 if __name__ == "__main__":

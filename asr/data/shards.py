@@ -24,6 +24,7 @@ import numpy as np
 
 from asr import audio
 from asr.data.manifest import MEMBER_KEYS, Utterance, write_manifest
+from asr.effects.level import within_peak
 from asr.errors import AudioError, DataError
 from asr.files import atomic_path, is_of_macos
 from asr.sound_files import Member
@@ -194,7 +195,7 @@ def _cut_out(utterance: Utterance) -> bytes:
     rate = audio.read_header(utterance.source).sample_rate
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "stretch.flac"
-        audio.save(path, audio.load(utterance.source, rate), rate)
+        audio.save(path, within_peak(audio.load(utterance.source, rate)), rate)
         return path.read_bytes()
 
 

@@ -110,20 +110,24 @@ def read_aloud(
         progress: called as utterances appear.
 
     Returns:
-        The utterances, with the fields speaker, gender, accent, variant, and `corpus`, which is "synthetic".
+        The utterances, but for those in whose text eSpeak finds nothing to say, such as “①”; with the fields
+        speaker, gender, accent, variant, and `corpus`, which is "synthetic".
 
     Raises:
         MissingDependencyError: eSpeak NG is not installed.
-        DataError: the synthesis failed, as where eSpeak knows no such language.
+        DataError: the synthesis failed, as where eSpeak knows no such language; or nothing can be said.
     """
     require()
     requests = draw_requests("train", texts, len(texts), np.random.default_rng(seed), languages, rate)
-    with atomic_path(output) as folder:
+    with atomic_path(output, sync_each=False) as folder:
         (folder / "audio").mkdir(parents=True)
         durations = synthesise(
             requests, folder, processes or os.cpu_count() or 1, progress or (lambda done, total: None)
         )
-        made = [utterance(request, "train", durations, folder, corpus="synthetic") for request in requests]
+        if not durations:
+            raise DataError(f"eSpeak NG finds nothing to say in “{texts[0]}”, nor in any other text")
+        spoken = [request for request in requests if request["audio"] in durations]
+        made = [utterance(request, "train", durations, folder, corpus="synthetic") for request in spoken]
         write_manifest(folder / MANIFEST, made)
     return [replace(each, audio=output / each.audio.relative_to(folder)) for each in made]
 
@@ -205,13 +209,13 @@ def synthesise(requests: Sequence[Request], output: Path, processes: int, progre
     said before. How many of them run at a time then makes no difference to the sounds.
 
     Returns:
-        Duration in seconds of each request's sound, by its `audio`.
+        Duration in seconds of each request's sound, by its `audio`; of those with nothing to say, none.
 
     Raises:
         DataError: a process failed. What it had not yet made is not there.
     """
     starts = range(0, len(requests), UTTERANCES_PER_PROCESS)
-    durations: dict[str, float] = {}
+    durations: dict[str, float | None] = {}
     lock = threading.Lock()
 
     def run(start: int) -> None:
@@ -227,11 +231,11 @@ def synthesise(requests: Sequence[Request], output: Path, processes: int, progre
                 done.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-    return durations
+    return {audio: duration for audio, duration in durations.items() if duration is not None}
 
 
-def speak(requests: Sequence[Request], output: Path) -> Iterator[tuple[str, float]]:
-    """Run one synthesis process; yield name and duration of each sound as it is made."""
+def speak(requests: Sequence[Request], output: Path) -> Iterator[tuple[str, float | None]]:
+    """Run one synthesis process; yield name and duration of each sound as it is made, None where there is none."""
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as errors:
         listing = Path(folder) / "requests.jsonl"
         listing.write_text("".join(json.dumps(request) + "\n" for request in requests), encoding="utf-8")

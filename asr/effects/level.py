@@ -40,7 +40,7 @@ def with_power(waveform: FloatArray, wanted: float) -> FloatArray:
     return waveform if present == 0.0 else waveform * np.float32(np.sqrt(wanted / present))
 
 
-def within_full_scale(waveform: FloatArray) -> FloatArray:
-    """Scaled down as a whole where it passes ±1, never clipped."""
+def within_peak(waveform: FloatArray, limit: float = 1.0) -> FloatArray:
+    """Scaled down as a whole where it passes ±limit, by default full scale; never clipped."""
     peak = np.abs(waveform).max(initial=0.0)
-    return waveform if peak <= 1.0 else waveform / peak
+    return waveform if peak <= limit else waveform * np.float32(limit) / peak

@@ -10,7 +10,7 @@ import soundfile
 import soxr
 
 from asr.effects.fourier import fft_length
-from asr.effects.level import FloatArray, within_full_scale
+from asr.effects.level import FloatArray, within_peak
 
 TELEPHONE_RATE = 8000
 TELEPHONE_CODECS = {
@@ -86,7 +86,7 @@ def _coded(waveform: FloatArray, rate: int, container: str, subtype: str, **sett
     """Written and read again, in memory, by libsndfile, which takes back the delay that the file tells of."""
     if len(waveform) == 0:
         return waveform
-    scaled, file = within_full_scale(waveform), io.BytesIO()
+    scaled, file = within_peak(waveform), io.BytesIO()
     with soundfile.SoundFile(file, "w", rate, 1, subtype, format=container, **settings) as encoder:
         encoder.write(scaled)
     file.seek(0)

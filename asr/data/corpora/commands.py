@@ -62,6 +62,9 @@ def prepare(
         processes or os.cpu_count() or 1,
         progress or (lambda done, total: None),
     )
+    for request in (request for name in sizes for request in requests[name]):
+        if request["audio"] not in durations:
+            raise DataError(f"eSpeak NG finds nothing to say in “{request['text']}”", where=grammar)
     sets = {
         name: [synthesis.utterance(request, name, durations, output) for request in requests[name]]
         for name in sizes
