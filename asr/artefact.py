@@ -191,6 +191,12 @@ def locate(path: str | Path) -> Path:
             return folder
     if not path.exists():
         raise ModelError("there is no such folder", where=path, expected="a model or the run that made it")
+    if (path / "train" / "log.jsonl").exists():
+        raise ModelError(
+            "this run has made no model yet: it was stopped, or goes on elsewhere",
+            where=path,
+            hint="the command that began it, to go on where it stopped",
+        )
     raise ModelError(
         f"this is no model: it holds no {METADATA}",
         where=path,

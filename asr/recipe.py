@@ -14,7 +14,7 @@ import yaml
 
 from asr import config, language, origin, pretraining, recipe_file, stages
 from asr.config import Recipe
-from asr.errors import ConfigError, DiskFullError, counted
+from asr.errors import ConfigError, DiskFullError, counted, quoted
 from asr.files import (
     contents,
     files_in,
@@ -279,7 +279,8 @@ def _other_training(work: Workspace, record: dict[str, Any], weights: str | None
     files = _changed(record.get("files", {}), _files_learnt_from(work.recipe))
     if "files" not in record:  # as in runs that did not note them yet
         there, now = {**there, LEARNT: record.get(LEARNT)}, {**now, LEARNT: learnt}
-    return other_training(work.folder, there, now, files=files)
+    start = f"training.init_from={quoted(str(work.folder))}" if work.model.exists() else None
+    return other_training(work.folder, there, now, files=files, start=start)
 
 
 def _files_learnt_from(recipe: Recipe) -> dict[str, list[str]]:

@@ -31,7 +31,8 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     values = read_mapping(path, "values")
     for override in overrides:
         _apply(values, override)
-    return _validated(values, path.parent.resolve(), path)
+    given = [override.partition("=")[0].strip() for override in overrides]
+    return _validated(values, path.parent.resolve(), path, given)
 
 
 def read_mapping(path: Path, to: str) -> dict[Any, Any]:
@@ -146,15 +147,17 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
     values[last] = value
 
 
-def _validated(values: dict[str, Any], folder: Path, where: object) -> Recipe:
-    """The recipe with these values; paths among them are relative to the folder."""
+def _validated(values: dict[str, Any], folder: Path, where: object, given: Sequence[str] = ()) -> Recipe:
+    """The recipe with these values, some of the command line; paths among them are relative to the folder."""
     try:
         return Recipe.model_validate(values, context=folder)
     except ValidationError as error:
         problems = [_describe(details) for details in error.errors()]
+        keys = [problem.partition(":")[0] for problem in problems]
+        changed = any(f"{key}.".startswith(f"{other}.") for key in keys for other in given)
         raise ConfigError(
             f"{counted(len(problems), 'error')}\n  " + "\n  ".join(problems),
-            where=where,
+            where=f"{where}, as changed on the command line" if changed else where,
             hint="`asr recipes show quickstart` for a complete recipe",
         ) from None
 

@@ -326,6 +326,10 @@ def test_a_run_stands_for_its_model(tmp_path: Path) -> None:
         artefact.locate(tmp_path / "runs")
     with pytest.raises(ModelError, match="no such folder"):
         artefact.locate(tmp_path / "nowhere")
+    (tmp_path / "stopped" / "train").mkdir(parents=True)
+    (tmp_path / "stopped" / "train" / "log.jsonl").touch()
+    with pytest.raises(ModelError, match=r"stopped: this run has made no model yet"):
+        artefact.locate(tmp_path / "stopped")
 
 
 def test_the_newest_model_is_the_one_made_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -689,6 +689,11 @@ def test_hypotheses_of_stretches_carry_their_places(run: Run, manifest: Path) ->
     assert all(len(row) == 4 for row in rows)
 
 
+def test_evaluate_writes_two_files(run: Run, manifest: Path) -> None:
+    result = run("evaluate", "model", manifest, "--json", "a", "--hypotheses", "a", "--overwrite")
+    assert (result.code, "--json and --hypotheses: the same file for both" in result.err) == (2, True)
+
+
 def test_evaluate_never_overwrites_nor_leaves_out(run: Run, manifest: Path) -> None:
     Path("wer.json").write_text("precious")
     assert run("evaluate", "runs/tones", manifest, "--json", "wer.json").code == 2

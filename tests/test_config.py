@@ -134,6 +134,14 @@ def test_mistakes_are_in_our_words(tmp_path: Path, override: str, expected: str)
     assert f"\n  {expected}" in error_of(write(tmp_path, MINIMAL), override)
 
 
+def test_who_has_made_a_mistake_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL)
+    assert error_of(path, "training.epochs=x").startswith(f"{path}, as changed on the command line: 1 error\n")
+    assert error_of(path, "training={epochs: x}").startswith(f"{path}, as changed on the command line: 1 error\n")
+    wrong = write(tmp_path, MINIMAL + "trainig: {}\n")
+    assert error_of(wrong, "training.epochs=3").startswith(f"{wrong}: 1 error\n")
+
+
 def test_files_that_cant_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes("name: é".encode("latin-1"))
     for name, expected in {

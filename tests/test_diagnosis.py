@@ -191,6 +191,13 @@ def test_learning_rate_too_high_when_the_loss_jumps() -> None:
     assert (recovered.kind, recovered.severity) == ("learning rate too high", "note")
 
 
+def test_a_loss_that_jumps_when_masks_set_in_says_nothing_of_the_learning_rate() -> None:
+    losses = [3.0, 0.3, 0.9, 0.4]
+    assert kinds(changed(train_loss=losses, masked=[False, False, True, True])) == []
+    assert kinds(changed(train_loss=losses, masked=[False, True, True, True])) == ["learning rate too high"]
+    assert kinds(changed(train_loss=losses)) == ["learning rate too high"]
+
+
 def test_learning_rate_too_high_when_large_steps_lead_nowhere() -> None:
     layers = {"frontend": {"gradient": 1.0, "update_ratio": 0.05}}
     entries = changed(train_loss=[3.0, 2.8, 2.9, 2.8, 2.85], layers=[layers] * 5)

@@ -144,11 +144,11 @@ def test_every_fault_of_a_data_directory_is_told_with_its_line(data: Path) -> No
         "wav.scp:3": "a place in a Kaldi archive",
         "wav.scp:5": "call2 stands in",
         "wav.scp:6": "call5 has no path",
-        "text:2": "1 s to 0.5 s is no stretch of",
-        "text:3": "which lasts 2.00 s",
-        "text:4": "wav.scp has no recording call9",
+        "segments:2": "1 s to 0.5 s is no stretch of",
+        "segments:3": "which lasts 2.00 s",
+        "segments:4": "wav.scp has no recording call9",
         "text:5": "not RECORDING START END, as in",
-        "text:6": "missing.wav: there is no such file",
+        "segments:6": "missing.wav: there is no such file",
         "text:7": "the transcript of u7 is empty",
         "text:8": "utt2spk has no utterance u8",
         "text:9": "segments has no utterance u10",
@@ -178,7 +178,7 @@ def test_segments_of_several_channels_are_not_averaged(data: Path, tmp_path: Pat
     assert utterance.fields["id"] == "u3"
     assert "segments:2: call1 1.75 4.3 B" in faults[0]
     assert "text:2: channel B: split the file into one per channel" in faults[0]
-    assert "text:1: " in faults[1] and "call 1.wav has 2 channels" in faults[1]
+    assert "segments:1: " in faults[1] and "call 1.wav has 2 channels" in faults[1]
     (data / "segments").unlink()
     write(data / "text", "call1 both", "call2 one")
     write(data / "utt2spk", "call1 anna", "call2 ben")
@@ -449,17 +449,36 @@ def test_the_line_that_tells_excel_the_separator_is_no_header(tmp_path: Path, fi
 
 
 def test_missing_columns_are_told_with_those_that_are_there(tmp_path: Path) -> None:
-    make_table(tmp_path / "t.csv", [["Datei", "text"], ["a", "b"]])
+    make_table(tmp_path / "t.csv", [["Datei", "Text"], ["a", "b"]])
     with pytest.raises(DataError) as raised:
         table.read(tmp_path / "t.csv", Columns(speaker="wer"))
     assert "no column 'wer', none for the audio" in str(raised.value)
-    assert "it reads: Datei, text" in str(raised.value)
+    assert "it reads: Datei, Text\n  try: --audio-column NAME" in str(raised.value)
+    assert "--text-column" not in str(raised.value)
     write(tmp_path / "t.csv", "path,text,path")
     with pytest.raises(DataError, match="names a column twice"):
         table.read(tmp_path / "t.csv")
     (tmp_path / "t.csv").write_bytes(b"")
     with pytest.raises(DataError, match="it reads: nothing"):
         table.read(tmp_path / "t.csv")
+
+
+def test_a_table_in_the_encoding_of_windows_is_told_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "path,text", *(f"{n}.wav,zwölf" for n in range(20)), encoding="cp1252")
+    with pytest.raises(DataError) as raised:
+        table.read(path)
+    assert str(raised.value).startswith(f"{path}: is not UTF-8, in 20 of its lines\n  expected: UTF-8, in Excel")
+
+
+def test_recordings_that_are_all_elsewhere_are_looked_for_there(run: Run, tmp_path: Path) -> None:
+    sound(tmp_path / "sounds" / "a.wav")
+    sound(tmp_path / "sounds" / "b.wav")
+    write(tmp_path / "t.csv", "path,text", "a.wav,one", "b.wav,two")
+    told = run("t.csv", "--out", "m.jsonl")
+    assert told.code == 1
+    assert "t.csv: none of its 2 recordings is there, such as " in told.err
+    assert "try: --audio-root FOLDER" in told.err
+    assert run("t.csv", "--out", "m.jsonl", "--audio-root", "sounds").code == 0
 
 
 def test_what_spreadsheets_add_to_a_table_is_left_out(tmp_path: Path) -> None:

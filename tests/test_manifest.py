@@ -75,6 +75,14 @@ def test_every_wrong_line_is_named(tmp_path: Path) -> None:
         assert f"line {number}: {message}" in str(raised.value)
 
 
+def test_a_table_is_no_manifest(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("path;text\n" + 50 * "a.wav;one\n")
+    with pytest.raises(DataError) as raised:
+        read_manifest(tmp_path / "a.csv")
+    assert "a.csv: is no manifest: line 1: not JSON" in str(raised.value)
+    assert "try: asr data import" in str(raised.value) and "line 2" not in str(raised.value)
+
+
 def test_files_that_are_no_manifest(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     (tmp_path / "latin").write_bytes("é".encode("latin-1"))

@@ -96,7 +96,7 @@ def test_in_manifests_it_has_an_offset(tmp_path: Path) -> None:
 
 
 def test_wrong_offsets(tmp_path: Path) -> None:
-    wrong = {-1: "offset is -1 seconds", "3": "offset is '3', not a number", None: "offset is None, not a number"}
+    wrong = {-1: "offset is -1 seconds", "3": "offset is '3', not a number", True: "offset is True, not a number"}
     lines = [json.dumps({"audio_filepath": "a.wav", "offset": value, "duration": 1, "text": ""}) for value in wrong]
     (tmp_path / "m.jsonl").write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(DataError) as raised:

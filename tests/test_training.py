@@ -386,7 +386,8 @@ def test_a_training_depends_on_what_it_has_learnt_from_and_not_on_the_test_set(t
     before = train.read_text()
 
     def refused() -> list[str]:
-        with pytest.raises(ConfigError, match="--run-dir for a new folder, or --overwrite") as raised:
+        hint = r"--run-dir for a new folder \(training.init_from=\S* begins it with what is .*\), or --overwrite"
+        with pytest.raises(ConfigError, match=hint) as raised:
             run(path, folder, *settings)
         return [line.strip() for line in raised.value.what.splitlines()]
 

@@ -106,6 +106,13 @@ def import_(
         utterances, faults = measure(listing, lambda done, total: advance(done, ""))
     if not listing.entries and not faults:
         raise DataError("lists no utterances", where=source)
+    missing = [entry.audio for entry in listing.entries if not entry.audio.exists()]
+    if len(missing) == len(listing.entries) > 1 and layout in (Layout.TABLE, Layout.KALDI):
+        raise DataError(
+            f"none of its {len(missing)} recordings is there, such as {missing[0]}",
+            where=source,
+            hint="--audio-root FOLDER, from which the paths in it start",
+        )
     if faults and not (skip_faulty and utterances):
         raise faulty(faults, source, hint="mend them, or --skip-faulty leaves them out")
     if faults:
@@ -122,6 +129,8 @@ def import_(
         reporter.warn(f"{path} is of an earlier import: the new sets may share speakers and recordings with it")
     if len(paths) == 3:
         typer.echo(_recipe(paths))
+    elif len(paths) == 2:
+        typer.echo("a recipe takes three sets: --dev and --test make two, or a manifest of your own is one")
 
 
 def _outputs(out: Path, shares: Mapping[str, float]) -> dict[str, Path]:

@@ -94,6 +94,8 @@ def evaluate(
         rescore=rescore,
         nbest_rescored=nbest_rescored,
     )
+    if json_file is not None and json_file == hypotheses:
+        raise ConfigError("the same file for both", where="--json and --hypotheses", expected="a file for each")
     if not overwrite:
         refuse_existing([json_file, hypotheses])
     from asr.cli.reporter import TerminalReporter

@@ -84,6 +84,13 @@ def read_manifest(path: Path, transcribed: bool = True) -> list[Utterance]:
             utterances.append(_parse(line, folder, transcribed))
         except ValueError as error:
             errors.append(f"line {number}: {error}")
+    if errors and not utterances and not lines[0].lstrip("\ufeff").startswith("{"):
+        raise DataError(
+            f"is no manifest: {errors[0]}",
+            where=path,
+            expected='lines such as {"audio_filepath": "a.wav", "duration": 1.5, "text": "hello"}',
+            hint="asr data import, which makes manifests of tables and of folders",
+        )
     if errors:
         raise DataError(
             f"{len(errors)} of {len(lines)} lines can't be used\n{listing(errors)}",

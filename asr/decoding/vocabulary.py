@@ -105,10 +105,15 @@ class Vocabulary:
         strange = [word for word in words if not word or " " in word or not self._can_write(word)]
         if strange or not words:
             shown = some([f"“{word}”" for word in strange], MOST_SHOWN)
-            unit = "words of the model" if self.whole_words else "letters that the model's tokens have"
+            known = [surface.strip() for surface in self.tokens if surface.strip()]
+            expected = (
+                f"some of the {len(known)} words that the model has learnt; a model of words hears no others"
+                if self.whole_words
+                else "words, written with the letters that the model's tokens have"
+            )
             raise DataError(
                 f"{what} has {shown}" if strange else f"{what} has no words",
-                expected=f"single words, written with the {unit}",
+                expected=expected,
                 hint="write them as the training transcripts are written: case, numbers, punctuation",
             )
         return words

@@ -140,6 +140,7 @@ class AcousticTask:
         self.device = next(job.acoustic.parameters()).device
         self.loader: Loader[Batch] | None = None
         self.latest: tuple[Sample, ...] = ()
+        self._masked = False
         self._network: nn.Module = job.acoustic
         self._learning: list[bool] = []
 
@@ -158,6 +159,7 @@ class AcousticTask:
         plan = [batch for turn in rounds for batch in self._plan(turn, budget)]
         if self.loader is None or number == job.spec_augment_start:
             self.loader = self._loader(self._train_reader(number))
+        self._masked = self._train_reader(number).spec_augment is not None
         return Epoch(len(plan), self.loader([job.world.share(batch) for batch in plan[done:]]))
 
     def loss(self, batch: Batch, autocast: AbstractContextManager[Any]) -> Loss:
@@ -209,6 +211,7 @@ class AcousticTask:
             "infinite_losses": totals.get("infinite", 0.0),
             "dev_infinite": list(dev.infinite),
             "audio_seconds": totals.get("audio_seconds", 0.0),
+            "masked": self._masked,
         }
 
     def note(self, totals: Mapping[str, float]) -> str:

@@ -68,6 +68,7 @@ def other_training(
     now: Mapping[str, Any],
     what: str = "training",
     files: Sequence[str] = (),
+    start: str | None = None,
 ) -> ConfigError:
     """What to raise where a folder holds a training with other settings, which took somebody's time.
 
@@ -77,14 +78,16 @@ def other_training(
         now: those that are wanted.
         what: it is.
         files: how files that it depends on have changed, a line for each.
+        start: the setting with which another one begins where it has ended, if it has.
     """
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     lines = [*(_difference(name, before.get(name), now.get(name)) for name in changed), *files]
     back = "what has changed as it was, to go on with it; " if files else ""
+    begun = f" ({start} begins it with what is learnt here)" if start else ""
     return ConfigError(
         f"a {what} with other {'settings' if changed else 'data'} is in this folder\n" + listing(lines, len(lines)),
         where=folder,
-        hint=f"{back}--run-dir for a new folder, or --overwrite to throw the old {what} away",
+        hint=f"{back}--run-dir for a new folder{begun}, or --overwrite to throw the old {what} away",
     )
 
 

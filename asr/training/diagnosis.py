@@ -35,7 +35,7 @@ STILL_FALLING = 0.95
 JUMP = 1.5
 """Of the training loss from one epoch to the next."""
 JUMP_NATS = 0.5
-"""It must be that large, too: where SpecAugment sets in, a loss near zero may well double."""
+"""It must be that large, too: a loss near zero may well double."""
 VIOLENT_UPDATE = 0.03
 """Update over weight, of the middle layer. About 1e-3 is healthy (Bottou; Karpathy, CS231n notes); with Adam, small
 layers that learn well see 1e-2 and more for some epochs."""
@@ -148,9 +148,11 @@ def _learning_rate_too_high(entries: Entries) -> Iterator[Finding]:
 
 
 def _jump(entries: Entries) -> str | None:
-    """The training loss has risen, instead of falling."""
-    losses = curve_of_steps(entries, "train_loss")
-    for (_, before), (epoch, after) in pairwise(losses):
+    """The training loss has risen, instead of falling, and not since SpecAugment has set in."""
+    losses, masked = curve_of_steps(entries, "train_loss"), dict(curve(entries, "masked"))
+    for (epoch_before, before), (epoch, after) in pairwise(losses):
+        if masked.get(epoch, False) > masked.get(epoch_before, False):
+            continue
         if after > max(JUMP * before, before + JUMP_NATS):
             now = f", and is {losses[-1][1]:.2f} in epoch {losses[-1][0]}" if epoch != losses[-1][0] else ""
             return f"the training loss rose from {before:.2f} to {after:.2f} in epoch {epoch}{now}"

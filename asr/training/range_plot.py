@@ -75,7 +75,8 @@ def verdict(test: RangeTest) -> str:
     lowest = test.lowest
     if not test.learnt:
         return "the loss did not fall at any rate"
-    said = f"the smoothed loss is least, {lowest.smoothed:.3f}, at the learning rate {lowest.rate:.1e}"
+    first = "" if lowest.smoothed == min(point.smoothed for point in test.points) else "after the first steps, "
+    said = f"{first}the smoothed loss is least, {lowest.smoothed:.3f}, at the learning rate {lowest.rate:.1e}"
     if not test.diverged:
         return f"{said}; it has not diverged at {test.points[-1].rate:.1e}"
     return f"{said}; proposed is a tenth of that, {test.proposed:g}"

@@ -44,8 +44,10 @@ def read(folder: Path, audio_root: Path | None = None) -> Listing:
     for name, (text, where) in texts.items():
         try:
             recording, start, end = (name, None, None) if stretches is None else _stretch(name, stretches)
+            place = where if stretches is None else stretches[name].where
             if recording not in tables["wav.scp"]:
-                raise ValueError(f"wav.scp has no recording {recording}")
+                faults.append(f"{place}: wav.scp has no recording {recording}")
+                continue
             if not text:
                 raise ValueError(f"the transcript of {name} is empty")
             fields = _fields(name, tables)
@@ -54,7 +56,7 @@ def read(folder: Path, audio_root: Path | None = None) -> Listing:
             continue
         if recording in recordings:  # else wav.scp is at fault, and said so
             sound = recordings[recording]
-            entries.append(Entry(name, sound, text, where, start, end, fields, one_channel=stretches is not None))
+            entries.append(Entry(name, sound, text, place, start, end, fields, one_channel=stretches is not None))
     listed = tables["wav.scp"] if stretches is None else stretches
     faults += [f"{row.where}: {name} has no transcript" for name, row in listed.items() if name not in texts]
     return Listing(entries, faults)

@@ -10,6 +10,9 @@ from unicodedata import normalize
 from asr.audio import SUFFIXES
 from asr.errors import DataError
 
+MOST_STRANGE = 0.1
+"""Of a long file's lines, that are not UTF-8 while the rest of it is."""
+
 
 class Row(NamedTuple):
     """A line's content, and the file and line where it stands."""
@@ -32,7 +35,7 @@ def read_lines(path: Path, faults: list[str]) -> list[Row]:
         faults: gets a line for each line that is not UTF-8.
 
     Raises:
-        DataError: the file is missing or UTF-16.
+        DataError: the file is missing, or in another encoding throughout.
     """
     try:
         content = path.read_bytes()
@@ -40,13 +43,21 @@ def read_lines(path: Path, faults: list[str]) -> list[Row]:
         raise DataError(f"can't be read: {error.strerror}", where=path) from None
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError("is UTF-16", where=path, expected="UTF-8", hint=f"iconv -f UTF-16 -t UTF-8 {path.name}")
-    rows = []
+    rows, strange = [], []
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         where = f"{path}:{number}"
         try:
             rows.append(Row(line.decode("utf-8").removesuffix("\r"), where))
         except UnicodeDecodeError as error:
-            faults.append(f"{where}: byte {error.start + 1} is not UTF-8; save the file as UTF-8")
+            strange.append(f"{where}: byte {error.start + 1} is not UTF-8; save the file as UTF-8")
+    if len(strange) > max(10, MOST_STRANGE * (len(rows) + len(strange))):
+        raise DataError(
+            f"is not UTF-8, in {len(strange)} of its lines",
+            where=path,
+            expected="UTF-8, in Excel “CSV UTF-8”",
+            hint=f"iconv -f WINDOWS-1252 -t UTF-8 {path.name} > NEWFILE, if it is of Windows in western Europe",
+        )
+    faults += strange
     return rows
 
 

@@ -66,7 +66,7 @@ def read(path: Path, columns: Columns = Columns(), audio_root: Path | None = Non
         DataError: it is no such table, or a column is missing.
     """
     table = _opened(path)
-    found = _find(columns, table.header, path)
+    found = _find(columns, table, path)
     roots = (path.parent, path.parent / "clips") if audio_root is None else (audio_root,)
     recordings = Recordings(*roots)
     entries: list[Entry] = []
@@ -93,11 +93,13 @@ def read(path: Path, columns: Columns = Columns(), audio_root: Path | None = Non
 
 
 class _Table(NamedTuple):
-    """The names of a table's columns, its records, each with where it stands, what can't be read, what parts cells.
+    """A table: its columns' names, as they stand there and as the manifest calls them; its records, each with where
+    it stands; what can't be read; what parts cells.
 
     The faults are all there once the records have been read.
     """
 
+    names: list[str]
     header: list[str]
     records: Iterator[tuple[list[str], str]]
     faults: list[str]
@@ -127,13 +129,14 @@ def _opened(path: Path) -> _Table:
     header, where = next(records, ([], str(path)))
     if lines and where != lines[0].where:  # the header was no record
         raise faulty(faults, path)
-    header = _named([name.strip() for name in header])
+    names = _named([name.strip() for name in header])
+    header = names.copy()
     for key in OF_THE_MANIFEST:
         if name := _column(key, header):
             header[header.index(name)] = key
     if len(set(header)) < len(header):
         raise DataError("names a column twice", where=where, expected="a name of its own for each column")
-    return _Table(header, records, faults, delimiter)
+    return _Table(names, header, records, faults, delimiter)
 
 
 def _named(cells: list[str]) -> list[str]:
@@ -173,25 +176,26 @@ class _Seen:
             raise ValueError(f"{entry.id} is the same sound as {heard.id} in {heard.where}")
 
 
-def _find(columns: Columns, header: Sequence[str], path: Path) -> Columns:
+def _find(columns: Columns, table: _Table, path: Path) -> Columns:
     """The columns that there are.
 
     Raises:
         DataError: one that is needed, or was named, is missing.
     """
-    wanted = {key: getattr(columns, key) for key in USUAL_NAMES}
+    header, wanted = table.header, {key: getattr(columns, key) for key in USUAL_NAMES}
     found = {
         key: next(filter(None, (_column(name, header) for name in ([wanted[key]] if wanted[key] else names))), None)
         for key, names in USUAL_NAMES.items()
     }
     missing = [repr(name) for key, name in wanted.items() if name is not None and found[key] is None]
-    missing += [f"for the {key}" for key in ("audio", "text") if wanted[key] is None and found[key] is None]
+    unnamed = [key for key in ("audio", "text") if wanted[key] is None and found[key] is None]
+    missing += [f"for the {key}" for key in unnamed]
     if missing:
         raise DataError(
             f"there is no column {', none '.join(missing)}",
             where=path,
-            expected="a first line that names the columns; it reads: " + (", ".join(header) or "nothing"),
-            hint="--audio-column NAME --text-column NAME",
+            expected="a first line that names the columns; it reads: " + (", ".join(table.names) or "nothing"),
+            hint=" ".join(f"--{key}-column NAME" for key in unnamed) or None,
         )
     return Columns(**found)
 
