@@ -43,8 +43,8 @@ def atomic_path(path: Path, size: int | None = None, sync_each: bool = True) -> 
 
     Works for a file and for a folder (create it at the yielded path). A folder replaces an existing one as a
     whole; where a link stands, it stays, and what it leads to is replaced. When the block raises, `path` is left as
-    it was. Afterwards, a power cut undoes nothing: what was written
-    is on the disk before it gets its name, and the name before this returns.
+    it was. Afterwards, a power cut undoes nothing: what was written is on the disk before it gets its name, and the
+    name before this returns.
 
     Args:
         path: to be written.
