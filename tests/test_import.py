@@ -470,6 +470,15 @@ def test_a_table_in_the_encoding_of_windows_is_told_once(tmp_path: Path) -> None
     assert str(raised.value).startswith(f"{path}: is not UTF-8, in 20 of its lines\n  expected: UTF-8, in Excel")
 
 
+def test_a_table_may_have_another_name(run: Run, tmp_path: Path) -> None:
+    sound(tmp_path / "a.wav")
+    write(tmp_path / "t.txt", "path\ttext", "a.wav\tone", encoding="utf-16")
+    assert "try: --format table" in run("t.txt", "--out", "m.jsonl").err
+    assert "t.txt: is UTF-16" in run("t.txt", "--out", "m.jsonl", "--format", "table").err
+    write(tmp_path / "t.txt", "path\ttext", "a.wav\tone")
+    assert run("t.txt", "--out", "m.jsonl", "--format", "table").code == 0
+
+
 def test_recordings_that_are_all_elsewhere_are_looked_for_there(run: Run, tmp_path: Path) -> None:
     sound(tmp_path / "sounds" / "a.wav")
     sound(tmp_path / "sounds" / "b.wav")

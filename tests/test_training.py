@@ -31,6 +31,7 @@ from asr.data.manifest import read_manifest
 from asr.errors import ConfigError, DataError
 from asr.recipe_file import read_recipe
 from asr.reporting import Silent
+from asr.training import loop
 from asr.training.acoustic import AcousticTask
 from asr.training.loop import InterruptedTrainingError
 from asr.training.optimization import Optimization, parameter_groups
@@ -329,6 +330,16 @@ def test_what_follows_a_training_that_is_done_again_is_done_again_too(path: Path
     again = Recorder()
     run(path, folder, "training.epochs=1", reporter=again)
     assert [message for message in again.said if "done before" in message][-1] == "[4/6] train: done before"
+
+
+def test_a_signal_that_comes_twice_at_once_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with loop._signals_noted() as noted:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+        assert noted[0] == "SIGINT"
+        monkeypatch.setattr(loop, "AT_ONCE", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_two_trainings_do_not_work_in_one_folder(

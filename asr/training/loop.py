@@ -31,6 +31,10 @@ CORES = torch.get_num_threads()
 """Torch's own choice, before anything changes it: the physical cores."""
 
 
+AT_ONCE = 1.0
+"""Seconds in which two signals are one: programs such as timeout send each to a process, and to its group too."""
+
+
 class InterruptedTrainingError(AsrError):
     """Stopped from outside; the checkpoint holds everything."""
 
@@ -393,13 +397,18 @@ class _Run(Generic[ResultT]):
 
 @contextmanager
 def _signals_noted() -> Iterator[list[str]]:
-    """Collect SIGINT and SIGTERM, to stop between two steps; a second SIGINT stops at once."""
+    """Collect SIGINT and SIGTERM, to stop between two steps; a second SIGINT, later, stops at once."""
     noted: list[str] = []
+    first = 0.0
 
     def note(number: int, _: object) -> None:
-        noted.append(signal.Signals(number).name)
-        if noted.count("SIGINT") > 1:
+        nonlocal first
+        name, now = signal.Signals(number).name, time.monotonic()
+        if name == "SIGINT" and name not in noted:
+            first = now
+        elif name == "SIGINT" and now - first > AT_ONCE:
             raise KeyboardInterrupt
+        noted.append(name)
 
     if threading.current_thread() is not threading.main_thread():
         yield noted  # only the main thread may ask for signals

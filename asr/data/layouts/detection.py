@@ -31,7 +31,12 @@ def detect(source: Path) -> Layout:
     if source.is_file():
         if source.suffix.lower() in TABLES:
             return Layout.TABLE
-        raise DataError("is no layout that can be read", where=source, expected="a table (.csv, .tsv) or a folder")
+        raise DataError(
+            "is no layout that can be read",
+            where=source,
+            expected="a table (.csv, .tsv) or a folder",
+            hint=f"--format {Layout.TABLE}, if it is a table under another name, such as Excel's “Unicode text”",
+        )
     if (source / "wav.scp").is_file():
         return Layout.KALDI
     if (source / "metadata.csv").is_file() and (source / "wavs").is_dir():
