@@ -381,7 +381,7 @@ def test_trials_begin_with_the_model_too(tones: Tones, capsys: pytest.CaptureFix
     assert artefact.load("new-overfit/train/final").config.training.rates == {}
     assert asr("train", *common, "--check-gradients", "--data-dir", "data") == 0
     # Its loss is as good as it gets, so there may be no rate to propose.
-    assert asr("tune", "lr", *common, "--steps", 10, "--data-dir", "data", "--out", "rates.html") in (0, 1)
+    assert asr("tune", "lr", *common, "--steps", 20, "--data-dir", "data", "--out", "rates.html") in (0, 1)
     assert capsys.readouterr().err.count("begins with tones") == 3
 
 
