@@ -285,6 +285,15 @@ rank = int(os.environ["RANK"])
 """
 
 
+UNTIL_INTERRUPTED = """
+got = []
+signal.signal(signal.SIGINT, lambda number, _: got.append(number))
+os.write(1, b"here\\n")
+while not got:
+    time.sleep(0.01)
+"""
+
+
 def launched(behaviour: str, interrupt: bool = False) -> subprocess.CompletedProcess[str]:
     """Run three processes that do so, and interrupt what started them once all say that they are there."""
     command = [sys.executable, "-c", PROCESS + behaviour]
@@ -300,17 +309,12 @@ def launched(behaviour: str, interrupt: bool = False) -> subprocess.CompletedPro
 
 def test_an_interruption_is_handed_on_once_and_waited_for() -> None:
     behaviour = """
-got = []
-signal.signal(signal.SIGINT, lambda number, _: got.append(number))
-os.write(1, b"here\\n")
-while not got:
-    time.sleep(0.01)
 time.sleep(0.3 * rank)
 assert got == [signal.SIGINT]
 os.write(1, b"saved\\n")
 sys.exit(130)
 """
-    done = launched(behaviour, interrupt=True)
+    done = launched(UNTIL_INTERRUPTED + behaviour, interrupt=True)
     assert done.returncode == 130, done.stderr
     assert done.stdout == "saved\n" * 3
     assert done.stderr == ""
@@ -318,17 +322,12 @@ sys.exit(130)
 
 def test_an_interrupted_process_may_end_after_one_that_misses_it() -> None:
     behaviour = """
-got = []
-signal.signal(signal.SIGINT, lambda number, _: got.append(number))
-os.write(1, b"here\\n")
-while not got:
-    time.sleep(0.01)
 if rank > 0:
     sys.exit(1)
 time.sleep(0.5)
 sys.exit(130)
 """
-    assert launched(behaviour, interrupt=True).returncode == 130
+    assert launched(UNTIL_INTERRUPTED + behaviour, interrupt=True).returncode == 130
 
 
 def test_windows_interrupts_all_processes_of_a_console_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,13 +106,8 @@ def import_(
         utterances, faults = measure(listing, lambda done, total: advance(done, ""))
     if not listing.entries and not faults:
         raise DataError("lists no utterances", where=source)
-    missing = [entry.audio for entry in listing.entries if not entry.audio.exists()]
-    if len(missing) == len(listing.entries) > 1 and layout in (Layout.TABLE, Layout.KALDI):
-        raise DataError(
-            f"none of its {len(missing)} recordings is there, such as {missing[0]}",
-            where=source,
-            hint="--audio-root FOLDER, from which the paths in it start",
-        )
+    if not utterances and layout in (Layout.TABLE, Layout.KALDI):
+        _refuse_where_all_are_elsewhere(source, listing)
     if faults and not (skip_faulty and utterances):
         raise faulty(faults, source, hint="mend them, or --skip-faulty leaves them out")
     if faults:
@@ -131,6 +126,21 @@ def import_(
         typer.echo(_recipe(paths))
     elif len(paths) == 2:
         typer.echo("a recipe takes three sets: --dev and --test make two, or a manifest of your own is one")
+
+
+def _refuse_where_all_are_elsewhere(source: Path, listing: Listing) -> None:
+    """Say it once where no recording is there.
+
+    Raises:
+        DataError: so it is, and there would be several.
+    """
+    missing = [entry.audio for entry in listing.entries if not entry.audio.exists()]
+    if len(missing) == len(listing.entries) > 1:
+        raise DataError(
+            f"none of its {len(missing)} recordings is there, such as {missing[0]}",
+            where=source,
+            hint="--audio-root FOLDER, from which the paths in it start",
+        )
 
 
 def _outputs(out: Path, shares: Mapping[str, float]) -> dict[str, Path]:

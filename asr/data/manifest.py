@@ -27,6 +27,7 @@ from asr.sound_files import Member, Stretch
 
 MEMBER_KEYS = ("shard", "shard_offset", "shard_bytes")
 """Of a line whose recording is in a shard."""
+_LINES = 'lines such as {"audio_filepath": "a.wav", "duration": 1.5, "text": "hello"}'
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,14 @@ def read_manifest(path: Path, transcribed: bool = True) -> list[Utterance]:
         raise DataError(
             f"is no manifest: {errors[0]}",
             where=path,
-            expected='lines such as {"audio_filepath": "a.wav", "duration": 1.5, "text": "hello"}',
+            expected=_LINES,
             hint="asr data import, which makes manifests of tables and of folders",
         )
     if errors:
         raise DataError(
             f"{len(errors)} of {len(lines)} lines can't be used\n{listing(errors)}",
             where=path,
-            expected='lines such as {"audio_filepath": "a.wav", "duration": 1.5, "text": "hello"}',
+            expected=_LINES,
         )
     if not utterances:
         raise DataError("the manifest is empty", where=path, expected="one JSON object per line")

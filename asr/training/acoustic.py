@@ -157,9 +157,10 @@ class AcousticTask:
         rounds = range((number - 1) * job.rounds + 1, number * job.rounds + 1)
         budget = job.settings.batch_seconds * growth
         plan = [batch for turn in rounds for batch in self._plan(turn, budget)]
+        reader = self._train_reader(number)
         if self.loader is None or number == job.spec_augment_start:
-            self.loader = self._loader(self._train_reader(number))
-        self._masked = self._train_reader(number).spec_augment is not None
+            self.loader = self._loader(reader)
+        self._masked = reader.spec_augment is not None
         return Epoch(len(plan), self.loader([job.world.share(batch) for batch in plan[done:]]))
 
     def loss(self, batch: Batch, autocast: AbstractContextManager[Any]) -> Loss:

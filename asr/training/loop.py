@@ -29,8 +29,6 @@ from asr.training.watch import averages, is_due, watched_step
 
 CORES = torch.get_num_threads()
 """Torch's own choice, before anything changes it: the physical cores."""
-
-
 AT_ONCE = 1.0
 """Seconds in which two signals are one: programs such as timeout send each to a process, and to its group too."""
 
