@@ -13,7 +13,6 @@ rescoring.ngram       the language model that ranks the best hypotheses anew, wh
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -35,7 +34,7 @@ from asr.config import Recipe
 from asr.decoder_settings import DecoderSettings, faults
 from asr.errors import NEWER_ASR, ModelError, listing
 from asr.features import FeatureExtractor
-from asr.files import atomic_path, file_fingerprint, write_json, write_text
+from asr.files import atomic_path, file_fingerprint, read_json, write_json, write_text
 from asr.model.acoustic import AcousticModel
 from asr.recipe_file import read_recipe, to_yaml
 from asr.text import tokenizer as tokenizers
@@ -238,7 +237,7 @@ def _models_below(folder: Path) -> Iterator[Path]:
 def _created(folder: Path) -> str | None:
     """When a model was made (ISO 8601 in UTC, so text order is time order), or None where that can't be read."""
     try:
-        return str(json.loads((folder / METADATA).read_text(encoding="utf-8"))["created"])
+        return str(read_json(folder / METADATA)["created"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -258,7 +257,7 @@ def _check_files(folder: Path) -> None:
 
 def _read_metadata(path: Path) -> dict[str, Any]:
     try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
+        metadata = read_json(path)
         written_in = int(metadata["format_version"])
     except (ValueError, KeyError, TypeError):
         raise ModelError("not a model's metadata", where=path, expected="JSON with a format_version") from None

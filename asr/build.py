@@ -215,7 +215,7 @@ def decoder(surfaces: Sequence[str], normalizer: Normalizer, settings: DecoderSe
     if not settings.rescores:
         return search
     return RescoringDecoder(
-        search, scorer(settings), weights(settings), settings.nbest_rescored, settings.beam_width
+        search, scorer(settings, surfaces), weights(settings), settings.nbest_rescored, settings.beam_width
     )
 
 
@@ -237,19 +237,35 @@ def language_model(settings: DecoderSettings) -> NgramModel | None:
     return ngram.load(settings.lm)
 
 
-def scorer(settings: DecoderSettings) -> Scorer:
-    """The language model with which the settings rescore.
+def scorer(settings: DecoderSettings, surfaces: Sequence[str]) -> Scorer:
+    """The language model with which the settings rescore what is written with tokens of these surfaces.
 
     Raises:
-        DataError: its file is missing or wrong.
+        DataError: its file is missing or wrong, or it knows no word that the tokens can write.
     """
-    assert settings.rescore is not None
+    path = settings.rescore
+    assert path is not None
     from asr.text import neural, ngram
 
-    if settings.rescore.suffix == neural.SUFFIX:
-        return neural.load(settings.rescore).log_probs
-    model = ngram.load(settings.rescore)
+    if path.suffix == neural.SUFFIX:
+        network = neural.load(path)
+        _refuse_foreign(network.words, surfaces, path)
+        return network.log_probs
+    model = ngram.load(path)
+    _refuse_foreign(model.words, surfaces, path)
     return lambda sentences: [model.log_probs(sentence) for sentence in sentences]
+
+
+def _refuse_foreign(words: Iterable[str], surfaces: Sequence[str], path: Path) -> None:
+    letters = set("".join(surfaces))
+    spelled = [word.strip() for word in words]
+    if not any(word and letters.issuperset(word) for word in spelled):
+        shown = ", ".join(f"“{word}”" for word in spelled if not word.startswith("<"))[:60]
+        raise DataError(
+            f"the recogniser can write no word of this language model ({shown} …)",
+            where=path,
+            hint="build it from text in the same case and script as the training transcripts",
+        )
 
 
 def weights(settings: DecoderSettings) -> Weights:

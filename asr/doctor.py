@@ -72,7 +72,7 @@ def optional_parts() -> list[Part]:
             ("av", "av", "FFmpeg: m4a, and the sound of videos"),
             ("synth", "espeakng-loader", "eSpeak NG: synthesises the quickstart's speech"),
             ("numbers", "num2words", "numbers in words, in the grammars of commands"),
-            ("plot", "matplotlib", "pictures of word vectors as PNG"),
+            ("plot", "matplotlib", "pictures as PNG"),
             ("search", "optuna", "asr tune search: searches for a recipe's settings"),
         )
     ]

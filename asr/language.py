@@ -8,12 +8,12 @@ from typing import Any
 from asr import artefact, build, tuning
 from asr.config import Recipe
 from asr.data.manifest import Utterance, read_manifest
-from asr.decoder_settings import DecoderSettings, Tuning
+from asr.decoder_settings import DecoderSettings
 from asr.errors import DataError
 from asr.files import file_fingerprint, write_json
 from asr.recognizer import Recognizer
-from asr.stages import Workspace
 from asr.text import kneser_ney, mixing, ngram, sentences
+from asr.workspace import Workspace
 
 
 def inputs(recipe: Recipe) -> Any:
@@ -75,7 +75,7 @@ def tune(work: Workspace) -> None:
     recognizer = Recognizer(artefact.load(work.trained, device), device)
     utterances = read_manifest(manifest)
     with work.reporter.progress("listen", len(utterances)) as advance:
-        evidence = tuning.listen(recognizer, utterances, progress=lambda done: advance(done, ""))
+        evidence = tuning.listen(recognizer, utterances, progress=advance)
     trials = section.trials + len(tuning.BEAM_WIDTHS)
     with work.reporter.progress("tune", trials) as advance:
         done = iter(range(1, trials + 1))
@@ -92,9 +92,8 @@ def tune(work: Workspace) -> None:
         f"{best.wer:.2%} with alpha {found.alpha:g}, beta {found.beta:g}, unknown {found.unknown:g}, "
         f"beam width {found.beam_width}"
     )
-    if best.errors < tuned.greedy.errors:
-        note = Tuning(**tuning.measured(best, manifest), wer_greedy=tuned.greedy.wer, wer_untuned=tuned.untuned.wer)
-        write_json(work.search, found.model_copy(update={"tuning": note}).model_dump(mode="json", exclude={"lm"}))
+    if tuned.helps:
+        write_json(work.search, tuned.settings(manifest).model_dump(mode="json", exclude={"lm"}))
     else:
         work.reporter.warn("the beam search is no better than greedy decoding on the dev set, and left out")
         write_json(work.search, None)

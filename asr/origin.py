@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,13 @@ from asr import artefact, build
 from asr.config import Features, Model, Recipe
 from asr.errors import ConfigError, ModelError
 from asr.features import FeatureExtractor
+from asr.files import read_json
 from asr.model.acoustic import AcousticModel
 from asr.recipe_file import read_recipe
 from asr.reporting import Reporter
 from asr.text import tokenizer as tokenizers
 from asr.text.tokenizer import Tokenizer
-from asr.training.transfer import listing, transfer
+from asr.training.transfer import some_tokens, transfer
 
 UNUSED = {"fbank": {"n_mfcc"}, "mel": {"n_mfcc"}, "mfcc": set[str](), "spectrogram": {"n_mels", "n_mfcc"}}
 """Settings that a kind of features doesn't look at."""
@@ -45,7 +45,7 @@ def describe(recipe: Recipe, record: Path) -> dict[str, Any] | None:
     try:
         folder = artefact.locate(path)
     except ModelError:
-        known: dict[str, Any] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+        known: dict[str, Any] = read_json(record) if record.is_file() else {}
         if known.get("path") != str(path):
             raise
         return known
@@ -74,7 +74,7 @@ def tokens(recipe: Recipe, texts: Sequence[str]) -> Tokenizer:
         return tokenizers.extended(kept, build.tokens(section, texts))
     if strange := tokenizers.uncovered(kept, texts):
         raise ConfigError(
-            f"the pieces of this model can't spell {listing(list(strange))} of the transcripts",
+            f"the pieces of this model can't spell {some_tokens(list(strange))} of the transcripts",
             where=folder,
             hint="tokens.keep=false, for pieces of their own",
         )
@@ -119,7 +119,7 @@ def inherit(recipe: Recipe, acoustic: AcousticModel, tokenizer: Tokenizer, repor
         reporter.say(f"    {line}")
     if taken.dropped:
         reporter.say(
-            f"  left behind: {listing(taken.dropped)}, which the new transcripts don't have; "
+            f"  left behind: {some_tokens(taken.dropped)}, which the new transcripts don't have; "
             "tokens.keep=true to keep what the model can say"
         )
     if others:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from asr import artefact, build, origin, recipe, stages
+from asr import artefact, build, origin, pipeline, stages
 from asr.assess import recognise_manifest
 from asr.config import Augment, ManifestsCorpus, Recipe
 from asr.data.batching import Sample
@@ -64,14 +64,14 @@ class Overfitting:
         return self.score.errors == 0
 
 
-def overfit(wanted: Recipe, count: int, folder: Path, data: Path, reporter: Reporter) -> Overfitting:
+def overfit(recipe: Recipe, count: int, folder: Path, data: Path, reporter: Reporter) -> Overfitting:
     """Train a recipe's model on a few utterances alone until it reads them without a fault.
 
     Nothing makes it harder: no augmentation, dropout or penalty, and no part is frozen. A pipeline that can't do
     that is broken, and a longer training won't mend it.
 
     Args:
-        wanted: the recipe.
+        recipe: whose model learns them.
         count: of utterances.
         folder: for what the trial leaves behind; that of an earlier trial is thrown away.
         data: where corpora are prepared.
@@ -84,27 +84,27 @@ def overfit(wanted: Recipe, count: int, folder: Path, data: Path, reporter: Repo
     refuse_folder_of_others(folder, MANIFEST, "an earlier trial")
     with only_writer(folder):
         clear_folder(folder, MANIFEST)
-        return _overfit(wanted, count, folder, data, reporter)
+        return _overfit(recipe, count, folder, data, reporter)
 
 
-def _overfit(wanted: Recipe, count: int, folder: Path, data: Path, reporter: Reporter) -> Overfitting:
+def _overfit(recipe: Recipe, count: int, folder: Path, data: Path, reporter: Reporter) -> Overfitting:
     manifest = (folder / MANIFEST).absolute()
-    work = recipe.workspace(wanted, folder, data, reporter)
+    work = pipeline.workspace(recipe, folder, data, reporter)
     stages.prepare(work)
-    normalizer = build.normalizer(wanted.text)
-    utterances = choose(read_manifest(work.manifests()["train"]), count, normalizer, wanted.seed)
+    normalizer = build.normalizer(recipe.text)
+    utterances = choose(read_manifest(work.manifests()["train"]), count, normalizer, recipe.seed)
     reporter.say(f"learning {counted(len(utterances), 'utterance')} by heart, in {folder}")
     check_sets({"train": utterances}, normalizer)
     write_manifest(manifest, utterances)
     stages.tokens(work)
-    trial = replace(work, recipe=_bare(wanted, manifest), corpus=folder / "corpus")
+    trial = replace(work, recipe=_bare(recipe, manifest), corpus=folder / "corpus")
     stages.prepare(trial)
     try:
-        stages.train(trial, rounds=ROUNDS, target=0.0)
+        stages.train(trial, target=0.0)
     except InterruptedTrainingError as error:
         stopped = error.what.partition(";")[0]
         raise InterruptedTrainingError(f"{stopped}; a trial begins anew each time") from None
-    device = build.device(wanted.training.device)
+    device = build.device(recipe.training.device)
     answers = recognise_manifest(Recognizer(artefact.load(trial.trained, device), device), utterances)
     return Overfitting(utterances, answers, wer.score(answers, bootstrap=1), len(log.read(trial.training)))
 
@@ -124,7 +124,7 @@ def choose(utterances: Sequence[Utterance], count: int, normalizer: Normalizer, 
     return sorted(drawn, key=lambda utterance: first[normalizer(utterance.text)] is not utterance)[:count]
 
 
-def compare_gradients(wanted: Recipe, data: Path, reporter: Reporter) -> list[Comparison]:
+def compare_gradients(recipe: Recipe, data: Path, reporter: Reporter) -> list[Comparison]:
     """Compare the gradients of a recipe's model before training, on two short utterances, with numeric ones.
 
     In double precision on the CPU, without augmentation and dropout, which would make the loss a random number.
@@ -133,10 +133,10 @@ def compare_gradients(wanted: Recipe, data: Path, reporter: Reporter) -> list[Co
         DataError: the utterances are too short for their texts.
     """
     with tempfile.TemporaryDirectory() as folder:
-        work = recipe.workspace(_bare(wanted), Path(folder), data, reporter)
+        work = pipeline.workspace(_bare(recipe), Path(folder), data, reporter)
         stages.prepare(work)
         train = read_manifest(work.manifests()["train"])
-    bare, normalizer = work.recipe, build.normalizer(wanted.text)
+    bare, normalizer = work.recipe, build.normalizer(recipe.text)
     tokenizer = origin.tokens(bare, [normalizer(utterance.text) for utterance in train])
     utterances = choose(train, CHECKED_UTTERANCES, normalizer, bare.seed)
     extractor = stages.fit_features(bare, utterances)
@@ -166,23 +166,23 @@ def compare_gradients(wanted: Recipe, data: Path, reporter: Reporter) -> list[Co
 
 
 def find_learning_rate(
-    wanted: Recipe, data: Path, reporter: Reporter, lowest: float, highest: float, steps: int
+    recipe: Recipe, data: Path, reporter: Reporter, lowest: float, highest: float, steps: int
 ) -> RangeTest:
     """Try learning rates on a recipe's model while it is new: see `range_test`.
 
     Batches come in random order: were the short ones first, the loss would rise with their length.
 
     Args:
-        wanted: the recipe.
+        recipe: whose model learns.
         data: where corpora are prepared.
         reporter: told what happens.
         lowest, highest: the rates to begin and to end with.
         steps: batches to learn from.
     """
-    training = wanted.training.model_copy(update={"sorted_first_epoch": False})
+    training = recipe.training.model_copy(update={"sorted_first_epoch": False})
     with tempfile.TemporaryDirectory() as folder:
-        unsorted = wanted.model_copy(update={"training": training, "pretrain": None})
-        work = recipe.workspace(unsorted, Path(folder), data, reporter)
+        unsorted = recipe.model_copy(update={"training": training, "pretrain": None})
+        work = pipeline.workspace(unsorted, Path(folder), data, reporter)
         stages.prepare(work)
         stages.tokens(work)
         job = stages.training_job(work)
@@ -193,13 +193,13 @@ def find_learning_rate(
             return range_test(AcousticTask(job), loop_settings(job), lowest, highest, steps, advance)
 
 
-def _bare(wanted: Recipe, manifest: Path | None = None) -> Recipe:
+def _bare(recipe: Recipe, manifest: Path | None = None) -> Recipe:
     """A recipe without all that makes learning by heart harder, of the utterances of a manifest if one is given."""
-    model, training = wanted.model, wanted.training
+    model, training = recipe.model, recipe.training
     still = {"dropout": 0.0}
-    return wanted.model_copy(
+    return recipe.model_copy(
         update={
-            "prepare": wanted.prepare
+            "prepare": recipe.prepare
             if manifest is None
             else ManifestsCorpus(corpus="manifests", train=manifest, dev=manifest, tests={"the same": manifest}),
             "augment": Augment(),
@@ -213,6 +213,7 @@ def _bare(wanted: Recipe, manifest: Path | None = None) -> Recipe:
             "training": training.model_copy(
                 update={
                     "epochs": EPOCHS,
+                    "rounds": ROUNDS,
                     "rates": {},
                     "layer_decay": 1.0,
                     "unfreeze": {},

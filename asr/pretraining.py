@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,13 @@ from asr.data import untranscribed
 from asr.data.checks import check_recordings
 from asr.data.corruption import CorruptingReader
 from asr.data.manifest import Utterance, read_manifest, write_manifest
-from asr.errors import DataError, DiskFullError
+from asr.errors import DataError
 from asr.features import FeatureExtractor
 from asr.files import contents
 from asr.reporting import length_of_sound
-from asr.stages import Workspace, fit_features, report_on
+from asr.stages import fit_features, reported
 from asr.training import denoising, loop
+from asr.workspace import Workspace
 
 
 def inputs(recipe: Recipe) -> Any:
@@ -44,14 +44,10 @@ def _voice(augment: Augment) -> Augment:
 def pretrain(work: Workspace) -> None:
     """Train the first layers to restore corrupted recordings, or go on where that was cut off, with a report."""
     start = job(work)
-    try:
+    page, title = work.pretraining / "report.html", f"{work.recipe.name}, before any transcript"
+    with reported(work, work.pretraining, page, title, work.pretrained):
         denoising.train(start, work.reporter)
         denoising.save(start.model, work.pretrained)
-    finally:
-        page, title = work.pretraining / "report.html", f"{work.recipe.name}, before any transcript"
-        with suppress(DiskFullError):  # where the training was stopped by one, that error says more
-            for line in report_on(work.pretraining, page, title, work.recipe, work.pretrained.exists()):
-                work.reporter.say(line)
 
 
 def job(work: Workspace) -> denoising.Job:
@@ -91,7 +87,7 @@ def _untranscribed(work: Workspace, source: Path) -> list[Utterance]:
     if len(fresh) < len(found):
         work.reporter.say(f"  {len(found) - len(fresh)} of the recordings in {source} are in the corpus already")
     with work.reporter.progress("check", len(fresh)) as advance:
-        check_recordings({"pretrain.audio": fresh}, lambda done: advance(done, ""))
+        check_recordings({"pretrain.audio": fresh}, advance)
     pieces = list(untranscribed.in_pieces(fresh))
     if pieces:
         write_manifest(work.untranscribed, pieces)

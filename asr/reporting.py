@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-Advance = Callable[[int, str], None]
-"""Called with how much is done so far, and a note on the state such as the loss."""
+
+class Advance(Protocol):
+    """Called with how much is done so far, and perhaps a note on the state such as the loss."""
+
+    def __call__(self, done: int, note: str = "", /) -> None: ...
 
 
 class Reporter(Protocol):
@@ -35,7 +38,7 @@ class Silent:
     @contextmanager
     def progress(self, name: str, total: int | None = None) -> Iterator[Advance]:
         """Show nothing."""
-        yield lambda done, note: None
+        yield lambda done, note="": None
 
 
 def length_of_sound(seconds: float) -> str:

@@ -119,6 +119,12 @@ class OpenRecording:
 
 @contextmanager
 def open_recording(source: AudioSource) -> Iterator[OpenRecording]:
+    """A recording, open until the block ends.
+
+    Raises:
+        AudioError: it is missing, empty, damaged or of no known format.
+        MissingDependencyError: its format needs an extra that is not installed.
+    """
     with ExitStack() as stack:
         name, file = _binary(source, stack)
         size = file.seek(0, io.SEEK_END)
@@ -261,6 +267,7 @@ def _check_header(decoder: OpenRecording, size: int) -> None:
 
 
 def cut_off(name: str, present: float, claimed: float) -> AudioError:
+    """The error for a recording that holds fewer seconds than its header claims."""
     what = f"has been cut off: its header claims {claimed:.2f} s, it holds {present:.2f} s"
     return AudioError(what, where=name, hint=_AGAIN_OR_AS_IT_IS)
 

@@ -6,11 +6,10 @@ Those of some only are elsewhere: pretrain in `asr.pretraining`, language model 
 from __future__ import annotations
 
 import copy
-import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -32,119 +31,18 @@ from asr.errors import DataError, DiskFullError, counted, is_or_are, listing, so
 from asr.evaluation.report import format_report, format_totals, to_results
 from asr.evaluation.wer import breakdown, score
 from asr.features import FeatureExtractor, GlobalNorm
-from asr.files import atomic_path, contents, file_fingerprint, one_at_a_time, write_json, write_text
+from asr.files import atomic_path, contents, file_fingerprint, one_at_a_time, read_json, write_json, write_text
 from asr.recipe_file import to_yaml
 from asr.recognizer import Recognizer
-from asr.reporting import Reporter, length_of_sound
+from asr.reporting import length_of_sound
 from asr.text import tokenizer as tokenizers
 from asr.text.tokenizer import Tokenizer
 from asr.training import acoustic as acoustic_training
 from asr.training import denoising, log, loop, report
-from asr.training.distributed import ALONE, World
-from asr.training.validation import DevResult
+from asr.workspace import Workspace
 
 ENOUGH_FOR_STATISTICS = 2000
 """Utterances, evenly spaced over the training set, from which global normalisation is measured."""
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """Where a run's products are.
-
-    Attributes:
-        recipe: what to do.
-        folder: of the run.
-        corpus: folder of the prepared corpus, shared between runs.
-        reporter: told what happens.
-        on_epoch: told the dev set's figures after each epoch of the training; what it raises ends the training.
-        world: the processes that train together; all other stages are run by the first alone.
-    """
-
-    recipe: Recipe
-    folder: Path
-    corpus: Path
-    reporter: Reporter
-    on_epoch: Callable[[int, DevResult], None] = lambda epoch, dev: None
-    world: World = ALONE
-
-    @property
-    def corpus_file(self) -> Path:
-        """Names the manifests of the prepared corpus."""
-        return self.corpus / "corpus.json"
-
-    @property
-    def tokens(self) -> Path:
-        """The tokenizer's folder."""
-        return self.folder / "tokens"
-
-    @property
-    def pretraining(self) -> Path:
-        """Log and checkpoints of the self-supervised start."""
-        return self.folder / "pretrain"
-
-    @property
-    def untranscribed(self) -> Path:
-        """The manifest of recordings without transcripts that it has heard besides, if there are any."""
-        return self.pretraining / "audio.jsonl"
-
-    @property
-    def pretrained(self) -> Path:
-        """The weights that it leaves to the training."""
-        return self.pretraining / "final.safetensors"
-
-    @property
-    def training(self) -> Path:
-        """Log, checkpoints and final weights."""
-        return self.folder / "train"
-
-    @property
-    def trained(self) -> Path:
-        """The trained model, before it is measured; not called "model", so that nobody takes it for the result."""
-        return self.training / "final"
-
-    @property
-    def origin(self) -> Path:
-        """Tells which model the training began with, where there is one."""
-        return self.training / "begun_from.json"
-
-    @property
-    def report(self) -> Path:
-        """What the curves of the training show."""
-        return self.folder / "report.html"
-
-    @property
-    def language_model(self) -> Path:
-        """The language model that guides the search."""
-        return self.folder / "lm.ngram"
-
-    @property
-    def search(self) -> Path:
-        """The settings of the search, as tuned; null where greedy decoding is as good."""
-        return self.folder / "search.json"
-
-    @property
-    def figures(self) -> Path:
-        """The figures of the evaluation."""
-        return self.folder / "evaluate" / "tests.json"
-
-    @property
-    def model(self) -> Path:
-        """The model that a user takes along."""
-        return self.folder / "model"
-
-    def manifests(self) -> dict[str, Path]:
-        """The manifests: "train", "dev" and each test set."""
-        corpus = json.loads(self.corpus_file.read_text(encoding="utf-8"))
-        return {"train": self.corpus / corpus["train"], "dev": self.corpus / corpus["dev"], **self.tests()}
-
-    def sets(self) -> dict[str, list[Utterance]]:
-        """The utterances of each manifest."""
-        return {name: read_manifest(path) for name, path in self.manifests().items()}
-
-    def tests(self) -> dict[str, Path]:
-        """The test sets' manifests."""
-        corpus = json.loads(self.corpus_file.read_text(encoding="utf-8"))
-        return {name: self.corpus / path for name, path in corpus["tests"].items()}
 
 
 # ------------------------------------------------------------------------------------------------ prepare
@@ -174,8 +72,8 @@ def corpus_inputs(recipe: Recipe) -> Any:
             hint="paths in a recipe are relative to its folder; on the command line, to where you are",
         )
     # What these files say counts, not where they lie; manifests name recordings by where they lie.
-    contents = {"grammar", "dev_speakers"}
-    return [section.model_dump(mode="json", exclude=contents), [file_fingerprint(path) for path in files]]
+    by_content = {"grammar", "dev_speakers"}
+    return [section.model_dump(mode="json", exclude=by_content), [file_fingerprint(path) for path in files]]
 
 
 def learnt_inputs(recipe: Recipe) -> Any:
@@ -230,13 +128,15 @@ def prepare(work: Workspace) -> None:
 def _prepare(work: Workspace) -> None:
     section = work.recipe.prepare
     if isinstance(section, ManifestsCorpus):
-        train = str(section.train)
+        manifest = str(section.train)
         if section.extra:
-            train = "train.jsonl"
+            manifest = "train.jsonl"
             parts = (section.train, *section.extra)
-            write_manifest(work.corpus / train, [utterance for path in parts for utterance in read_manifest(path)])
+            write_manifest(
+                work.corpus / manifest, [utterance for path in parts for utterance in read_manifest(path)]
+            )
         tests = {name: str(path) for name, path in section.tests.items()}
-        write_json(work.corpus_file, {"train": train, "dev": str(section.dev), "tests": tests})
+        write_json(work.corpus_file, {"train": manifest, "dev": str(section.dev), "tests": tests})
         return
     settings = {key: getattr(section, key) for key in type(section).model_fields if key != "corpus"}
     with work.reporter.progress("prepare") as advance:
@@ -258,7 +158,7 @@ def check(work: Workspace) -> None:
     normalizer = build.normalizer(work.recipe.text)
     total = sum(len(utterances) for utterances in sets.values())
     with work.reporter.progress("check", total) as advance:
-        summaries, warnings = check_sets(sets, normalizer, lambda done: advance(done, ""))
+        summaries, warnings = check_sets(sets, normalizer, advance)
     warnings += _heard_before(work, sets)
     for name, summary in summaries.items():
         trained = f" ({summary.trained_speakers} of them in train)" if summary.trained_speakers else ""
@@ -272,8 +172,8 @@ def check(work: Workspace) -> None:
         work.reporter.say(f"  removed as punctuation: {counts} (text.keep_characters keeps them)")
     for warning in warnings:
         work.reporter.warn(warning)
-    report = {"sets": {name: asdict(summary) for name, summary in summaries.items()}, "warnings": warnings}
-    write_json(work.folder / "check.json", report)
+    found = {"sets": {name: asdict(summary) for name, summary in summaries.items()}, "warnings": warnings}
+    write_json(work.folder / "check.json", found)
 
 
 def _heard_before(work: Workspace, sets: Mapping[str, Sequence[Utterance]]) -> list[str]:
@@ -343,47 +243,52 @@ def _warn_of_infeasible(work: Workspace, train: list[Utterance], tokenizer: Toke
 # -------------------------------------------------------------------------------------------------- train
 
 
+WHERE_AND_HOW_FAST = ("device", "workers", "threads", "checkpoint_minutes")
+"""The settings of a training that don't change what it learns."""
+
+
 def what_decides_the_weights(training: Training) -> dict[str, Any]:
     """The settings of a training without those that say where and how fast it runs.
 
     Of the model that it begins with, the weights count, not where they lie: see `origin.describe`.
     """
-    elsewhere = {"init_from", "device", "workers", "threads", "checkpoint_minutes"}
-    return training.model_dump(mode="json", exclude=elsewhere)
+    return training.model_dump(mode="json", exclude={"init_from", *WHERE_AND_HOW_FAST})
 
 
-def train(work: Workspace, rounds: int | None = None, target: float | None = None) -> None:
+def train(work: Workspace, target: float | None = None) -> None:
     """Train the acoustic model, or go on where it was cut off; either way, write a report of its curves.
 
     Args:
         work: has a corpus and tokens.
-        rounds: in place of the recipe's.
         target: see `acoustic_training.Job`.
     """
+    with reported(work, work.training, work.report, work.recipe.name, work.trained):
+        _train(work, target)
+
+
+@contextmanager
+def reported(work: Workspace, training: Path, page: Path, title: str, product: Path) -> Iterator[None]:
+    """Write a report of a training when the block ends, however it does.
+
+    Args:
+        work: where the training runs.
+        training: its folder.
+        page: the report.
+        title: of the report.
+        product: what is there when the training has ended by itself.
+    """
     try:
-        _train(work, rounds, target)
+        yield
     finally:
-        if work.world.leads:
+        entries = log.read(training) if work.world.leads else []
+        if entries:
             with suppress(DiskFullError):  # what stopped the training says more; `asr report` writes it later
-                for line in write_report(work):
+                for line in report.write(page, title, entries, to_yaml(work.recipe), product.exists()):
                     work.reporter.say(line)
+                work.reporter.say(f"report: {page}")
 
 
-def write_report(work: Workspace) -> list[str]:
-    """Write the report of a training, as far as it has come; returns what the terminal is to show of it."""
-    return report_on(work.training, work.report, work.recipe.name, work.recipe, work.trained.exists())
-
-
-def report_on(training: Path, page: Path, title: str, recipe: Recipe, finished: bool) -> list[str]:
-    """Write the report of what is in a training's folder; returns what the terminal is to show of it."""
-    entries = log.read(training)
-    if not entries:
-        return []
-    lines = report.write(page, title, entries, to_yaml(recipe), finished)
-    return [*lines, f"report: {page}"]
-
-
-def training_job(work: Workspace, rounds: int | None = None, target: float | None = None) -> acoustic_training.Job:
+def training_job(work: Workspace, target: float | None = None) -> acoustic_training.Job:
     """All that the training of a new model needs; the arguments are those of `train`."""
     recipe = work.recipe
     manifests = work.manifests()
@@ -417,16 +322,15 @@ def training_job(work: Workspace, rounds: int | None = None, target: float | Non
         concatenation=build.concatenation(recipe.augment),
         silences=build.silences(recipe.augment),
         spec_augment_start=recipe.augment.spec_augment.start_epoch if recipe.augment.spec_augment else 1,
-        rounds=rounds or recipe.training.rounds,
         target=target,
         on_epoch=work.on_epoch,
         world=work.world,
     )
 
 
-def _train(work: Workspace, rounds: int | None, target: float | None) -> None:
+def _train(work: Workspace, target: float | None) -> None:
     recipe, begun_from = work.recipe, origin.describe(work.recipe, work.origin)
-    job = training_job(work, rounds, target)
+    job = training_job(work, target)
     if begun_from is not None and work.world.leads:
         write_json(work.origin, begun_from)
     outcome = acoustic_training.train(job, work.reporter)
@@ -502,7 +406,7 @@ def search_settings(work: Workspace) -> DecoderSettings | None:
     """How the model's output is searched; greedily, where there are no settings."""
     if work.recipe.language_model is None:
         return None
-    settings = json.loads(work.search.read_text(encoding="utf-8"))
+    settings = read_json(work.search)
     if settings is None:
         return None
     # Not where the file says, if it does: the folder may have been moved since.
@@ -513,7 +417,7 @@ def _measure(work: Workspace, recognizer: Recognizer, manifest: Path, name: str)
     """Measure a recogniser on a test set; its report gets the name."""
     section, utterances = work.recipe.evaluate, read_manifest(manifest)
     with work.reporter.progress(f"evaluate {name}", len(utterances)) as advance:
-        answers = recognise_manifest(recognizer, utterances, progress=lambda done: advance(done, ""))
+        answers = recognise_manifest(recognizer, utterances, progress=advance)
     result = score(answers, section.bootstrap, section.confidence)
     known = [field for field in section.fields if any(field in answer.fields for answer in answers)]
     breakdowns = {field: breakdown(answers, field, section.bootstrap, section.confidence) for field in known}
@@ -528,7 +432,7 @@ def package(work: Workspace) -> None:
     metadata = {
         **model.metadata,
         "manifests": {name: file_fingerprint(path) for name, path in work.manifests().items()},
-        "tests": json.loads(work.figures.read_text(encoding="utf-8")),
+        "tests": read_json(work.figures),
     }
     artefact.save(
         work.model,

@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from asr import build
 from asr.data.manifest import Utterance
-from asr.decoder_settings import DecoderSettings
+from asr.decoder_settings import DecoderSettings, RescoringTuning, Tuning
 from asr.decoding.greedy import GreedyDecoder
 from asr.decoding.rescoring import RescoringDecoder, remembering, rescore, sentence_scores
 from asr.decoding.types import BatchDecoder, Options
@@ -102,6 +102,17 @@ class Tuned:
     best: Trial
     widths: Sequence[Trial]
 
+    @property
+    def helps(self) -> bool:
+        """Whether the search is better than greedy decoding."""
+        return self.best.score.errors < self.greedy.errors
+
+    def settings(self, manifest: Path) -> DecoderSettings:
+        """The settings to keep, which tell how they were found: with the recordings of a manifest."""
+        found = _measured(self.best.score, manifest)
+        note = Tuning(**found, wer_greedy=self.greedy.wer, wer_untuned=self.untuned.wer)
+        return self.best.settings.model_copy(update={"tuning": note})
+
 
 @dataclass(frozen=True)
 class TunedRescoring:
@@ -118,6 +129,17 @@ class TunedRescoring:
     untuned: wer.Score
     best: Trial
     lists: Sequence[Trial]
+
+    @property
+    def helps(self) -> bool:
+        """Whether rescoring is better than the search alone."""
+        return self.best.score.errors < self.first_pass.errors
+
+    def settings(self, manifest: Path) -> DecoderSettings:
+        """The settings to keep, which tell how they were found: with the recordings of a manifest."""
+        found = _measured(self.best.score, manifest)
+        note = RescoringTuning(**found, wer_first_pass=self.first_pass.wer, wer_untuned=self.untuned.wer)
+        return self.best.settings.model_copy(update={"rescoring_tuning": note})
 
 
 def listen(
@@ -245,8 +267,9 @@ def tune_rescoring(
         numbers: of hypotheses that may be rescored, the largest last.
     """
     lm, lexicon = build.language_model(settings), build.lexicon(settings, recognizer.normalizer)
-    search = build.beam_search(recognizer.model.tokenizer.surfaces, settings, lm, lexicon)
-    scorer = remembering(build.scorer(settings))
+    surfaces = recognizer.model.tokenizer.surfaces
+    search = build.beam_search(surfaces, settings, lm, lexicon)
+    scorer = remembering(build.scorer(settings, surfaces))
     options: Options = {"beam_width": settings.beam_width, "threads": threads, "timestamps": False}
     widest = RescoringDecoder(search, scorer, build.weights(settings), numbers[-1])
     lists = [each for batch in evidence.batches for each in widest.candidates(*batch, **options)]
@@ -279,7 +302,7 @@ def tune_rescoring(
     )
 
 
-def measured(score: wer.Score, manifest: Path) -> dict[str, Any]:
+def _measured(score: wer.Score, manifest: Path) -> dict[str, Any]:
     """What the settings of a model tell of their tuning: on what, and with which result."""
     return {
         "manifest": file_fingerprint(manifest),

@@ -142,7 +142,7 @@ def neural(path: Path, texts: Texts) -> None:
     from asr.text import neural
 
     model = neural.load(path)
-    measured = measure(lambda: perplexity.summed(model.scored(texts.held_out), model))
+    measured = measure(lambda: perplexity.measure(model, texts.held_out))
     row(path.name, "asr", (), path, None, measured)
 
 

@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 
-from asr import recipe as recipes
+from asr import pipeline
 from asr.cli import lm_train
 from asr.errors import DiskFullError
 from asr.files import PARTIAL
@@ -128,7 +128,7 @@ def main(seed: str, recipe: str, text: str, folder: str, *settings: str) -> None
     resolved = read_recipe(Path(recipe), settings)
 
     def train(name: str) -> None:
-        recipes.run(resolved, Path(folder) / name, Path(folder) / "data" / name, Silent())
+        pipeline.run(resolved, Path(folder) / name, Path(folder) / "data" / name, Silent())
 
     def train_lm(name: str) -> None:
         out = Path(folder) / f"{name}.safetensors"

@@ -26,7 +26,7 @@ class Recorder(Silent):
 
     @contextmanager
     def progress(self, name: str, total: int | None = None) -> Iterator[Advance]:
-        def advance(done: int, note: str) -> None:
+        def advance(done: int, note: str = "") -> None:
             if "epoch" in name:
                 self.steps += 1
                 self.step_done()

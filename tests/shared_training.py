@@ -20,8 +20,7 @@ import torch
 from recorder import Recorder
 from tones import SETTINGS
 
-from asr import recipe as recipes
-from asr import stages
+from asr import pipeline, stages
 from asr.data.batching import Sample
 from asr.data.loading import Batch, Reader
 from asr.errors import AsrError, DataError
@@ -49,7 +48,7 @@ CUT = 5
 def job(folder: Path, name: str, *settings: str, world: World = ALONE) -> Job:
     """A training of the corpus in a folder; only the first process has a folder to write to."""
     recipe = read_recipe(folder / "recipe.yaml", [*SETTINGS, *PLAIN, *settings])
-    work = recipes.workspace(recipe, folder / "run", folder / "data", Silent(), world)
+    work = pipeline.workspace(recipe, folder / "run", folder / "data", Silent(), world)
     if world.leads and not work.tokens.exists():
         stages.prepare(work)
         stages.tokens(work)

@@ -307,6 +307,14 @@ def test_what_fills_no_slots_is_not_even_parsed(tmp_path: Path, monkeypatch: pyt
     assert loaded.slots("turn on") == ()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
+def test_others_may_read_what_others_may_read(tmp_path: Path) -> None:
+    text, made = tmp_path / "list.txt", tmp_path / "list.vocab"
+    text.write_text("turn on")
+    save(compile(parse("turn on")), made)
+    assert made.stat().st_mode == text.stat().st_mode
+
+
 @pytest.mark.parametrize("kept", [0, 3, 8, 100, 600, -1])
 def test_a_damaged_file_is_refused(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "house.vocab"

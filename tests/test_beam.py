@@ -471,6 +471,41 @@ def test_stable_words_come_long_before_the_end(everything: Decoder) -> None:
 # ------------------------------------------------------------------------------------------- known traps
 
 
+@pytest.mark.parametrize("bonus", [0.0, 10.0, 20.0])
+def test_however_much_is_added_to_the_probabilities_they_stay_numbers(word_lm: NgramModel, bonus: float) -> None:
+    """Two hundred words, clearly said: e^(200 · 20) is no float."""
+    said = "ab " * 200
+    path = [index for letter in said for index in (CHARACTERS.index(letter), 0)]
+    log_probs = np.log(np.full((len(path), len(CHARACTERS)), 1e-7, np.float32))
+    log_probs[np.arange(len(path)), path] = 0.0
+    decoder = Decoder(CHARACTERS, word_lm, ["ab"], beta=5.0)
+    hotwords = {"ab": bonus} if bonus else None
+    (heard,) = decoder.decode(log_probs[None], [len(path)], hotwords=hotwords)
+    assert heard.text == said.strip()
+    assert heard.score == pytest.approx(heard.acoustic + heard.lm + heard.bonus)
+    assert heard.bonus == pytest.approx(200 * (5.0 + bonus), rel=1e-3)
+    stream = decoder.stream(hotwords=hotwords)
+    for start in range(0, len(path), 100):
+        stream.feed(log_probs[start : start + 100])
+    assert stream.finish().text == heard.text
+
+
+@pytest.mark.parametrize("unknown", ["", "-99\t<unk>\n"])
+def test_hotwords_are_heard_though_the_language_model_holds_other_words_for_impossible(
+    tmp_path: Path, unknown: str
+) -> None:
+    lm = read_arpa(tmp_path, ARPA.replace("-1.6\t<unk>\n", unknown).replace("1=6", f"1={6 if unknown else 5}"))
+    path = [CHARACTERS.index(letter) for letter in "a bab"]
+    log_probs = np.log(np.full((len(path), len(CHARACTERS)), 0.01, np.float32))
+    log_probs[np.arange(len(path)), path] = math.log(0.97)
+    (alone,) = Decoder(CHARACTERS, lm).decode(log_probs[None], [len(path)])
+    (heard,) = Decoder(CHARACTERS, lm).decode(log_probs[None], [len(path)], hotwords={"bab": 5.0})
+    assert (alone.text, heard.text) == ("a ab", "a bab")
+    rarest = math.log(10) * -1.1
+    assert Decoder(CHARACTERS, lm).vocabulary.rules(None, None).lm.log_prob[1 + lm.unknown] == pytest.approx(rarest)
+    assert lm.ngram.log_prob[1 + lm.unknown] < math.log(10) * -98
+
+
 def test_a_word_that_ends_in_a_double_letter_needs_a_blank_in_between() -> None:
     # a b b -: a lexicon decoder that forgets the repeat rule at the end of words hears "abb".
     tokens, rare = ("", "a", "b", " "), 0.01

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from recorder import Recorder
 from tones import SETTINGS, write_recipe
 
-from asr import recipe as recipes
+from asr import pipeline
 from asr.errors import DiskFullError, ModelError
 from asr.files import PARTIAL
 from asr.recipe_file import read_recipe
@@ -322,7 +322,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(recipe: Path, folder: Path, reporter: Recorder | None = None) -> None:
-    recipes.run(read_recipe(recipe, SMALL), folder, folder.parent / "data", reporter or Recorder())
+    pipeline.run(read_recipe(recipe, SMALL), folder, folder.parent / "data", reporter or Recorder())
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from asr.data.corpora.prepared import write as write_prepared
 from asr.data.corpora.registry import PREPARE
 from asr.data.manifest import Utterance, read_manifest
 from asr.errors import AsrError, DataError
-from asr.recipe import workspace
+from asr.pipeline import workspace
 from asr.recipe_file import read_recipe
 from asr.reporting import Silent
 

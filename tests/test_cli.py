@@ -11,11 +11,13 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -32,7 +34,7 @@ from asr.decoder_settings import DecoderSettings
 from asr.decoding import beam
 from asr.doctor import SAMPLE_RATE, Check, synthesise
 from asr.errors import ConfigError, DataError
-from asr.evaluation import wer
+from asr.evaluation import report, wer
 from asr.recipe_file import read_recipe
 from asr.recognizer import Recognizer
 from asr.tuning import Trial, Tuned, TunedRescoring
@@ -447,6 +449,16 @@ def test_what_can_not_be_written_is_refused_at_once(run: Run, here: Path) -> Non
     assert run("transcribe", "sub", "a.wav", "--format", "ctm").out.count("b 1 ") == 1
 
 
+def test_where_nothing_can_be_written_is_told_before_the_model_is_loaded(run: Run, here: Path) -> None:
+    Path("notes").write_text("precious")
+    for output in ("notes/talk.txt", "/proc/talk.txt" if sys.platform == "linux" else "notes/talk.txt"):
+        result = run("transcribe", "a.wav", "--model", "gone", "--output", output)
+        assert (result.code, "nothing can be written there" in result.err) == (2, True)
+    result = run("transcribe", "a.wav", "--output", "notes")
+    assert (result.code, Path("notes").read_text()) == (2, "precious")
+    assert run("transcribe", "a.wav", "--output", "new/folder/talk.txt").code == 0
+
+
 def test_an_unreadable_recording_costs_the_exit_code_only(run: Run, here: Path) -> None:
     Path("page.mp3").write_text("<!DOCTYPE html><html></html>")
     result = run("transcribe", "a.wav", "page.mp3", "missing.wav", "sub")
@@ -689,6 +701,32 @@ def test_hypotheses_of_stretches_carry_their_places(run: Run, manifest: Path) ->
     assert all(len(row) == 4 for row in rows)
 
 
+def test_what_evaluate_has_found_out_is_written_before_it_is_shown(
+    run: Run, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(report, "format_report", Mock(side_effect=BrokenPipeError))
+        run("evaluate", "runs/tones", manifest, "--json", "wer.json", "--hypotheses", "h.tsv")
+    assert len(Path("h.tsv").read_text().splitlines()) == 5
+    assert json.loads(Path("wer.json").read_text())["tests"][0]["words"] == 11
+    manifest.write_text(json.dumps({"audio_filepath": "1.wav", "duration": 1, "text": ""}) + "\n")
+    result = run("evaluate", "runs/tones", manifest, "--hypotheses", "untranscribed.tsv")
+    assert (result.code, "no words in the references" in result.err) == (1, True)
+    assert Path("untranscribed.tsv").read_text() == "1.wav\thigh\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no named pipes in folders")
+def test_a_manifest_may_come_from_a_pipe(run: Run, manifest: Path) -> None:
+    content = manifest.read_text().replace('"duration"', '"offset": null, "duration"')
+    pipe = manifest.parent / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=[content])
+    writer.start()
+    assert run("evaluate", "runs/tones", pipe, "--hypotheses", "h.tsv").code == 0
+    writer.join()
+    assert Path("h.tsv").read_text().splitlines()[1] == "1.wav\thigh"
+
+
 def test_evaluate_writes_two_files(run: Run, manifest: Path) -> None:
     result = run("evaluate", "model", manifest, "--json", "a", "--hypotheses", "a", "--overwrite")
     assert (result.code, "--json and --hypotheses: the same file for both" in result.err) == (2, True)
@@ -758,6 +796,13 @@ def test_what_tuning_finds_becomes_part_of_the_model(
     assert told in run("transcribe", "a.wav").err
     assert "greedy decoding" in run("transcribe", "a.wav", "--decoder", "greedy").err
     assert asr.load("runs/tones").transcribe("a.wav").text == "low high"
+
+
+def test_a_language_model_in_other_letters_rescores_nothing(run: Run, words: Path) -> None:
+    Path("upper.arpa").write_text(ARPA.replace("low", "LOW").replace("middle", "MIDDLE").replace("high", "HIGH"))
+    result = run("transcribe", "a.wav", "--lm", "three.arpa", "--rescore", "upper.arpa")
+    assert (result.code, result.out) == (1, "")
+    assert "upper.arpa: the recogniser can write no word of this language model (“LOW”" in result.err
 
 
 def test_rescored_hypotheses_are_listed_in_their_new_order(run: Run, words: Path) -> None:

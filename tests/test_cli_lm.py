@@ -94,6 +94,13 @@ def test_texts_may_be_compressed_several_and_standard_input(
     assert (tmp_path / "pieces.arpa").read_text() == (tmp_path / "whole.arpa").read_text()
 
 
+def test_a_compressed_manifest_is_no_text(run: Run, tmp_path: Path) -> None:
+    for name in ("calls.jsonl.gz", "CALLS.JSONL.GZ"):
+        (tmp_path / name).write_bytes(gzip.compress(b'{"audio_filepath": "a.wav", "duration": 1, "text": "one"}\n'))
+        built = run("build", name, "--out", "lm.arpa")
+        assert (built.code, "a compressed manifest" in built.err) == (1, True)
+
+
 def test_small_texts_come_with_a_warning(run: Run, tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_text("\n".join(TEXT.read_text().splitlines()[:5]))
     built = run("build", "short.txt", "--out", "lm.arpa")

@@ -92,6 +92,13 @@ def test_show_gives_examples(run: Run) -> None:
     assert run("show", "house.vocab") == result
 
 
+def test_more_sentences_than_python_writes_digits_of_are_told_by_their_power_of_ten(run: Run) -> None:
+    times = " ".join
+    rules = (f"<a> = {times(['<b>'] * 25)};", f"<b> = {times(['<c>'] * 25)};", f"<c> = {times(['<d>'] * 25)};")
+    Path("huge.txt").write_text("\n".join([*rules, "<d> = x | y;"]))  # 2 to the power of 25³
+    assert "sentences  about 10^4704" in run("build", "huge.txt").out
+
+
 def test_show_lists_all_sentences_where_they_are_few(run: Run) -> None:
     Path("house.txt").write_text("turn on\nturn off\nturn on\n")
     run("build", "house.txt")

@@ -22,8 +22,7 @@ from test_training import without_times
 from tones import SETTINGS, write_recipe
 from torch import Tensor
 
-from asr import audio, build, preflight, pretraining, stages
-from asr import recipe as recipes
+from asr import audio, build, pipeline, preflight, pretraining, stages
 from asr.augment import SpanMasking, WaveformAugmenter
 from asr.cli import main
 from asr.config import Augment, Encoder, Frontend, Model, Noise
@@ -51,7 +50,7 @@ def run(
     path: Path, folder: Path, *settings: str, reporter: Recorder | None = None, overwrite: bool = False
 ) -> dict:
     recipe = read_recipe(path, [*SETTINGS, "training.epochs=1", PRETRAIN, *settings])
-    return recipes.run(recipe, folder, folder.parent / "data", reporter or Recorder(), overwrite)
+    return pipeline.run(recipe, folder, folder.parent / "data", reporter or Recorder(), overwrite)
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +232,7 @@ def test_it_does_better_than_the_mean(path: Path, tmp_path: Path) -> None:
     recipe = read_recipe(
         path, [*SETTINGS, PRETRAIN, "pretrain.epochs=3", "pretrain.learning_rate=0.03", "pretrain.mask_span=4"]
     )
-    work = recipes.workspace(recipe, tmp_path / "run", tmp_path / "data", Silent())
+    work = pipeline.workspace(recipe, tmp_path / "run", tmp_path / "data", Silent())
     stages.prepare(work)
     stages.tokens(work)
     job = pretraining.job(work)
@@ -265,7 +264,7 @@ def test_the_training_begins_with_what_was_learnt(
     found = {}
     for layers in ("1", "null"):
         recipe = read_recipe(path, [*settings, f"pretrain.layers={layers}"])
-        work = recipes.workspace(recipe, tmp_path / f"run-{layers}", tmp_path / "data", Silent())
+        work = pipeline.workspace(recipe, tmp_path / f"run-{layers}", tmp_path / "data", Silent())
         stages.prepare(work)
         stages.tokens(work)
         pretraining.pretrain(work)
@@ -297,7 +296,7 @@ def test_without_it_nothing_is_different(path: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "pretrain").exists()
     with pytest.raises(ConfigError, match=r"pretrain\.epochs: None there, 2 now"):  # the training would be another
         run(path, tmp_path / "run")
-    names = [stage.name for stage in recipes.stages_of(read_recipe(path))]
+    names = [stage.name for stage in pipeline.stages_of(read_recipe(path))]
     assert names == ["prepare", "check", "tokens", "train", "evaluate", "package"]
 
 

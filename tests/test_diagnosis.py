@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from tones import SETTINGS, write_recipe
 
-from asr import recipe, stages
+from asr import pipeline, stages
 from asr.data.batching import Sample
 from asr.data.loading import Batch, Reader
 from asr.data.manifest import Utterance, write_manifest
@@ -357,7 +357,7 @@ def _noises(folder: Path, count: int) -> Iterator[Utterance]:
 
 
 def trained(path: Path, folder: Path, *settings: str) -> Log:
-    work = recipe.workspace(read_recipe(path, [*SETTINGS, *settings]), folder, folder / "data", Silent())
+    work = pipeline.workspace(read_recipe(path, [*SETTINGS, *settings]), folder, folder / "data", Silent())
     stages.prepare(work)
     stages.tokens(work)
     stages.train(work)

@@ -172,11 +172,11 @@ def test_breakdown_partitions_the_utterances() -> None:
 
 
 def test_breakdown_by_missing_and_mixed_values() -> None:
-    ages: list[dict[str, object]] = [{"age": 30}, {}, {"age": "old"}, {"age": 9}, {"age": None}, {"age": ""}]
+    ages: list[dict[str, object]] = [{"age": age} for age in (30, "nan", "old", 9, None, "", 100)] + [{}]
     utterances = [Answer(str(index), "a", "a", fields) for index, fields in enumerate(ages)]
     parts = breakdown(utterances, "age")
     assert [(value, part.utterances) for value, part in parts.items()] == [
-        ("9", 1), ("30", 1), ("old", 1), ("(none)", 3),
+        ("9", 1), ("30", 1), ("100", 1), ("nan", 1), ("old", 1), ("(none)", 3),
     ]  # fmt: skip
 
 

@@ -116,6 +116,11 @@ def test_a_seed_repeats_its_samples() -> None:
     assert [grammar.sample(first) for _ in range(20)] == [grammar.sample(second) for _ in range(20)]
 
 
+def test_words_are_composed_as_those_of_transcripts_are() -> None:
+    for text in ("cafe\u0301", "<drink> = cafe\u0301;"):
+        assert parse(text).words() == {"café"}
+
+
 def test_counts_beyond_64_bits_are_exact() -> None:
     grammar = parse("<a> = " + "<b> " * 200 + "; <b> = x | y | z;")
     assert grammar.count() == 3**200

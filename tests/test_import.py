@@ -940,7 +940,7 @@ def test_wrong_arguments(recordings: Path, run: Run, arguments: list[str], messa
 def test_what_the_system_refuses_is_told_in_a_line(recordings: Path, run: Run, tmp_path: Path) -> None:
     write(tmp_path / "file", "which is no folder")
     refused = run("recordings", "--out", "file/m.jsonl")
-    assert refused.code == 1
+    assert refused.code == 2
     assert refused.err.startswith("error: file: ") and len(refused.err.splitlines()) == 1
 
 

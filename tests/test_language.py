@@ -17,7 +17,7 @@ from recorder import Recorder
 from tones import SETTINGS
 
 import asr
-from asr import recipe as recipes
+from asr import pipeline
 from asr.assess import recognise_manifest
 from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.doctor import SAMPLE_RATE, TONES, synthesise
@@ -63,7 +63,7 @@ def stages_done(heard: Recorder) -> list[str]:
 def run(recipe: Path, folder: Path, *settings: str) -> tuple[dict[str, Any], Recorder]:
     heard = Recorder()
     wanted = read_recipe(recipe, [*SETTINGS, UNTRAINED, *settings])
-    return recipes.run(wanted, folder, folder.parent / "data", heard), heard
+    return pipeline.run(wanted, folder, folder.parent / "data", heard), heard
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_transcripts_of_several_corpora_are_mixed_too(corpus: Path, tmp_path: Pa
     write_manifest(train, utterances + more)
     wanted = read_recipe(corpus, [*SETTINGS, f"prepare.train={train}", "language_model={order: 2}"])
     heard = Recorder()
-    recipes.run_stages(recipes.workspace(wanted, tmp_path / "run", tmp_path / "data", heard), "language model")
+    pipeline.run_stages(pipeline.workspace(wanted, tmp_path / "run", tmp_path / "data", heard), "language model")
     assert [line.split(":")[0] for line in heard.said if "2-grams" in line] == [
         "  transcripts",
         "  transcripts of drones",

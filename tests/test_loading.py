@@ -20,8 +20,7 @@ from recorder import Recorder
 from tones import SETTINGS, write_recipe
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from asr import build, stages
-from asr import recipe as recipes
+from asr import build, pipeline, stages
 from asr.augment import Silence
 from asr.config import Frontend, Model
 from asr.data.batching import Sample, plan_epoch, plan_in_order
@@ -31,8 +30,8 @@ from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.errors import AudioError, DataError
 from asr.model.ctc import ctc_loss
 from asr.recipe_file import read_recipe
-from asr.stages import Workspace
 from asr.text.normalize import Normalizer
+from asr.workspace import Workspace
 
 AUGMENT = (
     "augment={speed: [0.9, 1.1], noise: {}, reverb: {}, gain_db: [-6, 6],"
@@ -324,7 +323,7 @@ def stage(path: Path, folder: Path, which: Callable[[Workspace], None], *setting
     """What a stage says of a recipe's corpus."""
     recorder = Recorder()
     folder.mkdir()
-    work = recipes.workspace(read_recipe(path, [*SETTINGS, *settings]), folder, folder / "data", recorder)
+    work = pipeline.workspace(read_recipe(path, [*SETTINGS, *settings]), folder, folder / "data", recorder)
     stages.prepare(work)
     which(work)
     return recorder

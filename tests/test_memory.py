@@ -11,7 +11,7 @@ import torch
 from recorder import Recorder
 from tones import SETTINGS, write_recipe
 
-from asr import recipe
+from asr import pipeline
 from asr.data.batching import Sample
 from asr.data.corruption import CorruptingReader
 from asr.data.loading import Batch
@@ -84,7 +84,7 @@ def path(tmp_path: Path) -> Path:
 
 def run(path: Path, folder: Path, reporter: Silent, *settings: str) -> None:
     wanted = read_recipe(path, [*SETTINGS, "training.epochs=1", "model.frontend.dropout=0.1", *settings])
-    recipe.run(wanted, folder, folder.parent / "data", reporter)
+    pipeline.run(wanted, folder, folder.parent / "data", reporter)
 
 
 TASKS = [(AcousticTask, 6.0), (DenoisingTask, 8.0)]

@@ -263,11 +263,11 @@ def test_a_neural_language_model_rescores_as_well(tmp_path: Path) -> None:
     path = tmp_path / "sea.safetensors"
     neural.save(model, path)
     sentences = [["i", "see"], [], ["sea", "the", "whale"]]
-    found = build.scorer(DecoderSettings(rescore=path))(sentences)
+    found = build.scorer(DecoderSettings(rescore=path), list("aeehistw"))(sentences)
     for scores, expected in zip(found, model.log_probs(sentences), strict=True):
         assert scores == pytest.approx(expected)
     with pytest.raises(DataError, match=r"gone\.safetensors.*no such file"):
-        build.scorer(DecoderSettings(rescore=tmp_path / "gone.safetensors"))
+        build.scorer(DecoderSettings(rescore=tmp_path / "gone.safetensors"), list("aeehistw"))
 
 
 def test_settings_say_whether_anything_is_rescored(arpa: Path) -> None:

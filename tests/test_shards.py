@@ -478,6 +478,14 @@ def test_a_folder_that_is_there_is_left_alone(
     assert (code, "already there" in err) == (2, True)
 
 
+def test_what_the_system_refuses_is_told_in_a_line(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("which is no folder")
+    code, _, err = run(capsys, "data", "shard", corpus, "--out", tmp_path / "file" / "out")
+    assert (code, err.startswith(f"error: {tmp_path / 'file'}"), len(err.splitlines())) == (1, True, 1)
+
+
 @pytest.mark.parametrize(("size", "shards_made"), [("1GB", 1), ("40kB", None), ("1", 30)])
 def test_the_size_of_a_shard(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], size: str, shards_made: int | None

@@ -15,7 +15,7 @@ from asr.config import Recipe
 from asr.data.corpora.speechocean762 import prepare
 from asr.data.manifest import Utterance, read_manifest
 from asr.errors import DataError
-from asr.recipe import workspace
+from asr.pipeline import workspace
 from asr.reporting import Silent
 from asr.stages import corpus_inputs
 from asr.stages import prepare as prepare_stage

@@ -25,8 +25,7 @@ from safetensors.torch import load_file
 from tones import SETTINGS, write_recipe, write_set
 from torch import nn
 
-from asr import audio, build, files, stages
-from asr import recipe as recipes
+from asr import audio, build, files, pipeline, stages
 from asr.data.manifest import read_manifest
 from asr.errors import ConfigError, DataError
 from asr.recipe_file import read_recipe
@@ -49,7 +48,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(path: Path, folder: Path, *settings: str, reporter: Recorder | None = None) -> dict:
     recipe = read_recipe(path, [*SETTINGS, *settings])
-    return recipes.run(recipe, folder, folder.parent / "data", reporter or Recorder())
+    return pipeline.run(recipe, folder, folder.parent / "data", reporter or Recorder())
 
 
 def log(folder: Path) -> list[dict]:
@@ -124,7 +123,7 @@ def test_so_does_one_in_half_precision_with_a_moving_average(path: Path, tmp_pat
 def lengths(path: Path, folder: Path, epoch: int, *settings: str) -> list[float]:
     """Seconds of the longest sample of each batch of an epoch, in the order in which they come."""
     recipe = read_recipe(path, [*SETTINGS, *settings])
-    work = recipes.workspace(recipe, folder / "run", folder / "data", Silent())
+    work = pipeline.workspace(recipe, folder / "run", folder / "data", Silent())
     for stage in (stages.prepare, stages.tokens):
         stage(work)
     batches = AcousticTask(stages.training_job(work)).epoch(epoch, 0).batches
@@ -268,7 +267,7 @@ def test_further_manifests_are_added_to_the_training_set(
     more = write_set(tmp_path, "more", 5, 9)
     wanted = read_recipe(path, [*SETTINGS, f"prepare.extra=[{more}]"])
     monkeypatch.chdir(tmp_path)
-    recipes.run_stages(recipes.workspace(wanted, tmp_path / "run", Path("data"), Recorder()), "check")
+    pipeline.run_stages(pipeline.workspace(wanted, tmp_path / "run", Path("data"), Recorder()), "check")
     (folder,) = (tmp_path / "data").glob("manifests-*")
     utterances = read_manifest(folder / "train.jsonl")
     assert utterances == read_manifest(path.parent / "corpus" / "train.jsonl") + read_manifest(more)
@@ -280,7 +279,7 @@ def test_runs_that_start_together_prepare_their_corpus_once(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard = Recorder()
-    work = recipes.workspace(read_recipe(path, SETTINGS), tmp_path / "run", tmp_path / "data", heard)
+    work = pipeline.workspace(read_recipe(path, SETTINGS), tmp_path / "run", tmp_path / "data", heard)
     begun, waiting, written = threading.Event(), threading.Event(), []
     write_json = stages.write_json
 
@@ -376,7 +375,7 @@ def test_a_training_that_is_overwritten_leaves_no_report(path: Path, tmp_path: P
     stale = tmp_path / "run" / "evaluate" / "test, beam search.txt"
     stale.write_text("of the model that was here before", encoding="utf-8")
     wanted = read_recipe(path, [*SETTINGS, "training.epochs=2"])
-    recipes.run(wanted, tmp_path / "run", tmp_path / "data", Recorder(), overwrite=True)
+    pipeline.run(wanted, tmp_path / "run", tmp_path / "data", Recorder(), overwrite=True)
     assert sorted(report.name for report in stale.parent.iterdir()) == ["test.txt", "tests.json"]
 
 

@@ -14,8 +14,7 @@ from safetensors.torch import load_file, save_file
 from tones import SETTINGS, write_recipe
 from torch import Tensor
 
-from asr import artefact, build, origin, stages
-from asr import recipe as recipes
+from asr import artefact, build, origin, pipeline, stages
 from asr.cli import main
 from asr.config import Encoder, Features, Frontend, Model, Recipe, Tokens, Training
 from asr.errors import ConfigError, ModelError
@@ -257,7 +256,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Tones:
     """A recipe, and a run of it that learnt something."""
     folder = tmp_path_factory.mktemp("tones")
     path = write_recipe(folder, train=60)
-    recipes.run(read_recipe(path, [*SETTINGS, "training.epochs=4"]), folder / "run", folder / "data", Recorder())
+    pipeline.run(read_recipe(path, [*SETTINGS, "training.epochs=4"]), folder / "run", folder / "data", Recorder())
     return Tones(path, folder / "run")
 
 
@@ -314,7 +313,7 @@ def test_what_the_model_holds_counts_not_where_it_lies(tones: Tones, capsys: pyt
 def test_a_run_is_finished_where_the_model_is_gone(tones: Tones, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = read_recipe(tones.recipe, settings())
     with pytest.raises(InterruptedTrainingError):
-        recipes.run(recipe, Path("new"), Path("data"), Recorder(interrupt_after=20))
+        pipeline.run(recipe, Path("new"), Path("data"), Recorder(interrupt_after=20))
     shutil.rmtree("old")
     assert train(tones.recipe) == 0
     assert artefact.load("new/model").metadata["begun_from"]["name"] == "tones"
@@ -328,13 +327,13 @@ GRADUAL = ("training.unfreeze={encoder: 2, frontend: 3}", "training.layer_decay=
 def test_a_training_cut_off_between_two_unfreezings_resumes_exactly(tones: Tones) -> None:
     recipe = read_recipe(tones.recipe, settings(*GRADUAL))
     whole = Recorder()
-    recipes.run(recipe, Path("whole"), Path("data"), whole)
+    pipeline.run(recipe, Path("whole"), Path("data"), whole)
     said = [line for line in whole.said if "learning from here on" in line]
     assert [line.split()[1] for line in said] == ["2", "3"]
     for cut in (whole.steps // 2, whole.steps // 3):  # within the second epoch, and then within the third
         with pytest.raises(InterruptedTrainingError):
-            recipes.run(recipe, Path("new"), Path("data"), Recorder(interrupt_after=cut))
-    recipes.run(recipe, Path("new"), Path("data"), Recorder())
+            pipeline.run(recipe, Path("new"), Path("data"), Recorder(interrupt_after=cut))
+    pipeline.run(recipe, Path("new"), Path("data"), Recorder())
     assert same(load_file("whole/model/model.safetensors"), load_file("new/model/model.safetensors"))
 
 

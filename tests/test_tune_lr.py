@@ -16,8 +16,7 @@ from recorder import Recorder
 from tones import SETTINGS, write_recipe
 from torch import nn
 
-from asr import recipe as recipes
-from asr import stages
+from asr import pipeline, stages
 from asr.cli import main
 from asr.data.batching import Sample
 from asr.errors import ConfigError
@@ -241,7 +240,7 @@ def test_batches_that_do_not_fit_into_memory_are_smaller(
 
 
 def test_batches_of_a_later_epoch_are_larger(recipe: Path, tmp_path: Path) -> None:
-    work = recipes.workspace(read_recipe(recipe, SETTINGS), tmp_path / "run", tmp_path / "data", Silent())
+    work = pipeline.workspace(read_recipe(recipe, SETTINGS), tmp_path / "run", tmp_path / "data", Silent())
     stages.prepare(work)
     stages.tokens(work)
     task = AcousticTask(stages.training_job(work))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.inputs import refuse_existing
+from asr.cli.inputs import check_outputs
 from asr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ def augment(
     Masks of SpecAugment can't be heard: they are only told. Utterances are not joined here.
     """
     paths = [out / f"{file.stem}-{number}.wav" for number in range(1, count + 1)]
-    if not overwrite:
-        refuse_existing(paths)
+    check_outputs(paths, overwrite)
     resolved = _read_recipe(recipe, settings or (), only)
     import numpy as np
 

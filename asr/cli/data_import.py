@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.inputs import refuse_existing
+from asr.cli.inputs import check_outputs
 from asr.data.layouts.detection import Layout, detect
 from asr.errors import ConfigError, DataError, counted
 from asr.reporting import length_of_sound
@@ -92,8 +92,7 @@ def import_(
 
     shares = {name: share for name, share in (("dev", dev), ("test", test)) if share}
     paths = _outputs(out, shares)
-    if not overwrite:
-        refuse_existing(paths.values())
+    check_outputs(paths.values(), overwrite)
     layout = layout or detect(source)
     columns = Columns(audio_column, text_column, speaker_column, start_column, end_column)
     _refuse_what_is_for_others(layout, columns, audio_root, speaker_folders)
@@ -103,7 +102,7 @@ def import_(
         refuse_too_few(list(speakers), len(shares) + 1)
     reporter = TerminalReporter()
     with reporter.progress("read", len({entry.audio for entry in listing.entries})) as advance:
-        utterances, faults = measure(listing, lambda done, total: advance(done, ""))
+        utterances, faults = measure(listing, lambda done, total: advance(done))
     if not listing.entries and not faults:
         raise DataError("lists no utterances", where=source)
     if not utterances and layout in (Layout.TABLE, Layout.KALDI):

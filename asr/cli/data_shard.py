@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.inputs import refuse_existing
+from asr.cli.inputs import check_outputs
 from asr.errors import ConfigError, counted
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def shard(
             np.random.default_rng(seed),
             most_bytes=most_bytes,
             most_utterances=utterances,
-            progress=lambda done: advance(done, ""),
+            progress=advance,
         )
     count = len({utterance.audio.parent for utterance in packed})
     typer.echo(f"{counted(len(packed), 'utterance', ',')} in {counted(count, 'shard', ',')}")
@@ -87,8 +87,7 @@ def index(
 
     Recordings need a .json with “text”, or a .txt, of the same name beside them. All of it is read once.
     """
-    if not overwrite:
-        refuse_existing([out])
+    check_outputs([out], overwrite)
     paths = sorted(folder.glob("*.tar"))
     if not paths:
         raise ConfigError("there are no .tar files in it", where=folder, expected="a folder of shards")

@@ -73,7 +73,7 @@ def speak(
             seed,
             language or synthesis.ACCENTS,
             speeds,
-            progress=lambda done, total: advance(done, ""),
+            progress=lambda done, total: advance(done),
         )
     if silent := len(pieces) - len(made):
         said = {utterance.text for utterance in made}

@@ -11,7 +11,7 @@ import typer
 
 from asr import pictures
 from asr.cli.decoding import announced
-from asr.cli.inputs import refuse_existing
+from asr.cli.inputs import check_outputs
 from asr.cli.texts import Texts, read_sentences
 from asr.errors import DataError, some
 
@@ -86,8 +86,7 @@ def train(
     from asr.text import vector_files, word2vec
 
     vector_files.check_name(out)
-    if not overwrite:
-        refuse_existing([out])
+    check_outputs([out], overwrite)
     reporter = TerminalReporter()
     with announced("loading word2vec; the first time, compiling it takes half a minute …", reporter):
         word2vec.warm(engine)
@@ -201,8 +200,7 @@ def plot(
     from asr.text import vector_plot
 
     pictures.check_name(out)
-    if not overwrite:
-        refuse_existing([out])
+    check_outputs([out], overwrite)
     wanted = None if words is None else _words_in(words)
     loaded = _load(vectors)
     chosen = loaded.words[: count or DRAWN] if wanted is None else _known(wanted, loaded)[:count]

@@ -26,9 +26,9 @@ from asr.cli.decoding import (
     Rescore,
     Wishes,
 )
-from asr.cli.inputs import load_recognizer, refuse_existing
+from asr.cli.inputs import check_outputs, load_recognizer
 from asr.errors import ConfigError
-from asr.files import write_json, write_text
+from asr.files import read_text, write_json, write_text
 
 if TYPE_CHECKING:
     from asr.data.manifest import Utterance
@@ -96,12 +96,12 @@ def evaluate(
     )
     if json_file is not None and json_file == hypotheses:
         raise ConfigError("the same file for both", where="--json and --hypotheses", expected="a file for each")
-    if not overwrite:
-        refuse_existing([json_file, hypotheses])
+    check_outputs([json_file, hypotheses], overwrite)
     from asr.cli.reporter import TerminalReporter
-    from asr.data.manifest import read_manifest
+    from asr.data.manifest import parse_manifest
 
-    utterances = read_manifest(manifest)
+    content = read_text(manifest, "a JSONL file", kind="manifest")  # once: it may come from a pipe
+    utterances = parse_manifest(content, manifest)
     _check_fields(by or [], utterances)
     reporter = TerminalReporter()
     recognizer = load_recognizer(model, device, wishes, reporter)
@@ -112,14 +112,14 @@ def evaluate(
     with reporter.progress("evaluate", len(utterances)) as advance:
         answers = recognise_manifest(recognizer, utterances, batch_size, lambda done: advance(done, "utterances"))
     seconds = time.monotonic() - started
+    if hypotheses is not None:
+        write_text(hypotheses, _hypotheses(content, answers))
     score = wer.score(answers)
     breakdowns = {field: wer.breakdown(answers, field) for field in by or []}
-    width = shutil.get_terminal_size().columns
-    typer.echo(report.format_report(manifest.stem, answers, score, breakdowns, worst, width))
     if json_file is not None:
         write_json(json_file, _figures(manifest, score, breakdowns, seconds))
-    if hypotheses is not None:
-        write_text(hypotheses, _hypotheses(manifest, answers))
+    width = shutil.get_terminal_size().columns
+    typer.echo(report.format_report(manifest.stem, answers, score, breakdowns, worst, width))
 
 
 def _check_fields(fields: Sequence[str], utterances: Sequence[Utterance]) -> None:
@@ -146,10 +146,10 @@ def _figures(
     }
 
 
-def _hypotheses(manifest: Path, answers: Sequence[wer.Answer]) -> str:
+def _hypotheses(manifest: str, answers: Sequence[wer.Answer]) -> str:
     # What names them stands as it is in the manifest, for others to join the two by it.
-    lines = filter(str.strip, manifest.read_text(encoding="utf-8-sig").split("\n"))
-    entries = [json.loads(line) for line in lines]
+    named = [json.loads(line) for line in filter(str.strip, manifest.split("\n"))]
+    entries = [{key: value for key, value in entry.items() if value is not None} for entry in named]
     keys = ["audio_filepath"]
     for further in (["shard"], ["offset", "duration"]):
         if any(further[0] in entry for entry in entries):

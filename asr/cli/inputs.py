@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -109,15 +110,23 @@ def most_shared(recordings: Sequence[Recording], names: Sequence[NameT]) -> tupl
     return name, [str(recording.source) for recording, own in zip(recordings, names, strict=True) if own == name]
 
 
-def refuse_existing(paths: Iterable[Path | None]) -> None:
-    """Make sure that no file is overwritten.
+def check_outputs(paths: Iterable[Path | None], overwrite: bool) -> None:
+    """See, before time is spent on what they will hold, that files can be made; None stands for no file.
 
     Raises:
-        ConfigError: some are there already.
+        ConfigError: some are there already, and not to be overwritten; or nothing can be made there.
     """
-    existing = [str(path) for path in paths if path is not None and os.path.lexists(path)]
-    if existing:
+    wanted = [path for path in paths if path is not None]
+    existing = [str(path) for path in wanted if os.path.lexists(path)]
+    if existing and not overwrite:
         raise ConfigError("already there", where=some(existing), hint="another place, or --overwrite")
+    for folder in dict.fromkeys(path.parent for path in wanted):
+        nearest = next(above for above in (folder, *folder.parents) if os.path.lexists(above))
+        try:
+            with tempfile.TemporaryFile(dir=nearest):
+                pass
+        except OSError as error:
+            raise ConfigError(f"nothing can be written there ({error.strerror})", where=nearest) from None
 
 
 def load_model(model: Path | None) -> tuple[Path, Model]:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr import errors
 from asr.cli import lm_train
 from asr.cli.decoding import announced
-from asr.cli.inputs import refuse_existing
-from asr.cli.texts import TEXTS_HELP, Recogniser, Texts, counted, read_sentences
-from asr.errors import ConfigError
+from asr.cli.inputs import check_outputs
+from asr.cli.texts import TEXTS_HELP, Recogniser, Texts, read_sentences, with_progress
+from asr.errors import ConfigError, counted
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from asr.reporting import Reporter
     from asr.text.kneser_ney import Estimate
     from asr.text.neural import NeuralLm
@@ -75,12 +71,11 @@ def build(
     from asr.text import kneser_ney, ngram
 
     ngram.check_name(out, half)
-    if not overwrite:
-        refuse_existing([out])
+    check_outputs([out], overwrite)
     words = _vocabulary(vocabulary, model)
     reporter = TerminalReporter()
     with reporter.progress("read") as advance:
-        estimate = kneser_ney.build(counted(read_sentences(texts, model), advance), order, thresholds, words)
+        estimate = kneser_ney.build(with_progress(read_sentences(texts, model), advance), order, thresholds, words)
     _tell(estimate, reporter)
     ngram.save(estimate.model, out, half)
     reporter.say(f"wrote {out}")
@@ -126,8 +121,7 @@ def mix(
     ngram.check_name(out, half)
     if out.resolve() in [path.resolve() for path in models]:
         raise ConfigError("is one of the models that are mixed", where=out, hint="another --out")
-    if not overwrite:
-        refuse_existing([out])
+    check_outputs([out], overwrite)
     reporter = TerminalReporter()
     with announced("reading the language models …", reporter):
         parts = [ngram.load(path) for path in models]
@@ -190,14 +184,13 @@ def perplexity(lm: LanguageModel, texts: Texts, model: Recogniser = None) -> Non
 
     The end of a sentence counts as a word.
     """
-    from asr.text.perplexity import summed
+    from asr.text.perplexity import measure
 
-    loaded = _load(lm)
-    measured = summed(_scored(loaded, read_sentences(texts, model)), loaded)
+    measured = measure(_load(lm), read_sentences(texts, model))
     share = 100 * measured.unknown / measured.words
     typer.echo(f"perplexity             {measured.perplexity:,.2f}")
     typer.echo(f"without unknown words  {measured.perplexity_known:,.2f}")
-    sentences = errors.counted(measured.sentences, "sentence", ",")
+    sentences = counted(measured.sentences, "sentence", ",")
     typer.echo(f"words                  {measured.words:,} in {sentences}")
     typer.echo(f"unknown                {measured.unknown:,} ({share:.2f} %)")
 
@@ -215,7 +208,7 @@ def score(
     from asr.text import ngram
     from asr.text.arpa import LN10
 
-    for sentence, scores in _scored(_load(lm), read_sentences(texts or ["-"], model)):
+    for sentence, scores in _load(lm).scored(read_sentences(texts or ["-"], model)):
         spelled = [*sentence, ngram.END][: len(scores)]
         each = " ".join(f"{word} {value / LN10:.4f}" for word, value in zip(spelled, scores, strict=True))
         typer.echo(f"{scores.sum() / LN10:.4f}\t{each if words else ' '.join(sentence)}")
@@ -300,17 +293,6 @@ def _load(path: Path) -> NgramModel | NeuralLm:
         return neural.load(path) if neural.is_neural(path) else ngram.load(path)
 
 
-def _scored(
-    model: NgramModel | NeuralLm, sentences: Iterator[str]
-) -> Iterator[tuple[Sequence[str], NDArray[np.float64]]]:
-    """The words of sentences, and their natural log-probabilities."""
-    from asr.text.ngram import NgramModel
-
-    if isinstance(model, NgramModel):
-        return ((sentence.split(), model.log_probs(sentence.split())) for sentence in sentences)
-    return model.scored(sentences)
-
-
 def _thresholds(text: str) -> tuple[int, ...]:
     try:
         return tuple(map(int, text.split(",")))
@@ -328,14 +310,12 @@ def _tell(estimate: Estimate, reporter: Reporter) -> None:
     """Say what a model was made from, and where the text was too small."""
     from asr.text.ngram import to_entries
 
-    reporter.say(
-        f"{errors.counted(estimate.tokens, 'word', ',')} in {errors.counted(estimate.sentences, 'sentence', ',')}"
-    )
+    reporter.say(f"{counted(estimate.tokens, 'word', ',')} in {counted(estimate.sentences, 'sentence', ',')}")
     for length, (number, discounts, derived) in enumerate(
         zip(to_entries(estimate.model).counts, estimate.discounts, estimate.derived, strict=False), start=1
     ):
         shown = " ".join(f"{discount:.3f}" for discount in discounts)
-        reporter.say(f"  {errors.counted(number, f'{length}-gram', ',')}, discounts {shown}")
+        reporter.say(f"  {counted(number, f'{length}-gram', ',')}, discounts {shown}")
         if not derived:
             reporter.warn(
                 f"too few {length}-grams, or too repetitive ones, to derive their discounts; these are generic"

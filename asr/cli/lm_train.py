@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from asr.cli.inputs import refuse_existing
-from asr.cli.texts import Recogniser, Texts, counted, read_sentences
+from asr.cli.inputs import check_outputs
+from asr.cli.texts import Recogniser, Texts, read_sentences, with_progress
 from asr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -137,8 +136,7 @@ def train(
     from asr.text import neural
 
     neural.check_name(out)
-    if not overwrite:
-        refuse_existing([out])
+    check_outputs([out], overwrite)
     folder = run_dir or Path("runs") / out.stem
     refuse_folder_of_others(
         folder, SETTINGS, "a language model's training", hint="another name for the model, or --run-dir"
@@ -148,8 +146,9 @@ def train(
 
     from asr import build
     from asr.cli.reporter import TerminalReporter
-    from asr.files import only_writer
+    from asr.files import only_writer, remove_folder
     from asr.training import language, loop
+    from asr.training.checkpoint import claim
 
     wanted = _Wanted(
         tokens_of=tokens_of,
@@ -206,7 +205,7 @@ def train(
     batch_units = batch_units or _batch_units(sets.train)
     job = language.Job(trained, sets.train, sets.dev, settings, seed, folder, batch_units, longest, draws)
     with only_writer(folder):
-        _claim(folder, identity, overwrite)
+        claim(folder / SETTINGS, identity, overwrite, lambda: remove_folder(folder / "checkpoints"))
         outcome = language.train(job, reporter)
         neural.save(trained, out)
     reporter.say(f"wrote {out}: {outcome.dev} per word, after {outcome.epochs} epochs")
@@ -257,7 +256,7 @@ def _read(texts: list[str], dev: Path | None, model: Path | None, seed: int, rep
     import numpy as np
 
     with reporter.progress("read") as advance:
-        sentences = list(counted(read_sentences(texts, model), advance))
+        sentences = list(with_progress(read_sentences(texts, model), advance))
     if dev is not None:
         sets = _Sets(sentences, list(read_sentences([str(dev)], model)))
     else:
@@ -364,24 +363,6 @@ def _begin_with(vectors: WordVectors, network: LanguageNetwork, units: Units, re
     with torch.no_grad():
         network.embedding.weight[places] = torch.from_numpy(known)
     reporter.say(f"{len(places):,} of {len(units.symbols):,} embeddings begin with a vector")
-
-
-def _claim(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
-    """Make a folder this training's, unless another one's is there.
-
-    Raises:
-        ConfigError: it is, and it is not to be overwritten.
-    """
-    from asr.files import remove_folder, write_json
-    from asr.training.checkpoint import other_training
-
-    path = folder / SETTINGS
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else settings
-    if before != settings:
-        if not overwrite:
-            raise other_training(folder, before, settings)
-        remove_folder(folder / "checkpoints")
-    write_json(path, settings)
 
 
 def _digest(sentences: Sequence[str]) -> str:

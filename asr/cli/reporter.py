@@ -53,4 +53,4 @@ class TerminalReporter:
             redirect_stdout=sys.stdout.isatty(),  # text for a file or a pipe must not end up on the terminal
         ) as bars:
             task = bars.add_task(name, total=total, note="")
-            yield lambda done, note: bars.update(task, completed=done, note=note)
+            yield lambda done, note="": bars.update(task, completed=done, note=note)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asr.errors import DataError
+
 if TYPE_CHECKING:
     from asr.reporting import Advance
 
@@ -39,12 +41,15 @@ def _lines(name: str) -> Iterator[str]:
     from asr.data.manifest import read_manifest
     from asr.text import sentences
 
-    if Path(name).suffix == ".jsonl":
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes]
+    if suffixes[-2:] == [".jsonl", ".gz"]:
+        raise DataError("a compressed manifest", where=name, expected="a manifest, or a text, .gz or not")
+    if suffixes[-1:] == [".jsonl"]:
         return (utterance.text for utterance in read_manifest(Path(name)))
     return sentences.read([sys.stdin.buffer if name == "-" else Path(name)])
 
 
-def counted(sentences: Iterable[str], advance: Advance) -> Iterator[str]:
+def with_progress(sentences: Iterable[str], advance: Advance) -> Iterator[str]:
     """Sentences, with word of how many there were so far."""
     for number, sentence in enumerate(sentences, start=1):
         if number % 1000 == 0:

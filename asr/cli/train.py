@@ -96,16 +96,16 @@ def train(
     if check_gradients:
         _check_gradients(resolved, data_dir, reporter)
         return
-    from asr import recipe as recipes  # torch: only once the recipe is known to be right
+    from asr import pipeline  # torch: only once the recipe is known to be right
     from asr.training import distributed
     from asr.training.loop import InterruptedTogetherError
 
     with distributed.joined(raised_by_all=InterruptedTogetherError) as world:
         if not world.leads:
-            recipes.run(resolved, folder, data_dir, Silent(), overwrite, world)
+            pipeline.run(resolved, folder, data_dir, Silent(), overwrite, world)
             return
         reporter.say(f"recipe {path}, run in {folder}")
-        results = recipes.run(resolved, folder, data_dir, reporter, overwrite, world)
+        results = pipeline.run(resolved, folder, data_dir, reporter, overwrite, world)
     reporter.say("")
     for test in results["tests"]:
         typer.echo(_line(test))

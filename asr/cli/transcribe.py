@@ -24,7 +24,7 @@ from asr.cli.decoding import (
     Rescore,
     Wishes,
 )
-from asr.cli.inputs import Recording, files_for, find_recordings, load_recognizer, most_shared, refuse_existing
+from asr.cli.inputs import Recording, check_outputs, files_for, find_recordings, load_recognizer, most_shared
 from asr.errors import AsrError, ConfigError
 from asr.files import write_text
 
@@ -133,7 +133,7 @@ def _choose_format(name: str | None, output: Path | None) -> Format:
 
 
 def _is_folder(output: Path | None) -> TypeGuard[Path]:
-    return output is not None and (output.is_dir() or not output.suffix)
+    return output is not None and (output.is_dir() or not (output.suffix or output.exists()))
 
 
 def _check_output(recordings: Sequence[Recording], form: Format, output: Path | None, overwrite: bool) -> None:
@@ -151,8 +151,7 @@ def _check_output(recordings: Sequence[Recording], form: Format, output: Path | 
         paths = [] if output is None else [output]
         if form is FORMATS["ctm"]:
             _refuse_equal_names(recordings)
-    if not overwrite:
-        refuse_existing(paths)
+    check_outputs(paths, overwrite)
 
 
 def _refuse_equal_names(recordings: Sequence[Recording]) -> None:

@@ -71,7 +71,7 @@ def decoder(
     """
     from asr import tuning
     from asr.cli.reporter import TerminalReporter
-    from asr.decoder_settings import DecoderSettings, Tuning
+    from asr.decoder_settings import DecoderSettings
 
     reporter = TerminalReporter()
     folder, loaded = load_model(model)
@@ -84,13 +84,12 @@ def decoder(
     best = tuned.best.score
     rates = f"{tuned.greedy.wer:.2%} greedy, {tuned.untuned.wer:.2%} beam search untuned, {best.wer:.2%} tuned"
     typer.echo(_summary(_DECODER_COLUMNS, tuned.widths, tuned.best, manifest, rates))
-    if best.errors >= tuned.greedy.errors:
+    if not tuned.helps:
         typer.echo(f"the beam search is no better than greedy decoding: {folder} stays as it is")
-    else:
-        note = Tuning(**tuning.measured(best, manifest), wer_greedy=tuned.greedy.wer, wer_untuned=tuned.untuned.wer)
-        _keep(folder, tuned.best.settings.model_copy(update={"tuning": note}), dry_run)
-        if own.rescore is not None:
-            reporter.warn("the rescoring was tuned for another search: run `asr tune rescoring` with it again")
+        return
+    _keep(folder, tuned.settings(manifest), dry_run)
+    if own.rescore is not None:
+        reporter.warn("the rescoring was tuned for another search: run `asr tune rescoring` with it again")
 
 
 @app.command(epilog=RESCORING_EPILOG, short_help="Find the weights of a language model that rescores.")
@@ -125,7 +124,7 @@ def rescoring(
     """
     from asr import tuning
     from asr.cli.reporter import TerminalReporter
-    from asr.decoder_settings import DecoderSettings, RescoringTuning
+    from asr.decoder_settings import DecoderSettings
 
     reporter = TerminalReporter()
     folder, loaded = load_model(model)
@@ -142,13 +141,10 @@ def rescoring(
     best = tuned.best.score
     rates = f"{tuned.first_pass.wer:.2%} first pass, {tuned.untuned.wer:.2%} rescored untuned, {best.wer:.2%} tuned"
     typer.echo(_summary(_RESCORING_COLUMNS, tuned.lists, tuned.best, manifest, rates))
-    if best.errors >= tuned.first_pass.errors:
-        typer.echo(f"rescoring is no better than the search alone: {folder} stays as it is")
+    if tuned.helps:
+        _keep(folder, tuned.settings(manifest), dry_run)
     else:
-        note = RescoringTuning(
-            **tuning.measured(best, manifest), wer_first_pass=tuned.first_pass.wer, wer_untuned=tuned.untuned.wer
-        )
-        _keep(folder, tuned.best.settings.model_copy(update={"rescoring_tuning": note}), dry_run)
+        typer.echo(f"rescoring is no better than the search alone: {folder} stays as it is")
 
 
 def _listen(
@@ -171,7 +167,7 @@ def _listen(
     prepare(settings, reporter)
     recognizer = Recognizer(replace(loaded, decoder=None), where)
     with reporter.progress("listen", len(utterances)) as advance:
-        return recognizer, tuning.listen(recognizer, utterances, batch_size, lambda done: advance(done, ""))
+        return recognizer, tuning.listen(recognizer, utterances, batch_size, advance)
 
 
 class _Column(NamedTuple):

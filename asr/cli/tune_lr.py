@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from asr import pictures
-from asr.cli.inputs import refuse_existing
+from asr.cli.inputs import check_outputs
 from asr.cli.recipe_options import DataDir, RecipeName, Settings
 from asr.errors import ConfigError, quoted
 
@@ -44,8 +44,7 @@ def lr(
         raise ConfigError(f"from {lowest:g} to {highest:g}", where="--lowest", expected="0 < --lowest < --highest")
     if out is not None:
         pictures.check_name(out)
-        if not overwrite:
-            refuse_existing([out])
+        check_outputs([out], overwrite)
     path = catalogue.resolve(recipe)
     resolved = recipe_file.read_recipe(path, settings or ())
     reporter = TerminalReporter()

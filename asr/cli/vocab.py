@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from asr.cli.decoding import COMPILED_GRAMMAR as SUFFIX
-from asr.cli.inputs import refuse_existing
+from asr.cli.inputs import check_outputs
 from asr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from asr.text.tokenizer import Tokenizer
 
 MOST_EXAMPLES = 5
+MOST_COUNTED = 10**15  # sentences; of more, only the power of ten is told
 
 app = typer.Typer(no_args_is_help=True, help="Make and look into what may be said: phrases or a grammar.")
 
@@ -71,8 +73,7 @@ def build(
         raise ConfigError(
             "another kind of file", where=f"--out {destination}", expected=f"a name that ends in {SUFFIX}"
         )
-    if not overwrite:
-        refuse_existing([destination])
+    check_outputs([destination], overwrite)
     from asr.decoding import automaton
     from asr.text import grammar
 
@@ -120,12 +121,17 @@ def _summary(vocabulary: Automaton) -> str:
     grammar = vocabulary.grammar
     return "\n".join(
         (
-            f"  sentences  {'endless' if grammar.endless else grammar.count()}",
+            f"  sentences  {'endless' if grammar.endless else _number(grammar.count())}",
             f"  words      {len(vocabulary.words)}",
             f"  states     {len(vocabulary.accepting)}",
             f"  slots      {', '.join(vocabulary.slot_names) or 'none'}",
         )
     )
+
+
+def _number(count: int) -> str:
+    # Python writes no integer of more than some thousand digits, and nobody reads one of a hundred.
+    return f"{count}" if count < MOST_COUNTED else f"about 10^{math.log10(count):.0f}"
 
 
 def _examples(grammar: Grammar) -> list[str]:

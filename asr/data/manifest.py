@@ -74,8 +74,13 @@ def read_manifest(path: Path, transcribed: bool = True) -> list[Utterance]:
     Raises:
         DataError: the file is missing or empty, or lines are wrong: all of them together, by line number.
     """
+    return parse_manifest(read_text(path, "a JSONL file", kind="manifest"), path, transcribed)
+
+
+def parse_manifest(content: str, path: Path, transcribed: bool = True) -> list[Utterance]:
+    """As `read_manifest`, where the content of the file is at hand."""
     # Not splitlines(): it also cuts at characters such as U+2028, which JSON strings may hold.
-    lines = read_text(path, "a JSONL file", kind="manifest").rstrip("\n").split("\n")
+    lines = content.rstrip("\n").split("\n")
     folder = path.parent.resolve()
     utterances, errors = [], []
     for number, line in enumerate(lines, start=1):

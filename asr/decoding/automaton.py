@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as to_safetensors
 
 from asr.compiled import compiled
 from asr.decoding.spelling import code_points
 from asr.decoding.types import Slot
 from asr.errors import NEWER_ASR, DataError
-from asr.files import atomic_path
+from asr.files import write_bytes
 from asr.hashing import EMPTY, Table, arc, find, put, setdefault, table
 from asr.text.grammar import Alternatives, Grammar, Named, Node, Reference, Repeat, Sequence, Valued, Word, parse
 
@@ -59,8 +59,9 @@ class Automaton:
         """The grammar that this was compiled from."""
         return parse(self.source) if isinstance(self.source, str) else self.source
 
-    def follow(self, text: str, state: int = START) -> int:
-        """The state behind a text, or -1 where no sentence goes on like that."""
+    def follow(self, text: str) -> int:
+        """The state after a text, or -1 where no sentence goes on like that."""
+        state = START
         for character in text:
             state = find(self.arcs, arc(state, ord(character)))
             if state < 0:
@@ -381,9 +382,8 @@ def save(automaton: Automaton, path: Path) -> None:
         "slots": automaton.slot_names,
         "grammar": str(automaton.grammar),
     }
-    with atomic_path(path) as temporary:
-        # One entry, since safetensors writes several in any order.
-        save_file(arrays, temporary, {DESCRIPTION: json.dumps(description, ensure_ascii=False)})
+    # One entry, since safetensors writes several in any order.
+    write_bytes(path, to_safetensors(arrays, {DESCRIPTION: json.dumps(description, ensure_ascii=False)}))
 
 
 def load(path: Path) -> Automaton:

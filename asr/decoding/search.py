@@ -37,7 +37,7 @@ FREE, WORDS, TOKENS, GRAMMAR = range(4)
 
 SAME = -1  # the token of a candidate that is a prefix of the beam, kept
 OPTIMISM = 20.0  # by how much a language model may lift a candidate before it is tried at all
-RESCALED = 1e-30  # the best prefix's probability, below which all are multiplied
+RESCALED = 1e-30  # the best prefix's probability; below it, and above its inverse, all are multiplied
 
 
 TOKEN = np.dtype(
@@ -480,7 +480,7 @@ def _replace(beam: Beam, scratch: Scratch, kept: int) -> None:
     for position in range(kept):
         best = max(best, scratch.candidates[scratch.kept[position]].total)
     scale = 1.0
-    if 0.0 < best < RESCALED:
+    if best > 0.0 and not RESCALED <= best <= 1.0 / RESCALED:
         scale = 1.0 / best
         state.log_scale += math.log(best)
     for i in range(state.active):

@@ -16,7 +16,7 @@ from asr.decoding.search import FREE, GRAMMAR, TOKENS, WORDS, Rules
 from asr.decoding.spelling import Spelling
 from asr.errors import ConfigError, DataError, some
 from asr.hashing import Table, table
-from asr.text.arpa import UNKNOWN
+from asr.text.arpa import LN10, UNKNOWN
 from asr.text.ngram import END, START, Ngram, NgramModel
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ SPECIAL = frozenset({START, END, UNKNOWN})
 MOST_SHOWN = 5
 MOST_BONUS = 100.0  # whose exponential, and the product of several, is still a number
 SMALLEST = -600.0  # of exponents; below -745 exp gives 0, and 0 / 0 would be NaN
+IMPOSSIBLE = -98.0 * LN10  # ARPA files have 10^-99 for a probability of 0, and less where they have no <unk>
 NOTHING = Ngram(
     table(0), np.zeros(2, np.float32), np.zeros(2, np.int32), np.zeros(2, np.float32), np.zeros(2, np.int32)
 )
@@ -47,7 +48,7 @@ class Vocabulary:
         blank: int,
     ) -> None:
         self.tokens = tokens
-        self.lm = None if lm is None else replace(lm, ngram=_own_ngram(lm.ngram))
+        self.lm = None if lm is None else replace(lm, ngram=_with_unknown(_own_ngram(lm.ngram), lm))
         self.spelling = Spelling.of(tokens)
         self._blank = blank
         self._alpha, self._beta, self._unknown = float(alpha), float(beta), float(unknown)
@@ -263,6 +264,21 @@ class Vocabulary:
     @property
     def _unknown_log_prob(self) -> float:
         return 0.0 if self.lm is None else float(self.lm.ngram.log_prob[1 + self.lm.unknown])
+
+
+def _with_unknown(ngram: Ngram, lm: NgramModel) -> Ngram:
+    """A language model that holds no unknown word for impossible.
+
+    Many tools write none, and a probability of nearly 0 takes its place. Here an unknown word is then as improbable
+    as the rarest known one, or a hotword that the model does not know could not be heard at any bonus.
+    """
+    unigrams, unknown = ngram.log_prob[1 : 1 + len(lm.words)], 1 + lm.unknown
+    possible = unigrams[unigrams > IMPOSSIBLE]
+    if ngram.log_prob[unknown] > IMPOSSIBLE or not len(possible):
+        return ngram
+    log_prob = ngram.log_prob.copy()
+    log_prob[unknown] = possible.min()
+    return ngram._replace(log_prob=log_prob)
 
 
 _NO_WORDS: tuple[list[str], NDArray[np.int32], NDArray[np.float64]] = ([], np.zeros(0, np.int32), np.zeros(0))

@@ -5,6 +5,7 @@ Texts are compared as they are, apart from white space: normalise both alike bef
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -240,9 +241,10 @@ def _rank(value: str) -> tuple[int, float, str]:
     if value == NO_VALUE:
         return 2, 0.0, value
     try:
-        return 0, float(value), value
+        number = float(value)
     except ValueError:
-        return 1, 0.0, value
+        number = math.nan
+    return (0, number, value) if math.isfinite(number) else (1, 0.0, value)
 
 
 def _single_spaced(text: str) -> str:

@@ -1,7 +1,7 @@
 """Stacked recurrent layers that never see padding and keep the fused kernels.
 
 Each direction is a layer of its own; the backward one reads sequences reversed within their own length, so the
-padding comes last for both. That equals packed sequences, without losing oneDNN's kernels on CPU or an export.
+padding comes last for both. That equals packed sequences, without losing oneDNN's kernels on CPU.
 """
 
 from __future__ import annotations

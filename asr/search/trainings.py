@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,19 +10,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from asr import recipe as recipes
-from asr import recipe_file, stages
+from asr import pipeline, recipe_file, stages
 from asr.config import Recipe
-from asr.files import clear_folder, fingerprint, only_writer, refuse_folder_of_others, write_json, write_text
+from asr.files import clear_folder, fingerprint, only_writer, refuse_folder_of_others, write_text
 from asr.reporting import Advance, Reporter
 from asr.search import study
 from asr.search.study import Figures, Objective, OnEpoch, Plan, Trial
 from asr.training import log
-from asr.training.checkpoint import other_training
+from asr.training.checkpoint import claim
 
 _IDENTITY = "search.json"  # in the folder of a search: the settings that it is bound to
 _CHECKED = ("check.json", "stages/check.json")  # of the corpus: where a trial has the same, it needs no other check
-_ELSEWHERE = {f"training.{name}" for name in ("device", "workers", "threads", "checkpoint_minutes")}
+_ELSEWHERE = {f"training.{name}" for name in stages.WHERE_AND_HOW_FAST}
 
 
 @contextmanager
@@ -51,8 +49,9 @@ def prepared(
     study.load_optuna()
     refuse_folder_of_others(folder, _IDENTITY, "a search")
     with only_writer(folder):
-        _claim(recipe, plan, folder, overwrite)
-        recipes.run_stages(recipes.workspace(recipe, folder, data, reporter), "check")
+        record, clear = folder / _IDENTITY, lambda: clear_folder(folder, _IDENTITY)
+        claim(record, _identity(recipe, plan), overwrite, clear, "search")
+        pipeline.run_stages(pipeline.workspace(recipe, folder, data, reporter), "check")
         yield
 
 
@@ -100,8 +99,8 @@ def objective(recipe: Recipe, folder: Path, data: Path, reporter: Reporter) -> O
         for name in _CHECKED:
             write_text(place / name, (folder / name).read_text(encoding="utf-8"))
         written = _Written(place / "output.txt", reporter, f"trial {number}, ")
-        work = recipes.workspace(with_settings, place, data, written)
-        recipes.run_stages(replace(work, on_epoch=on_epoch), "train")
+        work = pipeline.workspace(with_settings, place, data, written)
+        pipeline.run_stages(replace(work, on_epoch=on_epoch), "train")
 
     return train
 
@@ -119,21 +118,9 @@ def remove_weights(folder: Path, trials: Sequence[Trial], best: Trial | None) ->
                 shutil.rmtree(trial_folder(folder, trial.number) / "train" / name, ignore_errors=True)
 
 
-def _claim(recipe: Recipe, plan: Plan, folder: Path, overwrite: bool) -> None:
-    """Make a folder that of a search, or see that it is that of this one."""
-    record = folder / _IDENTITY
-    now = _identity(recipe, plan)
-    before = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else now
-    if before != now:
-        if not overwrite:
-            raise other_training(folder, before, now, "search")
-        clear_folder(folder, _IDENTITY)
-    write_json(record, now)
-
-
 def _identity(recipe: Recipe, plan: Plan) -> dict[str, Any]:
     """What decides how the trials of a search do."""
-    fixed = recipes.flat(recipe.model_dump(mode="json"))
+    fixed = pipeline.flat(recipe.model_dump(mode="json"))
     return {
         **{key: value for key, value in fixed.items() if key not in _ELSEWHERE},
         "what the corpus depends on": fingerprint(stages.corpus_inputs(recipe)),

@@ -17,16 +17,14 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as to_safetensors
 
 from asr.errors import DataError
-from asr.files import atomic_path
+from asr.files import write_bytes
 
 _DTYPES = {"I64": np.int64, "I32": np.int32, "F32": np.float32, "F16": np.float16, "U8": np.uint8}
 
 
 def save(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
     """Write arrays of one dimension, and what is to be known of them, atomically."""
-    content = to_safetensors(dict(arrays), dict(metadata))
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
+    write_bytes(path, to_safetensors(dict(arrays), dict(metadata)))
 
 
 def is_compact(path: Path) -> bool:

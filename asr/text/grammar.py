@@ -32,6 +32,7 @@ numbered: drawing and listing sentences both come down to `Grammar.sentence(inde
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -283,6 +284,7 @@ def parse(text: str, name: str = "<grammar>", language: str = "en") -> Grammar:
         ConfigError: there are numbers, and num2words does not know the language.
         MissingDependencyError: there are numbers, and it is not installed.
     """
+    text = unicodedata.normalize("NFC", text)  # as transcripts are
     plain = _COMMENT.sub("", text)
     if plain.strip() and not re.search("[<=;]", plain):
         return _parse_phrases(plain, name)

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from asr.errors import NEWER_ASR, ConfigError, DataError, ModelError
-from asr.files import atomic_path
+from asr.files import write_bytes
 from asr.text import compact, units
 from asr.text.neural_network import Architecture, LanguageNetwork, State, state_of
 from asr.text.padding import NOTHING, consecutive_batches
@@ -149,9 +149,8 @@ def save(model: NeuralLm, path: str | Path) -> None:
         "units": model.units.kind,
         "architecture": asdict(model.network.architecture),
     }
-    with atomic_path(path) as temporary:
-        # One entry, since safetensors writes several in any order.
-        temporary.write_bytes(to_safetensors(tensors, {_DESCRIPTION: json.dumps(description)}))
+    # One entry, since safetensors writes several in any order.
+    write_bytes(path, to_safetensors(tensors, {_DESCRIPTION: json.dumps(description)}))
 
 
 def check_name(path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -135,6 +135,12 @@ class NgramModel:
             ids.append(self.end)
         return _scores(self.ngram, self.start if bos else 0, np.array(ids, np.int64))
 
+    def scored(self, texts: Iterable[str]) -> Iterator[tuple[list[str], NDArray[np.float64]]]:
+        """The words of sentences, and what `log_probs` says of them."""
+        for text in texts:
+            words = text.split()
+            yield words, self.log_probs(words)
+
     def log_prob(self, words: Sequence[str], bos: bool = True, eos: bool = True) -> float:
         """Natural log-probability of a sentence; the arguments are those of `log_probs`."""
         return float(self.log_probs(words, bos, eos).sum())
@@ -186,7 +192,8 @@ def load(path: str | Path) -> NgramModel:
     """
     path = Path(path)
     if not path.is_file():
-        what = "this is a folder" if path.is_dir() else "there is no such file"
+        there = "this is a folder" if path.is_dir() else "this is a pipe or a device"
+        what = there if path.exists() else "there is no such file"
         raise DataError(what, where=path, expected="an n-gram language model, as ARPA or in asr's compact form")
     return _load_compact(path) if compact.is_compact(path) else _load_arpa(path)
 

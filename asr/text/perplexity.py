@@ -1,16 +1,16 @@
-"""How well a language model foresees a text."""
+"""How well a language model predicts a text."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import DataError
-from asr.text.ngram import NgramModel
 
 
 @dataclass(frozen=True)
@@ -52,33 +52,29 @@ def _exp(value: float) -> float:
         return math.inf
 
 
-def measure(model: NgramModel, texts: Iterable[str]) -> Perplexity:
-    """Measure an n-gram model on sentences.
+class Scores(Protocol):
+    """A language model of any kind."""
 
-    Raises:
-        DataError: there are none.
-    """
-    sentences = (text.split() for text in texts)
-    return summed(((sentence, model.log_probs(sentence)) for sentence in sentences), model)
+    def __contains__(self, word: object, /) -> bool:
+        """Whether it knows a word."""
+        ...
+
+    def scored(self, texts: Iterable[str], /) -> Iterable[tuple[Sequence[str], NDArray[np.float64]]]:
+        """The words of each sentence, and the natural log-probabilities of each and, perhaps, of the end."""
+        ...
 
 
-def summed(
-    scored: Iterable[tuple[Sequence[str], NDArray[np.float64]]], vocabulary: Container[object]
-) -> Perplexity:
-    """Measure any model by the scores that it gives.
-
-    Args:
-        scored: the words of each sentence, and the natural log-probabilities of each and, perhaps, of the end.
-        vocabulary: the words that the model knows.
+def measure(model: Scores, texts: Iterable[str]) -> Perplexity:
+    """Measure a language model on sentences.
 
     Raises:
         DataError: there are none.
     """
     sentences = words = unknown = predictions = 0
     log_prob = log_prob_known = 0.0
-    for sentence, scores in scored:
+    for sentence, scores in model.scored(texts):
         known = np.ones(len(scores), np.bool_)
-        known[: len(sentence)] = [word in vocabulary for word in sentence]
+        known[: len(sentence)] = [word in model for word in sentence]
         sentences += 1
         words += len(sentence)
         unknown += int(np.count_nonzero(~known))

@@ -8,7 +8,6 @@ needs nothing but them.
 from __future__ import annotations
 
 import io
-import json
 import re
 import unicodedata
 from collections import Counter
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 import sentencepiece
 
 from asr.errors import ConfigError, DataError, ModelError
-from asr.files import atomic_path, write_json
+from asr.files import read_json, write_bytes, write_json
 
 BLANK = 0
 _BOUNDARY = "▁"  # how sentencepiece writes the space before a word
@@ -149,8 +148,7 @@ class SentencePieceTokenizer:
         return _join(self.surfaces, ids)
 
     def save(self, folder: Path) -> None:
-        with atomic_path(folder / _PIECES) as temporary:
-            temporary.write_bytes(self._model)
+        write_bytes(folder / _PIECES, self._model)
         write_json(folder / _DESCRIPTION, {"kind": self.kind})
 
 
@@ -185,7 +183,7 @@ def load(folder: Path) -> Tokenizer:
         ModelError: a file is missing or not what `save` writes.
     """
     try:
-        return _from_description(json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8")), folder)
+        return _from_description(read_json(folder / _DESCRIPTION), folder)
     except FileNotFoundError as error:
         raise ModelError("no such file", where=error.filename, expected="a tokenizer's files") from error
     except (ValueError, KeyError, TypeError, RuntimeError) as error:

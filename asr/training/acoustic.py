@@ -45,7 +45,6 @@ class Job:
         concatenation: strings of utterances, or None.
         silences: draw silence around them, or None.
         spec_augment_start: first epoch in which the training reader's SpecAugment is used.
-        rounds: how often an epoch goes through the training set; more than once where that is tiny.
         target: stop when the CER on the dev set is no more than this, or None.
         on_epoch: see `loop.train`.
         world: the processes that share each batch, and the dev set.
@@ -63,7 +62,6 @@ class Job:
     concatenation: Concatenation | None = None
     silences: Silences | None = None
     spec_augment_start: int = 1
-    rounds: int = 1
     target: float | None = None
     on_epoch: Callable[[int, DevResult], None] = lambda epoch, dev: None
     world: World = ALONE
@@ -153,10 +151,10 @@ class AcousticTask:
         return self._network
 
     def epoch(self, number: int, done: int, growth: float = 1.0) -> Epoch:
-        job = self.job
-        rounds = range((number - 1) * job.rounds + 1, number * job.rounds + 1)
+        job, rounds = self.job, self.job.settings.rounds
         budget = job.settings.batch_seconds * growth
-        plan = [batch for turn in rounds for batch in self._plan(turn, budget)]
+        turns = range((number - 1) * rounds + 1, number * rounds + 1)
+        plan = [batch for turn in turns for batch in self._plan(turn, budget)]
         reader = self._train_reader(number)
         if self.loader is None or number == job.spec_augment_start:
             self.loader = self._loader(reader)

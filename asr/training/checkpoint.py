@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from asr.errors import ConfigError, ModelError, listing
-from asr.files import atomic_path, remove_partial
+from asr.files import read_json, remove_partial, write_bytes, write_json
 from asr.reporting import Reporter
 
 _FINGERPRINT = re.compile("[0-9a-f]{16}")
@@ -60,6 +60,29 @@ class Progress:
 
     def __str__(self) -> str:
         return f"epoch {self.epoch}, step {self.step}"
+
+
+def claim(
+    record: Path, settings: Mapping[str, Any], overwrite: bool, clear: Callable[[], None], what: str = "training"
+) -> None:
+    """Make a folder that of a training with these settings, unless one with others is there.
+
+    Args:
+        record: the file in the folder that tells the settings.
+        settings: what decides the outcome.
+        overwrite: whether to throw away a training with others.
+        clear: removes all of it.
+        what: is done in the folder, if it is more than a training.
+
+    Raises:
+        ConfigError: one is there, and it is not to be overwritten.
+    """
+    before = read_json(record) if record.is_file() else settings
+    if before != settings:
+        if not overwrite:
+            raise other_training(record.parent, before, settings, what)
+        clear()
+    write_json(record, settings)
 
 
 def other_training(
@@ -122,9 +145,7 @@ class Checkpoints:
         Raises:
             DiskFullError: both states, and the weights that they name, are as they were.
         """
-        content = _sealed({"progress": json.dumps(asdict(progress)), **state})
-        with atomic_path(self._next_path, len(content)) as temporary:
-            temporary.write_bytes(content)
+        write_bytes(self._next_path, _sealed({"progress": json.dumps(asdict(progress)), **state}))
         self.state_path, self._next_path = self._next_path, self.state_path
         self._named[self.state_path] = progress.best
         self._prune()
@@ -170,8 +191,7 @@ class Checkpoints:
         kept = sorted([*best, epoch])[: self.keep]
         if epoch in kept:
             content = to_safetensors({name: tensor.contiguous() for name, tensor in weights.items()})
-            with atomic_path(self._weights_path(epoch), len(content)) as temporary:
-                temporary.write_bytes(content)
+            write_bytes(self._weights_path(epoch), content)
             kept[kept.index(epoch)] = replace(epoch, digest=hashlib.sha256(content).hexdigest())
         return tuple(kept)
 

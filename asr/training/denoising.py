@@ -19,7 +19,7 @@ from asr.data.corruption import CorruptedBatch, CorruptingReader
 from asr.data.loading import Loader
 from asr.data.manifest import Utterance
 from asr.errors import ModelError
-from asr.files import atomic_path
+from asr.files import write_bytes
 from asr.model.acoustic import AcousticModel
 from asr.model.denoising import DenoisingModel, SquaredErrors, squared_errors
 from asr.reporting import Reporter
@@ -184,8 +184,7 @@ def save(model: DenoisingModel, path: Path) -> None:
         for name, tensor in model.state_dict().items()
         if name.startswith(PARTS)
     }
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(to_safetensors(tensors))
+    write_bytes(path, to_safetensors(tensors))
 
 
 def take_over(acoustic: AcousticModel, path: Path) -> int:

@@ -17,7 +17,7 @@ from asr.errors import AsrError
 from asr.reporting import Reporter
 from asr.text.neural import NeuralLm
 from asr.text.padding import NOTHING, fill_batches, pad
-from asr.text.perplexity import Perplexity, summed
+from asr.text.perplexity import Perplexity, measure
 from asr.text.units import BOUNDARY, Units
 from asr.training import loop
 from asr.training.memory import is_lack_of_memory
@@ -120,7 +120,7 @@ class LanguageTask:
         return Loss(losses.mean(), {"loss": losses.detach().sum(), "units": len(losses)})
 
     def validate(self) -> DevResult:
-        return DevResult(summed(self.job.model.scored(self.job.dev), self.job.model))
+        return DevResult(measure(self.job.model, self.job.dev))
 
     def figures(self, totals: Mapping[str, float], dev: DevResult) -> dict[str, float]:
         return {

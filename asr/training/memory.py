@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from asr.data.batching import Sample
 from asr.errors import AsrError, DataError
-from asr.files import write_json
+from asr.files import read_json, write_json
 from asr.reporting import Reporter
 from asr.training.distributed import ALONE, World
 from asr.training.optimization import OptimizationMethods, autocast_to, resolve_precision
@@ -59,7 +58,7 @@ class Budget:
     ) -> float:
         """The budget with which the longest batch fits: see `fitting_budget`. Once lowered it stays so."""
         record = self.record
-        lowered = world.first(lambda: json.loads(record.read_text(encoding="utf-8")) if record.exists() else None)
+        lowered = world.first(lambda: read_json(record) if record.exists() else None)
         found = fitting_budget(lowered or self.wanted, longest, attempt, reporter, world.all, self.key)
         if found != self.wanted and world.leads:
             write_json(record, found)

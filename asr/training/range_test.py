@@ -73,7 +73,7 @@ def range_test(
     lowest: float = 1e-6,
     highest: float = 1.0,
     steps: int = 300,
-    advance: Advance = lambda done, note: None,
+    advance: Advance = lambda done, note="": None,
 ) -> RangeTest:
     """Train a little while the learning rate grows by the same factor in each step (Smith 2017).
 

@@ -76,7 +76,7 @@ class Transfer:
         if layer.name != HEAD or not self.added:
             return "copied"
         number = f"{len(self.shared)} of {len(self.shared) + len(self.added)} symbols"
-        return f"partly: {number} and the blank; new: {listing(self.added)}"
+        return f"partly: {number} and the blank; new: {some_tokens(self.added)}"
 
 
 @torch.no_grad()
@@ -142,6 +142,6 @@ def _misfits(
             yield f"{name} is {list(old.shape)} there, {list(tensor.shape)} here"
 
 
-def listing(surfaces: Sequence[str]) -> str:
+def some_tokens(surfaces: Sequence[str]) -> str:
     """Some tokens, for a message."""
     return some([surface.strip() or "the space" for surface in surfaces], MOST_SYMBOLS_SHOWN)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -20,16 +19,17 @@ from asr.files import (
     files_in,
     fingerprint,
     only_writer,
+    read_json,
     remove_folder,
     remove_partial,
     write_json,
     write_text,
 )
 from asr.reporting import Reporter
-from asr.stages import Workspace
 from asr.training import loop
 from asr.training.checkpoint import other_training
 from asr.training.distributed import ALONE, World
+from asr.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -148,16 +148,16 @@ def run(
     with only_writer(folder):
         _run_stages(work, STAGES[-1].name, overwrite, *identity)
         results = {
-            "tests": json.loads(work.figures.read_text(encoding="utf-8")),
+            "tests": read_json(work.figures),
             "stages": {stage.name: _read_record(work, stage.name)["seconds"] for stage in stages_of(recipe)},
         }
         write_json(folder / "results.json", results)
     return world.broadcast(results)
 
 
-def run_stages(work: Workspace, last: str, overwrite: bool = False) -> None:
+def run_stages(work: Workspace, last: str) -> None:
     """Run what is left to do of the stages up to one of them, as the folder's only writer; otherwise as `run`."""
-    _run_stages(work, last, overwrite, *_identity(work))
+    _run_stages(work, last, False, *_identity(work))
 
 
 def _identity(work: Workspace) -> tuple[dict[str, str], str | None]:
@@ -308,7 +308,7 @@ def _settings_there(work: Workspace) -> dict[str, Any]:
     path = work.folder / "config.yaml"
     if not path.exists():
         return {}
-    begun_from = json.loads(work.origin.read_text(encoding="utf-8")) if work.origin.exists() else {}
+    begun_from = read_json(work.origin) if work.origin.exists() else {}
     return {**flat(yaml.safe_load(path.read_text(encoding="utf-8"))), ORIGIN: begun_from.get("weights")}
 
 
@@ -329,7 +329,7 @@ def _record_path(work: Workspace, name: str) -> Path:
 
 def _read_record(work: Workspace, name: str) -> dict[str, Any]:
     path = _record_path(work, name)
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    record: dict[str, Any] = read_json(path) if path.exists() else {}
     return record
 
 
