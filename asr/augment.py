@@ -111,21 +111,21 @@ class Silence:
     """Quiet noise around an utterance, or alone. The planning of batches reckons with it.
 
     Attributes:
-        before, behind: seconds.
+        before, after: seconds.
         below_db: by how much it is softer than the speech, or than speech usually is.
         seed: of the noise.
     """
 
     before: float
-    behind: float
+    after: float
     below_db: float
     seed: int
 
     def around(self, waveform: FloatArray, sample_rate: int) -> FloatArray:
         """With noise of some colour at both ends: (samples,) → (more samples,)."""
         rng = np.random.default_rng(self.seed)
-        before, behind = (round(seconds * sample_rate) for seconds in (self.before, self.behind))
-        noise = coloured_noise(before + behind, rng.uniform(0.0, 2.0), sample_rate, rng)
+        before, after = (round(seconds * sample_rate) for seconds in (self.before, self.after))
+        noise = coloured_noise(before + after, rng.uniform(0.0, 2.0), sample_rate, rng)
         speech = speech_power(waveform, sample_rate) if len(waveform) else USUAL_POWER
         noise *= np.float32(np.sqrt(speech) * 10.0 ** (-self.below_db / 20.0))
         return np.concatenate([noise[:before], waveform, noise[before:]])
@@ -133,7 +133,7 @@ class Silence:
     @property
     def applied(self) -> Applied:
         """For who wants to know."""
-        return Applied("silence", {"before": self.before, "behind": self.behind, "below_db": self.below_db})
+        return Applied("silence", {"before": self.before, "after": self.after, "below_db": self.below_db})
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,8 @@ class Silences:
         """Draw for one utterance, which may have none."""
         if rng.random() >= self.probability:
             return None
-        before, behind = rng.uniform(*self.seconds, size=2).tolist()
-        return self._lasting(before, behind, rng)
+        before, after = rng.uniform(*self.seconds, size=2).tolist()
+        return self._lasting(before, after, rng)
 
     def draw_alone(self, durations: Sequence[float], rng: Generator) -> list[Silence]:
         """Draw what is heard besides utterances of so many seconds each: as long as some of them, or shorter."""
@@ -165,8 +165,8 @@ class Silences:
         lengths = rng.choice(durations, count) * rng.uniform(0.1, 1.0, count)
         return [self._lasting(float(seconds), 0.0, rng) for seconds in lengths]
 
-    def _lasting(self, before: float, behind: float, rng: Generator) -> Silence:
-        return Silence(before, behind, rng.uniform(*self.below_db), int(rng.integers(2**63)))
+    def _lasting(self, before: float, after: float, rng: Generator) -> Silence:
+        return Silence(before, after, rng.uniform(*self.below_db), int(rng.integers(2**63)))
 
 
 # ---------------------------------------------------------------------------------------------- the steps

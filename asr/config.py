@@ -336,7 +336,7 @@ class SpecAugment(Section):
 
 
 class Silence(Section):
-    """Quiet before and behind what is said, as where a microphone is on before and after it."""
+    """Quiet before and after what is said, as where a microphone is on before and after it."""
 
     probability: Probability = 0.5
     seconds: Annotated[Range, _within(0, 30)] = Range(low=0, high=1)

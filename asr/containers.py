@@ -10,8 +10,8 @@ import re
 from typing import BinaryIO, Literal
 
 _RIFF_HEADER, _CHUNK_HEADER = 12, 8  # bytes
-_TRAILER = 0.05  # of a file: more than what stands behind the sound without being a chunk, such as tags of MP3
-_MOST_PADDING = 1 << 16  # zeros behind a file, up to a multiple of a block of its disk
+_TRAILER = 0.05  # of a file: more than what stands after the sound without being a chunk, such as tags of MP3
+_MOST_PADDING = 1 << 16  # zeros after a file, up to a multiple of a block of its disk
 _OGG_PAGE = 27 + 255 + 255 * 255  # bytes at most: header, segment table, segments
 _OGG_END_OF_STREAM = 4
 _MATROSKA = b"\x1aE\xdf\xa3"
@@ -33,7 +33,7 @@ def is_placeholder(size: int) -> bool:
 
 
 def unclaimed_bytes(file: BinaryIO, size: int) -> int:
-    """How many bytes of a WAV file's sound are behind the end that its header tells; 0 of any other file.
+    """How many bytes of a WAV file's sound are after the end that its header tells; 0 of any other file.
 
     So it is where the header was never completed, or the sound is longer than the header can tell.
 
@@ -79,7 +79,7 @@ def missing_bytes(file: BinaryIO, size: int) -> int:
 
 
 def _missing_of_ogg(file: BinaryIO, size: int) -> int:
-    """Of the last page (RFC 3533, section 6), or of the one behind it, on which its last packet goes on.
+    """Of the last page (RFC 3533, section 6), or of the one after it, on which its last packet goes on.
 
     That no page is marked as the stream's last is no proof: recorders that were stopped and broadcasts leave the
     mark out, and of a thousand downloads that break off hardly one does so between two pages.
@@ -88,7 +88,7 @@ def _missing_of_ogg(file: BinaryIO, size: int) -> int:
     tail = file.read(_OGG_PAGE)
     page = tail[max(tail.rfind(b"OggS\0"), 0) :]
     if not page.startswith(b"OggS"):
-        return 0  # something else stands behind the last page
+        return 0  # something else stands after the last page
     segments = sum(page[26:27])
     table = page[27 : 27 + segments]
     length = 27 + segments + sum(table)
@@ -111,7 +111,7 @@ def _missing_of_matroska(file: BinaryIO, size: int) -> int:
         width = 9 - head[0].bit_length()  # of the identifier
         length = 9 - head[width].bit_length() if width < len(head) else 1
         if width > 4 or length > 8:
-            return 0  # no element: something else stands behind the last
+            return 0  # no element: something else stands after the last
         place += width + length
         content = int.from_bytes(head[width : width + length]) & (1 << 7 * length) - 1
         if place > size or content == (1 << 7 * length) - 1:

@@ -35,7 +35,7 @@ class Format:
     def render(self, transcripts: Iterable[Transcript]) -> Iterator[str]:
         """Write transcripts down as they come, in parts that joined are the whole file.
 
-        Nothing comes before the first transcript; if the transcripts break off, the file ends behind the last one.
+        Nothing comes before the first transcript; if the transcripts break off, the file ends after the last one.
         """
         begun = False
         try:
@@ -57,7 +57,7 @@ def text(transcript: Transcript) -> str:
 
 
 def named_text(transcript: Transcript) -> str:
-    """As `text`, behind the recording's path."""
+    """As `text`, after the recording's path."""
     return f"{_on_one_line(transcript.path)}: {text(transcript)}"
 
 
@@ -161,7 +161,7 @@ def _finite(number: float) -> float | None:
 
 
 def _clock(seconds: float, mark: str) -> str:
-    """Hours, minutes, seconds, and milliseconds behind the mark."""
+    """Hours, minutes, seconds, and milliseconds after the mark."""
     whole, milliseconds = divmod(round(seconds * 1000), 1000)
     minutes, seconds_left = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)

@@ -113,7 +113,7 @@ class Windowing:
         longest_last = self.whole
         for block in blocks:
             pending = np.concatenate([pending, block])
-            # A window is known not to be the last when there is a sample behind it.
+            # A window is known not to be the last when there is a sample after it.
             while len(pending) > longest_last * self.frame:
                 longest_last = self.window
                 earliest = first_kept + self.window // 4
@@ -129,7 +129,7 @@ class Windowing:
         yield Window(pending, start, len(pending) - overlap, slice(first_kept, None))
 
     def _pauses(self, waveform: FloatArray, earliest: int) -> list[int]:
-        """The middles of a window's long pauses; if none is behind a frame, that of the quietest short one, too."""
+        """The middles of a window's long pauses; if none is after a frame, that of the quietest short one, too."""
         powers = np.square(waveform.reshape(self.window, self.frame)).mean(1)
         levels, loudness = 10 * np.log10(powers + _FAINTEST), 10 * np.log10(powers.mean() + _FAINTEST)
         # However quiet a part of it is, such as digital silence, it does not make up for speech in the rest.
@@ -147,7 +147,7 @@ class Windowing:
             first, last = int(run[0]), int(run[-1])
             if last - first < 4 * self.pause:
                 pauses.append((first + last) // 2 + self.pause)
-            else:  # so much silence is apart from what is said before and behind it
+            else:  # so much silence is apart from what is said before and after it
                 pauses += [first + 2 * self.pause, last]
         return pauses
 
@@ -158,7 +158,7 @@ class Windowing:
         most: float,
         earliest: int,
     ) -> list[int]:
-        """The middle of the quietest short pause behind a frame, if one is no louder than so many decibels."""
+        """The middle of the quietest short pause after a frame, if one is no louder than so many decibels."""
         loud = _moving_average(clipped, self.pause) > most
         short = np.where(loud, np.inf, _moving_average(levels, self.pause))[earliest:]
         if short.min() == np.inf:
@@ -179,7 +179,7 @@ def stretches(
 
     Args:
         pieces: the place of a piece's first frame in the recording; the output for it, (frames, vocab); and before
-            which of its frames, or behind it, a stretch shall end. Only where one ends may frames be missing, as
+            which of its frames, or after it, a stretch shall end. Only where one ends may frames be missing, as
             at the end of a window in which the last ones have too few samples.
         is_silent: tells which frames of such a piece hold no speech, as (frames,) booleans.
         longest: frames that a stretch holds at most; a recording that is no longer is one stretch.
@@ -208,7 +208,7 @@ def stretches(
 
 
 def _parts(pieces: Iterable[tuple[int, Tensor, Sequence[int]]]) -> Iterator[tuple[int, Tensor, bool]]:
-    """Pieces, cut where a stretch shall end, with their places, and whether one shall end behind each part."""
+    """Pieces, cut where a stretch shall end, with their places, and whether one shall end after each part."""
     for start, piece, ends in pieces:
         first = 0
         for last in ends:

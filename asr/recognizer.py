@@ -376,7 +376,7 @@ Part = TypeVar("Part", _Piece, _Stretch, _Heard)
 
 
 def _recordings(parts: Iterator[Part]) -> Iterator[Iterator[Part]]:
-    """Divide parts by recordings. Nothing behind a recording's last part is asked for before the next recording."""
+    """Divide parts by recordings. Nothing after a recording's last part is asked for before the next recording."""
     for first in parts:
         yield _to_the_last(first, parts)
 

@@ -138,7 +138,7 @@ def open_recording(source: AudioSource) -> Iterator[OpenRecording]:
             what = f"has been cut off: {counted(missing, 'byte')} or more {is_or_are(missing)} missing"
             raise AudioError(what, where=name, hint=_AGAIN_OR_AS_IT_IS)
         if unclaimed := unclaimed_bytes(file, size):
-            what = f"goes on for {counted(unclaimed, 'byte')} behind the end that its header tells"
+            what = f"goes on for {counted(unclaimed, 'byte')} after the end that its header tells"
             hint = f"ffmpeg -ignore_length 1 -i {quoted(name)} {quoted(Path(name).stem + '.flac')}"
             raise AudioError(what, where=name, expected="a WAV file of less than 4 GiB, or RF64", hint=hint)
         file.seek(0)

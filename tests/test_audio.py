@@ -180,7 +180,7 @@ def test_wav_that_goes_on_behind_its_end_is_refused(tmp_path: Path, claimed: int
         assert audio.read_header(path).frames == claimed // 2
         os.truncate(path, 2**32 + 2**30)
     with pytest.raises(
-        AudioError, match=r"long\.wav: goes on for [\d,]+ bytes behind(.|\n)*try: ffmpeg -ignore_length 1"
+        AudioError, match=r"long\.wav: goes on for [\d,]+ bytes after(.|\n)*try: ffmpeg -ignore_length 1"
     ):
         audio.read_header(path)
 

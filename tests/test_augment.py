@@ -46,14 +46,14 @@ def decibels(waveform: np.ndarray) -> float:
 # --------------------------------------------------------------------------------------------------- silence
 
 
-@given(before=st.floats(0.2, 1.5), behind=st.floats(0.2, 1.5), below_db=st.floats(0, 90), seed=SEEDS)
-def test_silence_is_as_long_and_as_quiet_as_told(before: float, behind: float, below_db: float, seed: int) -> None:
+@given(before=st.floats(0.2, 1.5), after=st.floats(0.2, 1.5), below_db=st.floats(0, 90), seed=SEEDS)
+def test_silence_is_as_long_and_as_quiet_as_told(before: float, after: float, below_db: float, seed: int) -> None:
     speech = tone(300.0)
-    heard = Silence(before, behind, below_db, seed).around(speech, RATE)
+    heard = Silence(before, after, below_db, seed).around(speech, RATE)
     first, last = round(before * RATE), round(before * RATE) + len(speech)
     np.testing.assert_array_equal(heard[first:last], speech)
     assert heard.dtype == np.float32
-    assert len(heard) - last == round(behind * RATE)
+    assert len(heard) - last == round(after * RATE)
     quiet = decibels(np.concatenate([heard[:first], heard[last:]]))
     assert decibels(speech) - quiet == pytest.approx(below_db, abs=1.5)  # it is cut from noise a little longer
 
@@ -73,7 +73,7 @@ def test_silence_is_drawn_as_often_and_as_much_as_told() -> None:
     assert 800 < len(drawn) < 1000
     for values, low, high in (
         ([silence.before for silence in drawn], 0.2, 2),
-        ([silence.behind for silence in drawn], 0.2, 2),
+        ([silence.after for silence in drawn], 0.2, 2),
         ([silence.below_db for silence in drawn], 25, 60),
     ):
         assert low <= min(values) < low + 0.02 * (high - low)

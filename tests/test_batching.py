@@ -108,7 +108,7 @@ def test_silence_counts_and_is_heard_alone(durations: list[float], seed: int, jo
     for sample, plain in zip(heard[: len(corpus)], samples(None), strict=True):
         assert replace(sample, silence=None) == plain
         silence = sample.silence
-        added = silence.before + silence.behind if silence else 0.0
+        added = silence.before + silence.after if silence else 0.0
         assert added == 0 or 1 <= added <= 2
         assert abs(sample.duration - plain.duration - added) < 1e-9
 

@@ -55,7 +55,7 @@ Hotwords = Annotated[
     typer.Option(
         metavar="FILE_OR_LIST",
         help=f'Words and phrases to expect: "anna:5, new york", or a file with one to a line and, '
-        f"behind a tab, its bonus ({HOTWORD_BONUS:g} by default).",
+        f"after a tab, its bonus ({HOTWORD_BONUS:g} by default).",
     ),
 ]
 GrammarFile = Annotated[

@@ -39,7 +39,7 @@ class Sample:
     @property
     def duration(self) -> float:
         """Seconds, before augmentation, which may change the speed."""
-        around = 0.0 if self.silence is None else self.silence.before + self.silence.behind
+        around = 0.0 if self.silence is None else self.silence.before + self.silence.after
         return sum(utterance.duration for utterance in self.utterances) + sum(self.pauses) + around
 
     @property
@@ -76,7 +76,7 @@ def plan_epoch(
         utterances: the training set.
         batch_seconds: most audio in a batch, padding included; a longer sample has a batch of its own.
         seed, epoch: determine every draw.
-        concatenation: join utterances to strings; each then opens one string, with random others behind it.
+        concatenation: join utterances to strings; each then opens one string, with random others after it.
         silences: draw silence around samples, and alone, from a generator of their own.
         shortest_first: sort the batches by length (SortaGrad, Amodei et al. 2016).
     """

@@ -233,7 +233,7 @@ def read_waveform(sample: Sample, sample_rate: int, rng: np.random.Generator) ->
 
 
 def pad_in_steps(rows: Sequence[Tensor], step: int) -> Tensor:
-    """Stack rows (length, …) to (batch, time, …), zeros behind them, time a multiple of `step` for few shapes."""
+    """Stack rows (length, …) to (batch, time, …), zeros after them, time a multiple of `step` for few shapes."""
     longest = max(1, *(len(row) for row in rows))  # convolutions refuse a batch without a single frame
     time = -(-longest // step) * step
     padded = rows[0].new_zeros(len(rows), time, *rows[0].shape[1:])

@@ -274,7 +274,7 @@ def _files(path: Path) -> Iterator[File]:
                     content = tar.extractfile(info) if info.name.lower().endswith((".json", ".txt")) else None
                     member = Member(path, info.name, info.offset_data, info.size)
                     yield File(member, b"" if content is None else content.read())
-            end = tar.offset  # of what stands behind the last file
+            end = tar.offset  # of what stands after the last file
     except FileNotFoundError:
         raise DataError("there is no such shard", where=path) from None
     except (tarfile.TarError, OSError) as error:
@@ -289,7 +289,7 @@ def _utterance(path: Path, key: str, files: Mapping[str, File]) -> Utterance:
     sounds = [file.member for suffix, file in files.items() if suffix in audio.SUFFIXES]
     if len(sounds) != 1:
         held = f"{key} has {len(sounds)} recordings (it has {', '.join(files)})"
-        raise DataError(held, where=path, expected="one, with its .json or .txt behind it or before it")
+        raise DataError(held, where=path, expected="one, with its .json or .txt after it or before it")
     try:
         fields = _fields(files)
     except (UnicodeDecodeError, ValueError, TypeError) as error:

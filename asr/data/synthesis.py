@@ -96,7 +96,7 @@ def read_aloud(
     languages: Sequence[str] = ACCENTS,
     rate: tuple[int, int] = RATE,
     processes: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> list[Utterance]:
     """Have texts read, each by some voice of the training: a folder of recordings and their `manifest.jsonl`.
 
@@ -121,9 +121,7 @@ def read_aloud(
     requests = draw_requests("train", texts, len(texts), np.random.default_rng(seed), languages, rate)
     with atomic_path(output, sync_each=False) as folder:
         (folder / "audio").mkdir(parents=True)
-        durations = synthesise(
-            requests, folder, processes or os.cpu_count() or 1, progress or (lambda done, total: None)
-        )
+        durations = synthesise(requests, folder, processes or os.cpu_count() or 1, progress)
         if not durations:
             raise DataError(f"eSpeak NG finds nothing to say in “{texts[0]}”, nor in any other text")
         spoken = [request for request in requests if request["audio"] in durations]

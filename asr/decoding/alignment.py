@@ -49,12 +49,12 @@ def _forward(
     Args:
         frames, text, blank: as for `align`.
         steps: (time, tokens) is told how a token was reached: from itself, a blank, or a token;
-        came_from_label: and whether the blank behind it was reached from it.
+        came_from_label: and whether the blank after it was reached from it.
 
     Returns:
-        The log-probabilities of those that end in the last token, and in the blank behind it.
+        The log-probabilities of those that end in the last token, and in the blank after it.
     """
-    # The best paths to token i - 1 and to the blank behind it; 0 stands for the blank before all tokens.
+    # The best paths to token i - 1 and to the blank after it; 0 stands for the blank before all tokens.
     label, between = np.full(len(text) + 1, -np.inf), np.full(len(text) + 1, -np.inf)
     label_before, between_before = label.copy(), between.copy()
     between_before[0] = 0.0

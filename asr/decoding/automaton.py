@@ -42,7 +42,7 @@ class Automaton:
 
     Args:
         arcs: arc(state, code point) → state; the start is state 0. Every state leads to the end of a sentence.
-        accepting: (states,) whether a sentence may end there: behind its last word, or one space further.
+        accepting: (states,) whether a sentence may end there: after its last word, or one space further.
         words: every word of the grammar, sorted.
         slot_names: the slots that it can fill.
         source: the grammar, or its notation, which is read when it is needed.
@@ -116,8 +116,8 @@ _Network = list[list[tuple[_Label, int]]]  # for each state, label and target of
 def _network(grammar: Grammar) -> _Network:
     """The states between words (Thompson 1968, "Regular Expression Search Algorithm").
 
-    Each node of the grammar leads from one state to another. Sentences with the same end share it: what is behind a
-    rule, or behind the first part of a sequence, is there once for each node and the state to which that leads.
+    Each node of the grammar leads from one state to another. Sentences with the same end share it: what is after a
+    rule, or after the first part of a sequence, is there once for each node and the state to which that leads.
     """
     network: _Network = [[], []]
     entries: dict[tuple[Node, int], int] = {}
@@ -150,10 +150,10 @@ def _network(grammar: Grammar) -> _Network:
             case Sequence(()):
                 link(source, target)
             case Sequence(parts):
-                behind = target
+                after = target
                 for part in parts[:0:-1]:
-                    behind = entry(part, behind)
-                stack.append((parts[0], source, behind))
+                    after = entry(part, after)
+                stack.append((parts[0], source, after))
             case Alternatives(choices):
                 stack.extend((choice, source, target) for choice in reversed(choices))
             case Repeat(item, least):
@@ -266,12 +266,12 @@ def _determinise(network: _Network) -> _Words:
                 if isinstance(label, str):
                     following.setdefault(label, []).append(target)
         for word, members in following.items():
-            behind = closure(members[0])
+            after = closure(members[0])
             if len(members) > 1:
-                behind = tuple(sorted(set(behind).union(*map(closure, members))))
-            number = numbers.setdefault(behind, len(states))
+                after = tuple(sorted(set(after).union(*map(closure, members))))
+            number = numbers.setdefault(after, len(states))
             if number == len(states):
-                states.append(behind)
+                states.append(after)
             words.append(vocabulary.setdefault(word, len(vocabulary)))
             targets.append(number)
         offsets.append(len(words))
@@ -343,7 +343,7 @@ def _spell(
     arcs: Table,
     accepting: NDArray[np.bool_],
 ) -> int:
-    """Enter the letters of words, and the spaces behind them; returns the number of states.
+    """Enter the letters of words, and the spaces after them; returns the number of states.
 
     Args:
         offsets, words, targets: of `_Words`.

@@ -103,7 +103,7 @@ class Decoder:
         threads: int | None = None,
         timestamps: bool = True,
     ) -> list[Hypothesis]:
-        """Decode a batch. What stands behind an utterance's end is never looked at.
+        """Decode a batch. What stands after an utterance's end is never looked at.
 
         Args:
             log_probs: (batch, time, vocab) natural log-probabilities, on any device.

@@ -36,7 +36,7 @@ class GreedyDecoder:
         self._spelling = Spelling.of(self.tokens)
 
     def decode(self, log_probs: LogProbs, lengths: Lengths, **options: Unpack[Options]) -> list[Hypothesis]:
-        """Decode a batch. What stands behind an utterance's end is never looked at.
+        """Decode a batch. What stands after an utterance's end is never looked at.
 
         Args:
             log_probs: (batch, time, vocab) natural log-probabilities, on any device.
@@ -105,7 +105,7 @@ def _collapse(
     tokens: int,
     words: int,
 ) -> tuple[int, int, float]:
-    """Merge the repeats of a path, drop its blanks, and enter its tokens and words behind so many others.
+    """Merge the repeats of a path, drop its blanks, and enter its tokens and words after so many others.
 
     Returns:
         How many tokens and words there are then, and the sum of the new tokens' highest log-probabilities.

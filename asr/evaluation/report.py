@@ -20,7 +20,7 @@ def format_report(
     worst: int = 10,
     width: int = 100,
 ) -> str:
-    """All that there is to say about a test set, without a line end behind.
+    """All that there is to say about a test set, without a line end after.
 
     Args:
         name: of the test set.

@@ -381,7 +381,7 @@ def _written(node: Node, inside: bool = False) -> str:
 
 
 def _written_with_suffixes(node: Node) -> str:
-    """The innermost item of repeats and tags, and these behind it."""
+    """The innermost item of repeats and tags, and these after it."""
     suffixed: list[Repeat | Named | Valued] = []
     while isinstance(node, Repeat | Named | Valued):
         suffixed.append(node)
@@ -403,7 +403,7 @@ def _written_with_suffixes(node: Node) -> str:
 
 
 def _may_follow(suffix: Node, taken: list[type[Node]]) -> bool:
-    """Whether a repeat or tag may stand behind those of these kinds. What has its name needs no value any more."""
+    """Whether a repeat or tag may stand after those of these kinds. What has its name needs no value any more."""
     return type(suffix) not in taken and not (isinstance(suffix, Valued) and Named in taken)
 
 
@@ -524,7 +524,7 @@ class _Parser:
         while self.next.kind == "tag" or self.next.text in ("*", "+"):
             suffixed = self.suffixed(item)
             if not _may_follow(suffixed, taken):
-                raise self.error("one repeat, one {=value} and behind it one {name}: put ( ) around what has more")
+                raise self.error("one repeat, one {=value} and after it one {name}: put ( ) around what has more")
             taken.append(type(suffixed))
             item = suffixed
             self.position += 1

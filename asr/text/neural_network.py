@@ -32,7 +32,7 @@ class Architecture:
         embedding: width of what the layers see of a unit.
         hidden: width of the layers.
         dropout: of embeddings, between layers and before the softmax (Zaremba et al. 2014).
-        tied: the same matrix embeds units and predicts them (Press & Wolf 2017; Inan et al. 2017), behind a linear
+        tied: the same matrix embeds units and predicts them (Press & Wolf 2017; Inan et al. 2017), after a linear
             layer where the widths differ.
         softmax: full; sampled, which is full but for the loss to train with; or adaptive, with fewer numbers for
             rare units (Grave et al. 2017), which can't be tied: its matrices are of other widths than embeddings.
@@ -115,7 +115,7 @@ class LanguageNetwork(nn.Module):
         return x if self.projection is None else self.projection(x), state
 
     def loss(self, x: Tensor, targets: Tensor, draws: int, generator: torch.Generator) -> Tensor:
-        """Negative log-likelihoods (n,) to train with, of targets (n,) behind features (n, width).
+        """Negative log-likelihoods (n,) to train with, of targets (n,) after features (n, width).
 
         Args:
             x, targets: as `forward` gives and shall give them.
@@ -128,7 +128,7 @@ class LanguageNetwork(nn.Module):
         return sampled_nll(x, targets, self._matrix, self.bias, *drawn)
 
     def target_log_probs(self, x: Tensor, targets: Tensor) -> Tensor:
-        """Natural log-probabilities (n,) of targets (n,) behind features (n, width)."""
+        """Natural log-probabilities (n,) of targets (n,) after features (n, width)."""
         if self.architecture.softmax == "adaptive":
             with torch.autocast(x.device.type, enabled=False):  # its parts would lose precision in it
                 log_probs: Tensor = self.adaptive(x.float(), targets).output
@@ -136,13 +136,13 @@ class LanguageNetwork(nn.Module):
         return -F.cross_entropy(self._logits(x), targets, reduction="none")
 
     def followers_log_probs(self, x: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
-        """Natural log-probabilities (n,) of targets (n,), each behind the features of its row (n,) of x."""
+        """Natural log-probabilities (n,) of targets (n,), each after the features of its row (n,) of x."""
         if self.architecture.softmax == "adaptive":  # whose point is not to ask about all units
             return self.target_log_probs(x[rows], targets)
         return self.log_probs(x)[rows, targets]
 
     def log_probs(self, x: Tensor) -> Tensor:
-        """Natural log-probabilities (n, units) of all units behind features (n, width)."""
+        """Natural log-probabilities (n, units) of all units after features (n, width)."""
         if self.architecture.softmax == "adaptive":
             return self.adaptive.log_prob(x)
         return F.log_softmax(self._logits(x), dim=-1)

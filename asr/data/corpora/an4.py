@@ -27,7 +27,7 @@ LINE = re.compile(r"(?:<s>)?(?P<text>[^<(]*)(?:</s>)?\s*\((?P<id>\S+)\)")
 DEV_SHARE = 0.1
 
 
-def prepare(source: Path | None, seed: int, output: Path, progress: Progress | None = None) -> None:
+def prepare(source: Path | None, seed: int, output: Path, progress: Progress = silent) -> None:
     """Write the manifests `train`, `dev` and `test`; raw recordings are written as WAV into the folder `audio`.
 
     The development set is a tenth of the official training set, of speakers of its own.
@@ -41,9 +41,8 @@ def prepare(source: Path | None, seed: int, output: Path, progress: Progress | N
     Raises:
         DataError: the source is not the corpus, or the download failed.
     """
-    report = progress or silent
-    root = obtain(ARCHIVE, source, output, report)
-    official, test = (_read(root, name, output, report) for name in ("train", "test"))
+    root = obtain(ARCHIVE, source, output, progress)
+    official, test = (_read(root, name, output, progress) for name in ("train", "test"))
     sets = split(official, {"dev": DEV_SHARE}, seed)
     prepared.write(output, sets["train"], sets["dev"], {"test": test})
 

@@ -29,7 +29,7 @@ def prepare(
     seed: int,
     output: Path,
     processes: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> None:
     """Synthesise a corpus: `train.jsonl`, `dev.jsonl`, `test.jsonl`, `corpus.json` and a folder `audio`.
 
@@ -60,7 +60,7 @@ def prepare(
         [request for name in sizes for request in requests[name]],
         output,
         processes or os.cpu_count() or 1,
-        progress or (lambda done, total: None),
+        progress,
     )
     for request in (request for name in sizes for request in requests[name]):
         if request["audio"] not in durations:

@@ -25,7 +25,7 @@ def prepare(
     language: str | None,
     train: Literal["train", "validated"],
     output: Path,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> None:
     """Write the manifests `train`, `dev` and `test`: the official sets.
 
@@ -40,9 +40,8 @@ def prepare(
     Raises:
         DataError: the source is no Common Voice, or has several languages and none is named, or is faulty.
     """
-    report = progress or silent
-    folder = _language_folder(_unpacked(source, output, report), language)
-    sets = {name: _read(folder, name, report) for name in (train, "dev", "test")}
+    folder = _language_folder(_unpacked(source, output, progress), language)
+    sets = {name: _read(folder, name, progress) for name in (train, "dev", "test")}
     held_out = {utterance.speaker for name in ("dev", "test") for utterance in sets[name]} - {None}
     prepared.write(
         output,

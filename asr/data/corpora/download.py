@@ -116,7 +116,7 @@ def _download_and_unpack(archive: Archive, folder: Path, progress: Progress) -> 
 
 
 def download(
-    url: str, path: Path, checksum: str | None = None, progress: Callable[[int, int], None] | None = None
+    url: str, path: Path, checksum: str | None = None, progress: Callable[[int, int], None] = silent
 ) -> Path:
     """Fetch a file, unless it is here already.
 
@@ -140,7 +140,7 @@ def download(
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
-    _fetch(url, part, progress or (lambda done, total: None))
+    _fetch(url, part, progress)
     if checksum is not None and (found := _checksum(part, checksum)) != checksum:
         part.unlink()
         raise DataError(f"the download has the checksum {found}", where=url, expected=checksum)
@@ -241,7 +241,7 @@ def extract(archive: Path, folder: Path, progress: Progress = silent) -> None:
             with tarfile.open(fileobj=file) as tar:
                 tar.extractall(temporary, filter=watched)
                 while tar.fileobj and tar.fileobj.read(BLOCK):
-                    pass  # behind the tar's own end stands the file's checksum, which gzip and xz see to
+                    pass  # after the tar's own end stands the file's checksum, which gzip and xz see to
         except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # of the system; gzip and bz2 call damage an OSError as well, without a number

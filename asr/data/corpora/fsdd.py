@@ -71,7 +71,7 @@ def prepare(
     test_strings: int,
     seed: int,
     output: Path,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> None:
     """Write the manifests, which refer to the recordings where they are, and make strings of digits.
 
@@ -95,8 +95,7 @@ def prepare(
     """
     if held_out_speaker is not None and held_out_speaker not in SPEAKERS:
         raise DataError(f"there is no speaker {held_out_speaker!r}", expected=f"one of {', '.join(SPEAKERS)}")
-    report = progress or silent
-    folder = recordings_folder(obtain(ARCHIVE, source, output, report))
+    folder = recordings_folder(obtain(ARCHIVE, source, output, progress))
     split = split_recordings(held_out_speaker)
     train, dev = split.train, split.dev
     if recordings_per_digit is not None:
@@ -122,7 +121,7 @@ def prepare(
     manifests: dict[str, list[Utterance]] = {"train": [], "dev": [], "single": [], "strings": []}
     for done, (name, utterance) in enumerate(utterances, start=1):
         manifests[name].append(utterance)
-        report(done, total)
+        progress(done, total)
     tests = {name: manifests[name] for name in ("single", "strings")}
     prepared.write(output, manifests["train"], manifests["dev"], tests)
 

@@ -45,7 +45,7 @@ def prepare(
     dev: str,
     tests: Sequence[str],
     output: Path,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> None:
     """Write the manifests `train`, `dev` and one for each test set.
 
@@ -61,9 +61,8 @@ def prepare(
     Raises:
         DataError: a set is not in the source, or is damaged, or the download failed.
     """
-    report = progress or silent
     names = dict.fromkeys((*train, dev, *tests))
-    sets = {name: _read(name, source, output, report) for name in names}
+    sets = {name: _read(name, source, output, progress) for name in names}
     prepared.write(
         output,
         [utterance for name in train for utterance in sets[name]],

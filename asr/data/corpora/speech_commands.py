@@ -23,7 +23,7 @@ ARCHIVE = Archive(
 LISTS = {"dev": "validation_list.txt", "test": "testing_list.txt"}
 
 
-def prepare(source: Path | None, output: Path, progress: Progress | None = None) -> None:
+def prepare(source: Path | None, output: Path, progress: Progress = silent) -> None:
     """Write the manifests `train`, `dev` and `test`; the recordings of background noise are in none.
 
     Args:
@@ -34,8 +34,7 @@ def prepare(source: Path | None, output: Path, progress: Progress | None = None)
     Raises:
         DataError: the source is not the corpus, or the download failed.
     """
-    report = progress or silent
-    folder = obtain(ARCHIVE, source, output, report)
+    folder = obtain(ARCHIVE, source, output, progress)
     faults: list[str] = []
     held_out = {row.value: name for name, path in LISTS.items() for row in read_rows(folder / path, faults)}
     recordings = [path for path in sorted(folder.glob("*/*.wav")) if not path.parent.name.startswith("_")]
@@ -49,7 +48,7 @@ def prepare(source: Path | None, output: Path, progress: Progress | None = None)
         Entry(name, path, path.parent.name, str(path), fields={"speaker": path.name.split("_nohash_")[0]})
         for name, path in zip(names, recordings, strict=True)
     ]
-    utterances = all_of(Listing(entries, faults), folder, report)
+    utterances = all_of(Listing(entries, faults), folder, progress)
     sets = {
         wanted: [each for each in utterances if held_out.get(each.fields["id"], "train") == wanted]
         for wanted in ("train", "dev", "test")

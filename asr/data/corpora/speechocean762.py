@@ -34,7 +34,7 @@ def prepare(
     dev_speakers: Path,
     extra: Sequence[Path],
     output: Path,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> None:
     """Write the manifests `train`, `dev` and `test`, which refer to the recordings where they are.
 
@@ -53,13 +53,12 @@ def prepare(
     Raises:
         DataError: something in the source or the extra folders is missing or wrong, or a speaker is not there.
     """
-    report = progress or silent
-    root = obtain(ARCHIVE, source, output, report)
-    official, test = (_official(root, name, report) for name in ("train", "test"))
+    root = obtain(ARCHIVE, source, output, progress)
+    official, test = (_official(root, name, progress) for name in ("train", "test"))
     held_out = read_speakers(dev_speakers, official)
     train = [utterance for utterance in official if utterance.speaker not in held_out]
     dev = [utterance for utterance in official if utterance.speaker in held_out]
-    added = [utterance for folder in extra for utterance in _extra(folder, report)]
+    added = [utterance for folder in extra for utterance in _extra(folder, progress)]
     prepared.write(output, train + added, _compared(dev, train), {"test": _compared(test, official)})
 
 

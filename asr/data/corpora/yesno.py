@@ -25,7 +25,7 @@ DEV = 5
 """Recordings of the training set that are held out."""
 
 
-def prepare(source: Path | None, output: Path, progress: Progress | None = None) -> None:
+def prepare(source: Path | None, output: Path, progress: Progress = silent) -> None:
     """Write the manifests `train`, `dev` and `test`.
 
     As in Kaldi's recipe, the recordings that begin with "no" are the training set, the others the test. The last of
@@ -39,8 +39,7 @@ def prepare(source: Path | None, output: Path, progress: Progress | None = None)
     Raises:
         DataError: the source holds other files, or too few, or the download failed.
     """
-    report = progress or silent
-    folder = obtain(ARCHIVE, source, output, report)
+    folder = obtain(ARCHIVE, source, output, progress)
     recordings = sorted(path for path in folder.glob("*.wav") if NAME.fullmatch(path.stem))
     train = [path for path in recordings if path.name.startswith("0")]
     if len(train) <= DEV or len(train) == len(recordings):
@@ -48,7 +47,7 @@ def prepare(source: Path | None, output: Path, progress: Progress | None = None)
             f"holds {len(recordings)} recordings of yesno", where=folder, expected="60, such as 0_1_1_0_1_1_0_1.wav"
         )
     entries = [Entry(path.stem, path, _text(path), str(path), fields={"speaker": "he"}) for path in recordings]
-    utterances = all_of(Listing(entries, []), folder, report)
+    utterances = all_of(Listing(entries, []), folder, progress)
     split = len(train)
     prepared.write(output, utterances[: split - DEV], utterances[split - DEV : split], {"test": utterances[split:]})
 
