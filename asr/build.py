@@ -1,4 +1,4 @@
-"""From a recipe's sections to objects: the only place where a config becomes code."""
+"""From a recipe's sections to objects. (What they say of the training itself becomes that in `asr.stages`.)"""
 
 from __future__ import annotations
 

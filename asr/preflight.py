@@ -25,7 +25,7 @@ from asr.recognizer import Recognizer
 from asr.reporting import Reporter
 from asr.text.normalize import Normalizer
 from asr.training import log
-from asr.training.acoustic import AcousticTask, loop_settings
+from asr.training.acoustic import AcousticTask
 from asr.training.gradient_check import Comparison, check_gradients
 from asr.training.loop import InterruptedTrainingError
 from asr.training.memory import fitting_budget
@@ -187,10 +187,10 @@ def find_learning_rate(
         stages.tokens(work)
         job = stages.training_job(work)
         trial = AcousticTask(job)
-        fitting = fitting_budget(job.settings.batch_seconds, trial.longest_batch, trial.attempt, reporter)
-        job = replace(job, settings=job.settings.model_copy(update={"batch_seconds": fitting}))
+        fitting = fitting_budget(job.batch_seconds, trial.longest_batch, trial.attempt, reporter)
+        job = replace(job, batch_seconds=fitting)
         with reporter.progress("tune", steps) as advance:
-            return range_test(AcousticTask(job), loop_settings(job), lowest, highest, steps, advance)
+            return range_test(AcousticTask(job), job.settings, lowest, highest, steps, advance)
 
 
 def _bare(recipe: Recipe, manifest: Path | None = None) -> Recipe:

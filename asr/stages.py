@@ -39,6 +39,10 @@ from asr.text import tokenizer as tokenizers
 from asr.text.tokenizer import Tokenizer
 from asr.training import acoustic as acoustic_training
 from asr.training import denoising, log, loop, report
+from asr.training.distributed import World
+from asr.training.optimization import OptimizationMethods
+from asr.training.optimizers import OptimizerSettings
+from asr.training.schedule import ScheduleShape
 from asr.workspace import Workspace
 
 ENOUGH_FOR_STATISTICS = 2000
@@ -260,7 +264,7 @@ def train(work: Workspace, target: float | None = None) -> None:
 
     Args:
         work: has a corpus and tokens.
-        target: see `acoustic_training.Job`.
+        target: stop when the CER on the dev set is no more than this, or None.
     """
     with reported(work, work.training, work.report, work.recipe.name, work.trained):
         _train(work, target)
@@ -316,15 +320,56 @@ def training_job(work: Workspace, target: float | None = None) -> acoustic_train
         dev=dev,
         train_reader=reader(recipe, extractor, tokenizer, device, augmented=True),
         dev_reader=reader(recipe, extractor, tokenizer, device, augmented=False),
-        settings=recipe.training,
+        settings=_loop_settings(recipe.training, work.world, target),
+        batch_seconds=recipe.training.batch_seconds,
         seed=recipe.seed,
         folder=work.training,
+        workers=recipe.training.workers,
+        rounds=recipe.training.rounds,
+        shortest_first=recipe.training.sorted_first_epoch,
+        consistency=recipe.training.consistency,
         concatenation=build.concatenation(recipe.augment),
         silences=build.silences(recipe.augment),
         spec_augment_start=recipe.augment.spec_augment.start_epoch if recipe.augment.spec_augment else 1,
-        target=target,
         on_epoch=work.on_epoch,
         world=work.world,
+    )
+
+
+def _loop_settings(section: Training, world: World, target: float | None = None) -> loop.Settings:
+    """What a recipe says to the training loop."""
+    return loop.Settings(
+        epochs=section.epochs,
+        learning_rate=section.learning_rate,
+        warmup=section.warmup,
+        schedule=section.schedule,
+        weight_decay=section.weight_decay,
+        clip_norm=section.clip_norm,
+        patience=section.patience,
+        average=section.average,
+        precision=section.precision,
+        threads=loop.threads(section.threads, section.workers, world),
+        checkpoint_minutes=section.checkpoint_minutes,
+        target=target,
+        methods=OptimizationMethods(
+            optimizer=OptimizerSettings(section.optimizer, section.momentum, section.betas, section.rho),
+            rates=section.rates,
+            layer_decay=section.layer_decay,
+            unfreeze=section.unfreeze,
+            clip_value=section.clip_value,
+            backstitch=section.backstitch,
+            backstitch_interval=section.backstitch_interval,
+            l1=section.l1,
+            max_norm=section.max_norm,
+            ema=section.ema,
+        ),
+        shape=ScheduleShape(
+            final_factor=section.final_factor,
+            step_at=section.step_at,
+            step_factor=section.step_factor,
+            plateau_patience=section.plateau_patience,
+            batch_growth=section.batch_growth,
+        ),
     )
 
 

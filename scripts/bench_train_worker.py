@@ -69,10 +69,10 @@ def in_a_bare_loop(job: Job, clock: Callable[[], float], reading: bool) -> float
 
     With `reading`, the same batches are read beside it, as they are for asr, and thrown away.
     """
-    settings = acoustic.loop_settings(job)
+    settings = job.settings
     assert settings.threads is not None
     torch.set_num_threads(settings.threads)
-    task = AcousticTask(replace(job, settings=job.settings.model_copy(update={"workers": 0})))
+    task = AcousticTask(replace(job, workers=0))
     device = task.device
     precision = resolve_precision(settings.precision, device)
     epochs = [

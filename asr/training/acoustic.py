@@ -13,7 +13,6 @@ import numpy as np
 from torch import Tensor, nn
 
 from asr.augment import Silences
-from asr.config import Training
 from asr.data.batching import Concatenation, Sample, plan_epoch, plan_in_order
 from asr.data.loading import Batch, Loader, Reader
 from asr.data.manifest import Utterance
@@ -24,9 +23,6 @@ from asr.reporting import Reporter
 from asr.training import loop
 from asr.training.distributed import ALONE, World
 from asr.training.memory import Budget, padded_seconds, try_step
-from asr.training.optimization import OptimizationMethods
-from asr.training.optimizers import OptimizerSettings
-from asr.training.schedule import ScheduleShape
 from asr.training.task import Epoch, Loss, mean
 from asr.training.validation import DevResult, validate, without_alignment
 
@@ -39,13 +35,17 @@ class Job:
         acoustic, extractor: on the device to train on; the weights are changed in place.
         train, dev: the utterances.
         train_reader, dev_reader: read them; the former augments.
-        settings: the recipe's section.
+        settings: of the loop.
+        batch_seconds: most audio in a batch, padding included.
         seed: of shuffling and augmentation; dropout follows torch's generator.
         folder: of checkpoints and log.
+        workers: processes that read batches beside the training.
+        rounds: how often an epoch goes through the training set.
+        shortest_first: whether the first of these begins with the shortest utterances.
+        consistency: weight of what two views of an utterance disagree in; `train_reader` makes two where it counts
         concatenation: strings of utterances, or None.
         silences: draw silence around them, or None.
         spec_augment_start: first epoch in which the training reader's SpecAugment is used.
-        target: stop when the CER on the dev set is no more than this, or None.
         on_epoch: see `loop.train`.
         world: the processes that share each batch, and the dev set.
     """
@@ -56,13 +56,17 @@ class Job:
     dev: list[Utterance]
     train_reader: Reader
     dev_reader: Reader
-    settings: Training
+    settings: loop.Settings
+    batch_seconds: float
     seed: int
     folder: Path
+    workers: int = 0
+    rounds: int = 1
+    shortest_first: bool = False
+    consistency: float = 0.0
     concatenation: Concatenation | None = None
     silences: Silences | None = None
     spec_augment_start: int = 1
-    target: float | None = None
     on_epoch: Callable[[int, DevResult], None] = lambda epoch, dev: None
     world: World = ALONE
 
@@ -76,56 +80,18 @@ def train(job: Job, reporter: Reporter) -> loop.Outcome[DevResult]:
         DataError: a sample alone does not fit into memory.
         AsrError: a batch does not fit into memory, although a trial did; next time batches are smaller.
     """
-    budget = Budget("training.batch_seconds", job.settings.batch_seconds, job.folder)
+    budget = Budget("training.batch_seconds", job.batch_seconds, job.folder)
     trial = AcousticTask(job)
     fitting = budget.fitting(trial.longest_batch, trial.attempt, reporter, job.world)
-    job = replace(job, settings=job.settings.model_copy(update={"batch_seconds": fitting}))
+    job = replace(job, batch_seconds=fitting)
     task = AcousticTask(job)
     with budget.lowered_when_exhausted(fitting, lambda: task.latest):
-        return loop.train(task, loop_settings(job), job.folder, reporter, job.on_epoch, job.world)
-
-
-def loop_settings(job: Job) -> loop.Settings:
-    """What the recipe says to the training loop."""
-    section = job.settings
-    return loop.Settings(
-        epochs=section.epochs,
-        learning_rate=section.learning_rate,
-        warmup=section.warmup,
-        schedule=section.schedule,
-        weight_decay=section.weight_decay,
-        clip_norm=section.clip_norm,
-        patience=section.patience,
-        average=section.average,
-        precision=section.precision,
-        threads=loop.threads(section.threads, section.workers, job.world),
-        checkpoint_minutes=section.checkpoint_minutes,
-        target=job.target,
-        methods=OptimizationMethods(
-            optimizer=OptimizerSettings(section.optimizer, section.momentum, section.betas, section.rho),
-            rates=section.rates,
-            layer_decay=section.layer_decay,
-            unfreeze=section.unfreeze,
-            clip_value=section.clip_value,
-            backstitch=section.backstitch,
-            backstitch_interval=section.backstitch_interval,
-            l1=section.l1,
-            max_norm=section.max_norm,
-            ema=section.ema,
-        ),
-        shape=ScheduleShape(
-            final_factor=section.final_factor,
-            step_at=section.step_at,
-            step_factor=section.step_factor,
-            plateau_patience=section.plateau_patience,
-            batch_growth=section.batch_growth,
-        ),
-    )
+        return loop.train(task, job.settings, job.folder, reporter, job.on_epoch, job.world)
 
 
 def sample_seconds(job: Job) -> dict[str, float]:
     """How long the samples are that a model learns from: typically, and at most, but for one in a hundred."""
-    plan = AcousticTask(job)._plan(1, job.settings.batch_seconds)
+    plan = AcousticTask(job)._plan(1, job.batch_seconds)
     typical, long = np.percentile([sample.duration for batch in plan for sample in batch], [50, 99])
     return {"typical": round(float(typical), 2), "long": round(float(long), 2)}
 
@@ -151,8 +117,8 @@ class AcousticTask:
         return self._network
 
     def epoch(self, number: int, done: int, growth: float = 1.0) -> Epoch:
-        job, rounds = self.job, self.job.settings.rounds
-        budget = job.settings.batch_seconds * growth
+        job, rounds = self.job, self.job.rounds
+        budget = job.batch_seconds * growth
         turns = range((number - 1) * rounds + 1, number * rounds + 1)
         plan = [batch for turn in turns for batch in self._plan(turn, budget)]
         reader = self._train_reader(number)
@@ -181,14 +147,14 @@ class AcousticTask:
 
     def longest_batch(self, budget: float) -> list[Sample]:
         """The batch that needs most memory in the first epoch, with such a budget and batches fully grown."""
-        return max(self._plan(1, budget * self.job.settings.batch_growth), key=padded_seconds)
+        return max(self._plan(1, budget * self.job.settings.shape.batch_growth), key=padded_seconds)
 
     def attempt(self, samples: Sequence[Sample]) -> None:
         """A step with this process's share of a batch, which changes nothing: see `try_step`."""
         job, share = self.job, self.job.world.share(samples)
         try_step(
             self.model,
-            loop_settings(job).methods,
+            job.settings.methods,
             job.settings.precision,
             lambda autocast: self._ctc(self.model, job.train_reader.read_batch(share), autocast)[1],
         )
@@ -196,7 +162,7 @@ class AcousticTask:
     def validate(self) -> DevResult:
         job, self.latest = self.job, ()
         share = job.world.share(sorted(job.dev, key=lambda utterance: utterance.duration))
-        plan = plan_in_order(share, job.settings.batch_seconds / job.world.size)
+        plan = plan_in_order(share, job.batch_seconds / job.world.size)
         return validate(self.model, job.extractor, self._dev_loader(plan), job.dev_reader.tokenizer, job.world)
 
     def figures(self, totals: Mapping[str, float], dev: DevResult) -> dict[str, Any]:
@@ -231,7 +197,7 @@ class AcousticTask:
         if len(log_probs) == len(batch.samples):
             return loss, loss.mean
         apart = disagreement(log_probs, lengths).sum() / max(loss.labels, 1)
-        return loss, loss.mean + self.job.settings.consistency * apart
+        return loss, loss.mean + self.job.consistency * apart
 
     def _plan(self, turn: int, budget: float) -> list[list[Sample]]:
         job = self.job
@@ -242,7 +208,7 @@ class AcousticTask:
             epoch=turn,
             concatenation=job.concatenation,
             silences=job.silences,
-            shortest_first=job.settings.sorted_first_epoch and turn == 1,
+            shortest_first=job.shortest_first and turn == 1,
         )
 
     @cached_property
@@ -255,4 +221,4 @@ class AcousticTask:
         return self.job.train_reader
 
     def _loader(self, reader: Reader) -> Loader[Batch]:
-        return Loader(reader, self.job.settings.workers, pin_memory=self.device.type == "cuda")
+        return Loader(reader, self.job.workers, pin_memory=self.device.type == "cuda")
