@@ -6,6 +6,7 @@ Those of some only are elsewhere: pretrain in `asr.pretraining`, language model 
 from __future__ import annotations
 
 import copy
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -309,6 +310,10 @@ def training_job(work: Workspace, target: float | None = None) -> acoustic_train
     work.reporter.say(
         f"  {parameters:,} parameters on {device}{processes}, {counted(len(utterances), 'utterance')}"
     )
+    cores = os.cpu_count() or 1
+    if recipe.training.workers > cores:
+        found = f"training.workers={recipe.training.workers}, on {counted(cores, 'core')}"
+        work.reporter.warn(f"{found}: fewer processes would read as much, and leave more to the training")
     if recipe.pretrain is not None:
         taken = denoising.take_over(acoustic, work.pretrained)
         layers = f"{recipe.pretrain.layers or recipe.model.encoder.layers} of {recipe.model.encoder.layers}"

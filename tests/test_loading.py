@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import pickle
 import subprocess
 import sys
@@ -116,6 +117,21 @@ def test_a_recording_that_went_missing_is_named(reader: Reader, tmp_path: Path, 
     with pytest.raises(AudioError, match=r"^\S*gone.wav: there is no such file") as raised:
         list(Loader(reader, workers)([[Sample((gone,))]]))
     assert "Traceback" not in str(raised.value)
+
+
+def test_more_workers_than_cores_are_warned_of_in_words_and_once(
+    path: Path, reader: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepared(work: Workspace) -> None:
+        stages.tokens(work)
+        stages.training_job(work)
+
+    Loader(reader, workers=99)  # of which torch would warn, and warnings are errors here
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert stage(path, tmp_path / "run", prepared, "training.workers=3").warned == [
+        "training.workers=3, on 2 cores: fewer processes would read as much, and leave more to the training"
+    ]
+    assert stage(path, tmp_path / "other", prepared, "training.workers=2").warned == []
 
 
 def test_workers_that_an_error_leaves_behind_end_with_the_program(reader: Reader, plan: list[list[Sample]]) -> None:

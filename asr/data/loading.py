@@ -7,6 +7,7 @@ import ctypes
 import multiprocessing
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -188,17 +189,19 @@ class Loader(Generic[BatchT]):
 
     def __init__(self, reader: BatchReader[BatchT], workers: int = 0, pin_memory: bool = False) -> None:
         self._plan = _Plan()
-        self._loader = DataLoader(
-            _Batches(reader),
-            sampler=self._plan,  # the "indices" that reach the workers are the batches' samples themselves
-            batch_size=None,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            prefetch_factor=4 if workers else None,
-            pin_memory=pin_memory,
-            worker_init_fn=_leave_signals_to_the_parent,
-            generator=torch.Generator(),  # else each pass would draw from the generator of dropout
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than there are cores
+            self._loader = DataLoader(
+                _Batches(reader),
+                sampler=self._plan,  # the "indices" that reach the workers are the batches' samples themselves
+                batch_size=None,
+                num_workers=workers,
+                persistent_workers=workers > 0,
+                prefetch_factor=4 if workers else None,
+                pin_memory=pin_memory,
+                worker_init_fn=_leave_signals_to_the_parent,
+                generator=torch.Generator(),  # else each pass would draw from the generator of dropout
+            )
 
     def __call__(self, plan: Sequence[Sequence[Sample]]) -> Iterator[BatchT]:
         """Read the batches of a plan, in order.
