@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from asr.cli.decoding import Wishes, announced, describe, prepare
 from asr.errors import ConfigError, some
+from asr.files import full_disk_in_words
 
 if TYPE_CHECKING:
     from asr.artefact import Model
@@ -115,6 +116,7 @@ def check_outputs(paths: Iterable[Path | None], overwrite: bool) -> None:
 
     Raises:
         ConfigError: some are there already, and not to be overwritten; or nothing can be made there.
+        DiskFullError: the disk is full.
     """
     wanted = [path for path in paths if path is not None]
     existing = [str(path) for path in wanted if os.path.lexists(path)]
@@ -123,7 +125,7 @@ def check_outputs(paths: Iterable[Path | None], overwrite: bool) -> None:
     for folder in dict.fromkeys(path.parent for path in wanted):
         nearest = next(above for above in (folder, *folder.parents) if os.path.lexists(above))
         try:
-            with tempfile.TemporaryFile(dir=nearest):
+            with full_disk_in_words(nearest), tempfile.TemporaryFile(dir=nearest):
                 pass
         except OSError as error:
             raise ConfigError(f"nothing can be written there ({error.strerror})", where=nearest) from None
