@@ -256,11 +256,11 @@ def scorer(settings: DecoderSettings, surfaces: Sequence[str]) -> Scorer:
     return lambda sentences: [model.log_probs(sentence) for sentence in sentences]
 
 
-def _refuse_foreign(words: Iterable[str], surfaces: Sequence[str], path: Path) -> None:
+def _refuse_foreign(words: Sequence[str], surfaces: Sequence[str], path: Path) -> None:
+    """Make sure that a model, of words, letters or pieces, has one that is spelt with letters of the tokens."""
     letters = set("".join(surfaces))
-    spelled = [word.strip() for word in words]
-    if not any(word and letters.issuperset(word) for word in spelled):
-        shown = ", ".join(f"“{word}”" for word in spelled if not word.startswith("<"))[:60]
+    if not any(word.strip() and letters.issuperset(word.strip()) for word in words):
+        shown = ", ".join(f"“{word.strip()}”" for word in words if not word.startswith("<"))[:60]
         raise DataError(
             f"the recogniser can write no word of this language model ({shown} …)",
             where=path,

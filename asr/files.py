@@ -106,7 +106,7 @@ def full_disk_in_words(path: Path, size: int | None = None) -> Iterator[None]:
         if error.errno not in _FULL:
             raise
         needed = "" if size is None else f"{_megabytes(size)} are needed, "
-        free = _megabytes(shutil.disk_usage(_existing(path)).free)
+        free = _megabytes(shutil.disk_usage(nearest_existing(path.resolve())).free)
         raise DiskFullError(
             f"there is no room to write it ({str(error.strerror).lower()}): {needed}{free} are free",
             where=path,
@@ -265,9 +265,9 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _existing(path: Path) -> Path:
+def nearest_existing(path: Path) -> Path:
     """The path, or the nearest folder above it that is there."""
-    return next(each for each in (path, *path.absolute().parents) if each.exists())
+    return next(each for each in (path, *path.parents) if os.path.lexists(each))
 
 
 def _megabytes(size: int) -> str:

@@ -28,7 +28,7 @@ from asr.cli.decoding import (
 )
 from asr.cli.inputs import check_outputs, load_recognizer
 from asr.errors import ConfigError
-from asr.files import read_text, write_json, write_text
+from asr.files import write_json, write_text
 
 if TYPE_CHECKING:
     from asr.data.manifest import Utterance
@@ -98,9 +98,9 @@ def evaluate(
         raise ConfigError("the same file for both", where="--json and --hypotheses", expected="a file for each")
     check_outputs([json_file, hypotheses], overwrite)
     from asr.cli.reporter import TerminalReporter
-    from asr.data.manifest import parse_manifest
+    from asr.data.manifest import manifest_text, parse_manifest
 
-    content = read_text(manifest, "a JSONL file", kind="manifest")  # once: it may come from a pipe
+    content = manifest_text(manifest)
     utterances = parse_manifest(content, manifest)
     _check_fields(by or [], utterances)
     reporter = TerminalReporter()

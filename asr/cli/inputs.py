@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from asr.cli.decoding import Wishes, announced, describe, prepare
 from asr.errors import ConfigError, some
-from asr.files import full_disk_in_words
+from asr.files import full_disk_in_words, nearest_existing
 
 if TYPE_CHECKING:
     from asr.artefact import Model
@@ -122,13 +122,12 @@ def check_outputs(paths: Iterable[Path | None], overwrite: bool) -> None:
     existing = [str(path) for path in wanted if os.path.lexists(path)]
     if existing and not overwrite:
         raise ConfigError("already there", where=some(existing), hint="another place, or --overwrite")
-    for folder in dict.fromkeys(path.parent for path in wanted):
-        nearest = next(above for above in (folder, *folder.parents) if os.path.lexists(above))
+    for folder in dict.fromkeys(nearest_existing(path.parent) for path in wanted):
         try:
-            with full_disk_in_words(nearest), tempfile.TemporaryFile(dir=nearest):
+            with full_disk_in_words(folder), tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError as error:
-            raise ConfigError(f"nothing can be written there ({error.strerror})", where=nearest) from None
+            raise ConfigError(f"nothing can be written there ({error.strerror})", where=folder) from None
 
 
 def load_model(model: Path | None) -> tuple[Path, Model]:

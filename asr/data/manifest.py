@@ -74,7 +74,12 @@ def read_manifest(path: Path, transcribed: bool = True) -> list[Utterance]:
     Raises:
         DataError: the file is missing or empty, or lines are wrong: all of them together, by line number.
     """
-    return parse_manifest(read_text(path, "a JSONL file", kind="manifest"), path, transcribed)
+    return parse_manifest(manifest_text(path), path, transcribed)
+
+
+def manifest_text(path: Path) -> str:
+    """A manifest's content as it stands, for `parse_manifest` and further uses: a pipe can be read only once."""
+    return read_text(path, "a JSONL file", kind="manifest")
 
 
 def parse_manifest(content: str, path: Path, transcribed: bool = True) -> list[Utterance]:

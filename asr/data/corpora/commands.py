@@ -14,6 +14,7 @@ import numpy as np
 
 from asr.data import synthesis
 from asr.data.corpora import prepared
+from asr.data.corpora.download import silent
 from asr.data.synthesis import Progress, Set
 from asr.errors import DataError
 from asr.text.grammar import Grammar, read
@@ -29,7 +30,7 @@ def prepare(
     seed: int,
     output: Path,
     processes: int | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = silent,
 ) -> None:
     """Synthesise a corpus: `train.jsonl`, `dev.jsonl`, `test.jsonl`, `corpus.json` and a folder `audio`.
 
