@@ -34,7 +34,7 @@ from asr.config import Recipe
 from asr.decoder_settings import DecoderSettings, faults
 from asr.errors import NEWER_ASR, ModelError, listing
 from asr.features import FeatureExtractor
-from asr.files import atomic_path, file_fingerprint, read_json, write_json, write_text
+from asr.files import PARTIAL, atomic_path, file_fingerprint, patiently, read_json, write_json, write_text
 from asr.model.acoustic import AcousticModel
 from asr.recipe_file import read_recipe, to_yaml
 from asr.text import tokenizer as tokenizers
@@ -80,6 +80,7 @@ def save(
     acoustic: AcousticModel,
     metadata: Mapping[str, Any],
     card: str,
+    decoder: DecoderSettings | None = None,
 ) -> None:
     """Write a model folder as a whole, in place of one that is there.
 
@@ -88,6 +89,7 @@ def save(
         config, tokenizer, features, acoustic: its parts.
         metadata: JSON-able; the format version, the versions of asr and torch and the time are added.
         card: the text of its README.md.
+        decoder: how its output is searched; the files that it names, which may be in the folder, become part of it.
     """
     known = {
         "format_version": FORMAT_VERSION,
@@ -104,6 +106,8 @@ def save(
         tokenizer.save(temporary)
         # Not save_file: it keeps its file from everybody but its owner.
         (temporary / WEIGHTS).write_bytes(to_safetensors(tensors))
+        if decoder is not None:
+            save_decoder(temporary, decoder)
 
 
 def save_decoder(folder: str | Path, settings: DecoderSettings) -> None:
@@ -127,7 +131,7 @@ def save_decoder(folder: str | Path, settings: DecoderSettings) -> None:
                 files[key] = Path(name)
                 if source.resolve() != (folder / name).resolve():
                     copy(source, written.enter_context(atomic_path(folder / name)))
-        (folder / DECODER).unlink(missing_ok=True)
+        patiently(folder / DECODER, lambda: (folder / DECODER).unlink(missing_ok=True))
     write_json(folder / DECODER, settings.model_copy(update=files).model_dump(mode="json"))
 
 
@@ -174,7 +178,7 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Model:
         features.to(device).eval(),
         acoustic.to(device).eval(),
         metadata,
-        _read_decoder(folder / DECODER),
+        read_decoder(folder),
     )
 
 
@@ -231,7 +235,9 @@ def newest(runs: Path) -> Path:
 
 
 def _models_below(folder: Path) -> Iterator[Path]:
-    return (path.parent for path in folder.glob(f"**/model/{METADATA}"))
+    """Those of runs, without what is still being written. Links to runs are followed."""
+    paths = {*folder.glob(f"**/model/{METADATA}"), *folder.glob(f"*/model/{METADATA}")}
+    return (path.parent for path in paths if PARTIAL not in str(path.relative_to(folder)))
 
 
 def _created(folder: Path) -> str | None:
@@ -271,8 +277,13 @@ def _read_metadata(path: Path) -> dict[str, Any]:
     return dict(metadata)
 
 
-def _read_decoder(path: Path) -> DecoderSettings | None:
-    """The settings that a file holds, if there is one, naming files by where they are."""
+def read_decoder(folder: Path) -> DecoderSettings | None:
+    """How a model's output is searched, if its folder tells it; files are named by where they are.
+
+    Raises:
+        ModelError: the settings are damaged, or files that they name are not there.
+    """
+    path = folder / DECODER
     if not path.is_file():
         return None
     try:
@@ -280,10 +291,10 @@ def _read_decoder(path: Path) -> DecoderSettings | None:
     except ValidationError as error:
         raise ModelError(f"not a decoder's settings: {faults(error)}", where=path) from None
     named = {"lm": settings.lm, "lexicon": settings.lexicon, "rescore": settings.rescore}
-    files = {key: path.parent / name for key, name in named.items() if name is not None}
+    files = {key: folder / name for key, name in named.items() if name is not None}
     missing = [str(file) for file in files.values() if not file.is_file()]
     if missing:
-        raise ModelError(f"{path.name} names files that are not there: {', '.join(missing)}", where=path.parent)
+        raise ModelError(f"{path.name} names files that are not there: {', '.join(missing)}", where=folder)
     return settings.model_copy(update=files)
 
 

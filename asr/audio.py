@@ -199,17 +199,33 @@ def save(path: str | Path, waveform: FloatArray, sample_rate: int) -> None:
 # ----------------------------------------------------------------------------------------- from file to blocks
 
 
+def refuse_wreckage(block: FloatArray, name: str | None, sample_rate: int, start: int = 0) -> None:
+    """Refuse samples that are no sound: not finite, or larger than any scale accounts for.
+
+    Args:
+        block: (frames,) or (frames, channels), not empty.
+        name: of the recording.
+        sample_rate: in hertz.
+        start: frames of the recording before these.
+
+    Raises:
+        AudioError: there is one; says which.
+    """
+    if max(block.max(), -block.min()) <= _MAX_PEAK:  # not so of NaN
+        return
+    first = tuple(np.argwhere(~(np.abs(block) <= _MAX_PEAK))[0])
+    seconds = (start + int(first[0])) / sample_rate
+    what = f"holds a sample that is no sound: {block[first]:g} at {seconds:.2f} s"
+    raise AudioError(what, where=name, expected="finite numbers, within ±1 as a rule")
+
+
 def _mono(decoder: OpenRecording, channel: int | None = None) -> Iterator[FloatArray]:
     """A channel, or the mean of all, block by block, checked to be sound and to be all of it."""
     only = 0 if decoder.channels == 1 else channel
     weights = np.full(decoder.channels, 1 / decoder.channels, np.float32)
     frames, energy, expected = 0, 0.0, 0.0
     for block in decoder.blocks:
-        if not max(block.max(), -block.min()) <= _MAX_PEAK:  # NaN compares false
-            row, channel = (int(where[0]) for where in np.nonzero(~(np.abs(block) <= _MAX_PEAK)))
-            seconds = (frames + row) / decoder.sample_rate
-            what = f"holds a sample that is no sound: {block[row, channel]:g} at {seconds:.2f} s"
-            raise AudioError(what, where=decoder.name, expected="finite numbers, within ±1 as a rule")
+        refuse_wreckage(block, decoder.name, decoder.sample_rate, frames)
         frames += len(block)
         if only is not None:
             yield block[:, only].copy()

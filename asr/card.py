@@ -33,7 +33,7 @@ with text that is {case}. It knows no words or sounds beyond its training and ma
 | --- | --- | --- | --- | --- | --- |
 {rows}
 
-The interval is a bootstrap's, over speakers where they are known, at {confidence:.0%} confidence; decoding is
+The interval is a bootstrap's, over speakers where they are known, at {confidence:g} % confidence; decoding is
 greedy unless a beam search is named.
 
 
@@ -64,7 +64,7 @@ def model_card(recipe: Recipe, metadata: Mapping[str, Any]) -> str:
         sample_rate=recipe.features.sample_rate,
         case={"lower": "lower-case", "upper": "upper-case", "keep": "in mixed case"}[recipe.text.case],
         rows="\n".join(_row(test) for test in metadata["tests"]),
-        confidence=recipe.evaluate.confidence,
+        confidence=100 * recipe.evaluate.confidence,
     )
 
 

@@ -49,7 +49,7 @@ def resolve(path_or_name: str) -> Path:
         fault,
         where=path_or_name,
         expected=f"a recipe file, a folder with a {RECIPE}, or a name; there are: {', '.join(nearby) or 'none'}",
-        hint=f"asr train {close[0]}" if close else "asr recipes list",
+        hint=close[0] if close else "asr recipes list",
     )
 
 

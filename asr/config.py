@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -19,6 +20,8 @@ from pydantic import (
 
 NAME = "[A-Za-z0-9][A-Za-z0-9_.-]*"
 """What a recipe may be called, if `can_be_a_file` too: runs are folders of this name."""
+PARTS = ("frontend", "encoder", "head")
+"""Of an acoustic model."""
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d) *(\..*)?", re.IGNORECASE)
 """What no file of Windows may be called, with any suffix."""
 
@@ -44,7 +47,10 @@ def _absolute(value: Any, info: ValidationInfo) -> Any:
     if info.context is None or not isinstance(value, str | Path):
         return value
     folder = Path.cwd() if isinstance(value, FromCommandLine) else info.context
-    return folder / Path(value).expanduser()
+    try:
+        return folder / Path(value).expanduser()
+    except RuntimeError:  # ~name, where nobody has this name
+        raise ValueError("no home folder is known by this name") from None
 
 
 RecipePath = Annotated[Path, BeforeValidator(_absolute)]
@@ -53,6 +59,8 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Decibels = Annotated[float, Field(ge=-60, le=60)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Section(BaseModel):
@@ -61,6 +69,21 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_switch(cls, value: Any) -> Any:
+        """Refuse true where it would be taken for 1."""
+        for key, part in value.items() if isinstance(value, dict) else ():
+            if isinstance(part, bool) and key in cls.model_fields and _is_number(cls.model_fields[key].annotation):
+                raise ValueError(f"{key} should be a number; found {str(part).lower()}")
+        return value
+
+
+def _is_number(annotation: Any) -> bool:
+    if get_origin(annotation) in (Annotated, Union, UnionType):
+        return any(map(_is_number, get_args(annotation)))
+    return annotation in (int, float)
 
 
 class Range(Section):
@@ -134,7 +157,7 @@ class CommandsCorpus(Section):
     train_utterances: Count = 3000
     dev_utterances: Count = 200
     test_utterances: Count = 500
-    seed: int = 1
+    seed: Seed = 1
     """Of the corpus alone: other seeds of the training see the same corpus."""
 
 
@@ -149,7 +172,7 @@ class FsddCorpus(Section):
     recordings_per_digit: Count | None = None
     """Train on so many recordings of each digit, drawn from those of all speakers together; null takes them all."""
     test_strings: Count = 500
-    seed: int = 1
+    seed: Seed = 1
     """Of the strings, and of the recordings that are drawn."""
 
 
@@ -179,7 +202,7 @@ class An4Corpus(Section):
     corpus: Literal["an4"]
     source: RecipePath | None = None
     """A folder that holds `etc/` and `wav/`, or the archive; without it that is downloaded."""
-    seed: int = 1
+    seed: Seed = 1
     """Of the choice of the speakers that are the dev set."""
 
 
@@ -274,7 +297,7 @@ class Text(Section):
         for pattern, instead in patterns:
             try:
                 re.sub(pattern, instead, "")
-            except re.error as error:
+            except (re.error, IndexError) as error:  # IndexError: \g<name> without such a group
                 raise ValueError(f"{pattern!r} to {instead!r} is no regular expression: {error}") from None
         return patterns
 
@@ -317,6 +340,17 @@ class Features(Section):
     normalization: Literal["utterance", "global", "none"] = "utterance"
     """Zero mean and unit variance per bin, over the utterance or over the training set."""
 
+    @model_validator(mode="after")
+    def _can_be_computed(self) -> Features:
+        if self.sample_rate * self.frame_length_ms < 2000 or self.sample_rate * self.frame_shift_ms < 1000:
+            raise ValueError(
+                f"frames of {self.frame_length_ms:g} ms every {self.frame_shift_ms:g} ms are too short at "
+                f"{self.sample_rate} Hz: less than two samples, or less than one apart"
+            )
+        if self.kind == "mfcc" and self.n_mfcc > self.n_mels:
+            raise ValueError(f"n_mfcc is {self.n_mfcc}, but there are only {self.n_mels} mel filters: n_mels")
+        return self
+
 
 class SpecAugment(Section):
     """Park et al. 2019, without time warping."""
@@ -352,7 +386,7 @@ class Speed(Section):
 
     probability: Probability = 1.0
     factors: tuple[Annotated[float, Field(ge=0.25, le=4)], ...] = (0.9, 1.0, 1.1)
-    """Each as likely as the others."""
+    """Each as likely as the others; an empty list is off, as models of long ago have it."""
 
     @model_validator(mode="before")
     @classmethod
@@ -413,8 +447,8 @@ class Noise(Section):
 class Gain(Range):
     """Decibels by which it becomes louder."""
 
-    low: float = -6.0
-    high: float = 6.0
+    low: Decibels = -6.0
+    high: Decibels = 6.0
     probability: Probability = 1.0
 
 
@@ -446,7 +480,7 @@ class Concatenate(Section):
     """Strings of several utterances of one speaker, with pauses, in place of single ones."""
 
     max_utterances: Count = 8
-    pause_seconds: Range = Range(low=0.0, high=0.3)
+    pause_seconds: Annotated[Range, _within(0, 30)] = Range(low=0.0, high=0.3)
 
 
 class Augment(Section):
@@ -703,6 +737,15 @@ class Training(Section):
             raise ValueError("optimizer nesterov needs a momentum above 0")
         return self
 
+    @field_validator("rates", "unfreeze")
+    @classmethod
+    def _parts_of_a_model(cls, parts: dict[str, Any]) -> dict[str, Any]:
+        """What stands below them, such as encoder.layers.0, is known only once there is a model."""
+        unknown = [name for name in parts if name.partition(".")[0] not in PARTS]
+        if unknown:
+            raise ValueError(f"a model has no part {unknown[0]!r}; allowed: {', '.join(PARTS)}, or parts of these")
+        return parts
+
     @model_validator(mode="after")
     def _unfreezes_in_time(self) -> Training:
         for part, epoch in self.unfreeze.items():
@@ -725,7 +768,7 @@ class Recipe(Section):
     """A whole recipe."""
 
     name: Annotated[str, Field(pattern=f"^{NAME}$"), AfterValidator(_name)]
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Seed = 1
     prepare: Prepare
     text: Text = Text()
     tokens: Tokens = Tokens()

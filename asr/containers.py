@@ -1,7 +1,7 @@
 """What the structure of a sound file tells of its end, which the libraries that decode it keep to themselves.
 
-They take an Ogg, Matroska or MP3 file that a download has left unfinished for a shorter recording, and read a WAV
-file to the end that its header tells, though that can tell no more than 4 GiB.
+They take an Ogg, Matroska, CAF or MP3 file that a download has left unfinished for a shorter recording, and read a
+WAV file to the end that its header tells, though that can tell no more than 4 GiB.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ _TRAILER = 0.05  # of a file: more than what stands after the sound without bein
 _MOST_PADDING = 1 << 16  # zeros after a file, up to a multiple of a block of its disk
 _OGG_PAGE = 27 + 255 + 255 * 255  # bytes at most: header, segment table, segments
 _OGG_END_OF_STREAM = 4
+_CAF = b"caff"
 _MATROSKA = b"\x1aE\xdf\xa3"
 _MATROSKA_SEGMENT = b"\x18S\x80g"
 # The first frame of an MP3, silent, with LAME's or Xing's tag in place of its sound; the flags say that frames are
@@ -65,7 +66,7 @@ def unclaimed_bytes(file: BinaryIO, size: int) -> int:
 
 
 def missing_bytes(file: BinaryIO, size: int) -> int:
-    """How many bytes an Ogg or Matroska (WebM) file lacks at least by its own structure; 0 of any other file.
+    """How many bytes an Ogg, Matroska (WebM) or CAF file lacks at least by its own structure; 0 of any other file.
 
     Args:
         file: open, at any place; it is left at another.
@@ -75,7 +76,22 @@ def missing_bytes(file: BinaryIO, size: int) -> int:
     head = file.read(4)
     if head == b"OggS":
         return _missing_of_ogg(file, size)
+    if head == _CAF:
+        return _missing_of_caf(file, size)
     return _missing_of_matroska(file, size) if head == _MATROSKA else 0
+
+
+def _missing_of_caf(file: BinaryIO, size: int) -> int:
+    """Of the last chunk (Apple Core Audio Format Specification 1.0); one of sound may tell no length, as -1."""
+    place = 8
+    while place < size:
+        file.seek(place)
+        chunk = file.read(12)
+        length = int.from_bytes(chunk[4:], signed=True)
+        if len(chunk) < 12 or length < 0:  # what fills up the last chunk; or it tells no length
+            return 0
+        place += 12 + length
+    return place - size
 
 
 def _missing_of_ogg(file: BinaryIO, size: int) -> int:

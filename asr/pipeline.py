@@ -146,7 +146,7 @@ def run(
         return _follow(work)
     identity = _identity(work)  # which misses files that the recipe names before there is a folder
     with only_writer(folder):
-        _run_stages(work, STAGES[-1].name, overwrite, *identity)
+        _run_stages(work, stages_of(recipe), overwrite, *identity)
         results = {
             "tests": read_json(work.figures),
             "stages": {stage.name: _read_record(work, stage.name)["seconds"] for stage in stages_of(recipe)},
@@ -156,8 +156,16 @@ def run(
 
 
 def run_stages(work: Workspace, last: str) -> None:
-    """Run what is left to do of the stages up to one of them, as the folder's only writer; otherwise as `run`."""
-    _run_stages(work, last, False, *_identity(work))
+    """Run what is left to do for one of the stages, as the folder's only writer; otherwise as `run`.
+
+    The corpus is prepared and checked for any of them.
+    """
+    wanted, stages_before = {"prepare", "check", last}, []
+    for stage in reversed(stages_of(work.recipe)):
+        if stage.name in wanted:
+            wanted.update(stage.needs)
+            stages_before.append(stage)
+    _run_stages(work, stages_before[::-1], False, *_identity(work))
 
 
 def _identity(work: Workspace) -> tuple[dict[str, str], str | None]:
@@ -167,12 +175,15 @@ def _identity(work: Workspace) -> tuple[dict[str, str], str | None]:
 
 
 def _run_stages(
-    work: Workspace, last: str, overwrite: bool, fingerprints: dict[str, str], begun_from: str | None
+    work: Workspace,
+    wanted: Sequence[Stage],
+    overwrite: bool,
+    fingerprints: dict[str, str],
+    begun_from: str | None,
 ) -> None:
     _guard_training(work, fingerprints, begun_from, overwrite)
     remove_partial(work.folder)
     write_text(work.folder / "config.yaml", recipe_file.to_yaml(work.recipe))
-    wanted = stages_of(work.recipe)
     for number, stage in enumerate(wanted, start=1):
         heading = f"[{number}/{len(wanted)}] {stage.name}"
         record = _read_record(work, stage.name)
@@ -184,10 +195,8 @@ def _run_stages(
         else:
             work.reporter.say(heading)
             if stage.name in GUARDED:
-                _forget_what_follows(work, stage.name, wanted[number:])
+                _forget_what_follows(work, stage.name)
             _run_stage(stage, work, record, fingerprints)
-        if stage.name == last:
-            return
 
 
 def _follow(work: Workspace) -> dict[str, Any]:
@@ -249,10 +258,10 @@ def _run_stage(stage: Stage, work: Workspace, record: dict[str, Any], fingerprin
             _write_record(work, stage.name, record)
 
 
-def _forget_what_follows(work: Workspace, name: str, later: Sequence[Stage]) -> None:
+def _forget_what_follows(work: Workspace, name: str) -> None:
     """Have the stages that need this one done again too: the same settings need not lead to the same weights."""
     stale = {name}
-    for stage in later:
+    for stage in stages_of(work.recipe):
         if not stale.isdisjoint(stage.needs):
             stale.add(stage.name)
             record = _read_record(work, stage.name)

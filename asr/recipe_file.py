@@ -98,6 +98,8 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(None, None, "a list or section as a key", key_node.start_mark)
             if key_node.value in seen:
                 raise yaml.MarkedYAMLError(None, None, f"{key_node.value!r} stands twice", key_node.start_mark)
             seen.add(key_node.value)
@@ -128,6 +130,9 @@ def parse(text: str, where: object, from_command_line: bool = False) -> Any:
         raise ConfigError(f"not YAML: {error.problem}", where=f"{where}{line}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"not YAML: {error}", where=where) from None
+    except ValueError as error:
+        quotes = "what looks like a date or number, and is none, in quotation marks"
+        raise ConfigError(f"not YAML: {error}", where=where, hint=quotes) from None
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

@@ -281,7 +281,11 @@ class Recognizer:
                 expected=f"shape (samples,), floats between -1 and 1 at {self.sample_rate} Hz",
             )
         else:
-            yield source.astype(np.float32)
+            with np.errstate(over="ignore"):  # infinite then, and refused
+                waveform = source.astype(np.float32)
+            if len(waveform):
+                audio.refuse_wreckage(waveform, None, self.sample_rate)
+            yield waveform
 
     def _result(self, parts: Sequence[_Heard], nbest: int) -> Transcript | AsrError:
         """Put what was heard in the stretches of one recording together."""

@@ -140,7 +140,8 @@ def open_recording(source: AudioSource) -> Iterator[OpenRecording]:
         if unclaimed := unclaimed_bytes(file, size):
             what = f"goes on for {counted(unclaimed, 'byte')} after the end that its header tells"
             hint = f"ffmpeg -ignore_length 1 -i {quoted(name)} {quoted(Path(name).stem + '.flac')}"
-            raise AudioError(what, where=name, expected="a WAV file of less than 4 GiB, or RF64", hint=hint)
+            expected = "a header that tells the true length (beyond 4 GiB: RF64 or W64)"
+            raise AudioError(what, where=name, expected=expected, hint=hint)
         file.seek(0)
         decoder = _open_soundfile(name, file, stack)
         _check_header(decoder, size)
@@ -342,7 +343,13 @@ def _read_soundfile(name: str, file: BinaryIO, sound: Any) -> Iterator[FloatArra
     if sound.format in _LENGTHLESS:
         _refuse_unread(name, file, read / sound.samplerate)
     missing = sound.frames - read
-    if sound.format == "MP3" and missing > _CODEC_SLACK_SECONDS * sound.samplerate and counts_frames(file):
+    if missing <= _CODEC_SLACK_SECONDS * sound.samplerate:
+        return
+    if sound.format == "OGG":  # which says nothing of pages that it leaves out as damaged
+        present, claimed = read / sound.samplerate, sound.frames / sound.samplerate
+        what = f"is damaged: of {claimed:.2f} s, {present:.2f} s can be decoded"
+        raise AudioError(what, where=name, hint=_AGAIN)
+    if sound.format == "MP3" and counts_frames(file):
         raise cut_off(name, read / sound.samplerate, sound.frames / sound.samplerate)
 
 

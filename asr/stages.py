@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from itertools import chain
@@ -28,11 +28,21 @@ from asr.data.corpora.registry import PREPARE
 from asr.data.loading import Reader
 from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.decoder_settings import DecoderSettings
-from asr.errors import DataError, DiskFullError, counted, is_or_are, listing, some
+from asr.errors import DataError, DiskFullError, ModelError, counted, is_or_are, listing, some
 from asr.evaluation.report import format_report, format_totals, to_results
 from asr.evaluation.wer import breakdown, score
 from asr.features import FeatureExtractor, GlobalNorm
-from asr.files import atomic_path, contents, file_fingerprint, one_at_a_time, read_json, write_json, write_text
+from asr.files import (
+    atomic_path,
+    contents,
+    file_fingerprint,
+    fingerprint,
+    one_at_a_time,
+    read_json,
+    remove_folder,
+    write_json,
+    write_text,
+)
 from asr.recipe_file import to_yaml
 from asr.recognizer import Recognizer
 from asr.reporting import length_of_sound
@@ -444,12 +454,24 @@ def evaluate(work: Workspace) -> None:
     recognizers = {"": Recognizer(model, device)}
     if settings is not None:
         recognizers["beam search"] = Recognizer(replace(model, decoder=settings), device)
+    tests = {name: read_manifest(path) for name, path in work.tests().items()}
+    _warn_of_unknown_fields(work, chain.from_iterable(tests.values()))
+    remove_folder(work.figures.parent)  # with reports of what was measured before, and is no more
     figures = [
-        _measure(work, recognizer, path, ", ".join(filter(None, (name, how))))
-        for name, path in work.tests().items()
+        _measure(work, recognizer, utterances, ", ".join(filter(None, (name, how))))
+        for name, utterances in tests.items()
         for how, recognizer in recognizers.items()
     ]
     write_json(work.figures, figures)
+
+
+def _warn_of_unknown_fields(work: Workspace, tests: Iterable[Utterance]) -> None:
+    """Warns of fields that the recipe itself names (the default may be missing) and that no test set has."""
+    section, known = work.recipe.evaluate, {field for utterance in tests for field in utterance.fields}
+    unknown = [field for field in section.fields if field not in known]
+    if unknown and "fields" in section.model_fields_set:
+        there = ", ".join(sorted(known)) or "none"
+        work.reporter.warn(f"evaluate.fields: no test set has {' or '.join(unknown)}; there are: {there}")
 
 
 def search_settings(work: Workspace) -> DecoderSettings | None:
@@ -463,9 +485,11 @@ def search_settings(work: Workspace) -> DecoderSettings | None:
     return DecoderSettings.model_validate({**settings, "lm": work.language_model})
 
 
-def _measure(work: Workspace, recognizer: Recognizer, manifest: Path, name: str) -> dict[str, str | int | float]:
+def _measure(
+    work: Workspace, recognizer: Recognizer, utterances: Sequence[Utterance], name: str
+) -> dict[str, str | int | float]:
     """Measure a recogniser on a test set; its report gets the name."""
-    section, utterances = work.recipe.evaluate, read_manifest(manifest)
+    section = work.recipe.evaluate
     with work.reporter.progress(f"evaluate {name}", len(utterances)) as advance:
         answers = recognise_manifest(recognizer, utterances, progress=advance)
     result = score(answers, section.bootstrap, section.confidence)
@@ -477,12 +501,17 @@ def _measure(work: Workspace, recognizer: Recognizer, manifest: Path, name: str)
 
 
 def package(work: Workspace) -> None:
-    """Put together the folder that a user takes along."""
-    model = artefact.load(work.trained)
+    """Put together the folder that a user takes along.
+
+    What `asr tune` has put into it since it was made last stays, as long as the network and the recipe's own search
+    are what they were.
+    """
+    model, own = artefact.load(work.trained), search_settings(work)
     metadata = {
         **model.metadata,
         "manifests": {name: file_fingerprint(path) for name, path in work.manifests().items()},
         "tests": read_json(work.figures),
+        "search": _identity(own),
     }
     artefact.save(
         work.model,
@@ -492,7 +521,35 @@ def package(work: Workspace) -> None:
         acoustic=model.acoustic,
         metadata=metadata,
         card=model_card(work.recipe, metadata),
+        decoder=_tuned_since(work, own) or own,
     )
-    settings = search_settings(work)
-    if settings is not None:
-        artefact.save_decoder(work.model, settings)
+
+
+def _tuned_since(work: Workspace, own: DecoderSettings | None) -> DecoderSettings | None:
+    """What `asr tune` has put into the model that is there, if it is still of use; warns if it is not."""
+    try:
+        there, found = artefact.identity(work.model), artefact.read_decoder(work.model)
+    except ModelError:  # there is none, or it is damaged
+        return None
+    packaged = read_json(work.model / artefact.METADATA).get("search")
+    if found is None or _identity(found) == packaged:
+        return None
+    if there["weights"] != file_fingerprint(work.trained / artefact.WEIGHTS):
+        changed = "the network"
+    elif packaged != _identity(own):
+        changed = "the recipe's own search"
+    else:
+        return found
+    work.reporter.warn(
+        f"{changed} has changed, so what `asr tune` had put into {work.model} is left out: tune it again"
+    )
+    return None
+
+
+def _identity(settings: DecoderSettings | None) -> str | None:
+    """Tells one search from another, wherever its files are."""
+    if settings is None:
+        return None
+    files = {name: getattr(settings, name) for name in ("lm", "lexicon", "rescore")}
+    contents_of = {name: path and file_fingerprint(path) for name, path in files.items()}
+    return fingerprint([settings.model_dump(mode="json", exclude=set(files)), contents_of])

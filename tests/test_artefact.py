@@ -19,6 +19,7 @@ from asr.decoder_settings import DecoderSettings, Tuning
 from asr.doctor import SPOKEN, synthesise
 from asr.errors import DataError, ModelError
 from asr.features import GlobalNorm
+from asr.files import PARTIAL
 from asr.recognizer import Recognizer
 from asr.text import neural, ngram, units
 from asr.text.neural_network import Architecture, LanguageNetwork
@@ -343,6 +344,19 @@ def test_the_newest_model_is_the_one_made_last(tmp_path: Path, monkeypatch: pyte
     assert artefact.newest(Path("runs")) == Path("runs/a/deeper/model")
     assert asr.load(device="cpu").model.metadata["order"] == "a/deeper"
     assert asr.load("runs/b", device="cpu").model.metadata["order"] == "b"
+
+
+def test_the_newest_model_is_a_whole_one_and_may_be_behind_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model, elsewhere = make_model(), tmp_path / "elsewhere"
+    save(model, elsewhere / "model", created="2026-03-01T00:00:00+00:00")
+    Path("runs").mkdir()
+    Path("runs", "mine").symlink_to(elsewhere, target_is_directory=True)
+    half = save(model, Path("runs", "b", f".model{PARTIAL}x", "model"), created="2026-03-02T00:00:00+00:00")
+    assert half.is_dir()
+    assert artefact.newest(Path("runs")) == Path("runs/mine/model")
 
 
 def test_without_any_model_the_way_to_one_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -479,7 +479,7 @@ OGG = {
 TAGS = (b"", b"TAG" + bytes(125), b"APETAGEX" + bytes(500), bytes(2000))
 
 
-def ogg_pages(content: bytes) -> list[int]:
+def ogg_pages(content: bytes | bytearray) -> list[int]:
     """Where pages begin and, last, the end."""
     places = [0]
     while places[-1] < len(content):
@@ -497,6 +497,25 @@ def test_an_ogg_file_that_is_cut_within_a_page_is_refused(codec: str) -> None:
         with pytest.raises(AudioError, match=r"has been cut off: \d+ bytes? or more (is|are) missing") as caught:
             audio.read_header(io.BytesIO(content[:cut]))
         assert "ffmpeg -i FILE -c copy NEWFILE" in str(caught.value)
+
+
+def test_an_ogg_file_with_damage_in_its_middle_is_refused() -> None:
+    """libsndfile says nothing of pages that it leaves out, and what follows them would come too early."""
+    content = bytearray(written(speechlike(20 * RATE), "OGG", "VORBIS"))
+    pages = ogg_pages(content)
+    for place in pages[len(pages) // 2 :][:4]:
+        content[place + 300] ^= 1
+    with pytest.raises(AudioError, match=r"is damaged: of 20\.0\d s, 1\d\.\d\d s can be decoded"):
+        audio.load(io.BytesIO(content), RATE)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "ALAC_16"])
+def test_a_caf_file_that_is_cut_is_refused(subtype: str) -> None:
+    content = written(speechlike(3 * RATE + 1), "CAF", subtype)
+    assert len(audio.load(io.BytesIO(content), RATE)) == 3 * RATE + 1
+    for cut in (len(content) // 3, len(content) - 99):
+        with pytest.raises(AudioError, match=r"has been cut off: \d+ bytes or more are missing"):
+            audio.load(io.BytesIO(content[:cut]), RATE)
 
 
 @pytest.mark.parametrize("codec", ["vorbis", "opus"])

@@ -140,6 +140,7 @@ def test_version(run: Run) -> None:
         ["train", "x", "--no-such-option"],
         ["transcribe"],
         ["evaluate", "x"],
+        ["tune", "decoder", "x", "y", "--seed", "-1"],
     ],
 )
 def test_wrong_usage_exits_with_2(run: Run, wrong: list[str]) -> None:
@@ -295,7 +296,7 @@ def test_a_wrong_recipe_argument_names_those_near_by(tmp_path: Path, monkeypatch
         catalogue.resolve("quikstart")
     for known in ("recipes/mine", "yours", "fsdd", "quickstart"):
         assert known in str(caught.value.expected)
-    assert caught.value.hint == "asr train quickstart"
+    assert caught.value.hint == "quickstart"
     with pytest.raises(ConfigError, match=r"empty: this folder holds no recipe\.yaml"):
         catalogue.resolve("empty")
 
@@ -326,6 +327,16 @@ def test_json(run: Run, here: Path) -> None:
 def test_standard_input(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(Path("a.wav").read_bytes())))
     assert run("transcribe", "-").out == "low high\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
+def test_a_named_pipe_is_read_once(run: Run, here: Path) -> None:
+    pipe = here / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=[Path("a.wav").read_bytes()])
+    writer.start()
+    assert run("transcribe", pipe).out == "low high\n"
+    writer.join()
 
 
 def test_folders_and_patterns_in_order(here: Path) -> None:
@@ -730,6 +741,12 @@ def test_a_manifest_may_come_from_a_pipe(run: Run, manifest: Path) -> None:
 def test_evaluate_writes_two_files(run: Run, manifest: Path) -> None:
     result = run("evaluate", "model", manifest, "--json", "a", "--hypotheses", "a", "--overwrite")
     assert (result.code, "--json and --hypotheses: the same file for both" in result.err) == (2, True)
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused_at_once(run: Run, manifest: Path) -> None:
+    Path("figures").mkdir()
+    result = run("evaluate", "runs/tones", manifest, "--json", "figures", "--overwrite")
+    assert (result.code, "figures: a folder, where a file is to be written" in result.err) == (2, True)
 
 
 def test_evaluate_never_overwrites_nor_leaves_out(run: Run, manifest: Path) -> None:

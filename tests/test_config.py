@@ -117,6 +117,19 @@ def test_broken_files(tmp_path: Path, text: str, expected: str) -> None:
             "name=a/b",
             "name: should be letters, digits, “_”, “.” and “-”, the first one a letter or digit; found 'a/b'",
         ),
+        ("training.epochs=true", "training: epochs should be a number; found true"),
+        ("model.encoder.projection=false", "model.encoder: projection should be a number; found false"),
+        (
+            "training.rates={encodr: 0.1}",
+            "training.rates: a model has no part 'encodr'; allowed: frontend, encoder, ",
+        ),
+        ("seed=100000000000000000000", "seed: should be below 9.22337e+18; found 100000000000000000000"),
+        ("augment.gain_db=[0, 99]", "augment.gain_db.high: should be 60 or less; found 99"),
+        ("augment.concatenate.pause_seconds=[-1, 0]", "augment.concatenate.pause_seconds: [-1, 0] is not within 0"),
+        ("augment.noise.folder=~nobody-of-this-name/x", "augment.noise.folder: no home folder is known by this"),
+        ("features.frame_shift_ms=0.01", "features: frames of 25 ms every 0.01 ms are too short at 16000 Hz"),
+        ("features={kind: mfcc, n_mfcc: 60, n_mels: 40}", "features: n_mfcc is 60, but there are only 40 mel"),
+        (r"text.patterns={a: '\g<b>'}", r"text.patterns: 'a' to '\\g<b>' is no regular expression: unknown group"),
         ("name=a.", "name: 'a.' can't be the name of a folder of Windows"),
         ("name=LPT1.a", "name: 'LPT1.a' can't be the name of a folder of Windows"),
         ("prepare=[]", "prepare: should be a section: keys below it, or {key: value, …}; found []"),
@@ -198,6 +211,11 @@ def test_wrong_replacements(tmp_path: Path, text: str, expected: str) -> None:
         ("epochs", "key=value"),
         ("=3", "key=value"),
         ("training.epochs=[", "not YAML"),
+        (
+            "name=2024-13-45",
+            "not YAML: month must be in 1..12\n  try: what looks like a date or number, and is none",
+        ),
+        ("model={[1]: 2}", "not YAML: a list or section as a key"),
         ("trainin.epochs=3", "training"),
         ("training.consistency=0.2", "set augment.spec_augment too"),
     ],
@@ -349,3 +367,6 @@ def test_a_card_counts_layers_and_epochs() -> None:
     card = model_card(Recipe.model_validate({**yaml.safe_load(MINIMAL), "model": model, "seed": 1}), metadata)
     assert "1 bidirectional LSTM layer of 8" in card
     assert "(seed 1, 1 epoch)" in card.replace("\n", " ")
+    evaluate = {"confidence": 0.975}
+    card = model_card(Recipe.model_validate({**yaml.safe_load(MINIMAL), "evaluate": evaluate}), metadata)
+    assert "at 97.5 % confidence" in card

@@ -135,6 +135,15 @@ def test_interval_over_speakers_agrees_with_enumeration() -> None:
     assert result.ci_high == pytest.approx(np.quantile(rates, 0.9, method="inverted_cdf"))
 
 
+def test_draws_of_speakers_who_say_nothing_have_no_rate() -> None:
+    utterances = [
+        Answer("noise", "", "a " * 6, {"speaker": "nobody"}),
+        Answer("speech", "a " * 4, "a " * 4, {"speaker": "ann"}),
+    ]
+    result = score(utterances, bootstrap=500)
+    assert (result.ci_low, result.ci_high) == (0, 1.5)  # ann twice; once and once
+
+
 def test_speakers_are_drawn_only_where_all_are_known_and_two_differ() -> None:
     utterances = random_utterances(30)
     assert score(utterances).resampled == "speakers"

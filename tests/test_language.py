@@ -17,9 +17,10 @@ from recorder import Recorder
 from tones import SETTINGS
 
 import asr
-from asr import pipeline
+from asr import artefact, pipeline
 from asr.assess import recognise_manifest
 from asr.data.manifest import Utterance, read_manifest, write_manifest
+from asr.decoder_settings import DecoderSettings
 from asr.doctor import SAMPLE_RATE, TONES, synthesise
 from asr.errors import AsrError, DataError
 from asr.evaluation import wer
@@ -131,6 +132,38 @@ def test_other_texts_change_the_language_model_and_not_the_training(
     assert stages_done(heard) == ["evaluate", "package"]
     assert [test["name"] for test in results["tests"]] == ["test"]
     assert not (folder / "model" / "decoder.json").exists()
+    assert not (folder / "evaluate" / "test, beam search.txt").exists()
+
+
+def test_what_tuning_has_put_into_a_model_stays_as_long_as_it_fits(
+    corpus: Path, finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    lm = shutil.copy(finished[0] / "lm.ngram", tmp_path / "lm.ngram")
+    own = "language_model={order: 2, trials: 3}"
+    for name, settings in (("none", ()), ("own", (own,))):
+        folder = tmp_path / name
+        run(corpus, folder, *settings)
+        artefact.save_decoder(folder / "model", DecoderSettings(lm=lm, alpha=0.77, rescore=lm))
+        _, heard = run(corpus, folder, *settings, "evaluate.bootstrap=9")
+        assert stages_done(heard) == ["evaluate", "package"]
+        kept = artefact.read_decoder(folder / "model")
+        assert kept is not None
+        assert (kept.alpha, kept.rescore) == (0.77, folder / "model" / "rescoring.ngram")
+        assert not any("left out" in warning for warning in heard.warned)
+    _, heard = run(corpus, folder, "language_model={order: 1, trials: 3}")
+    assert any("the recipe's own search has changed" in warning for warning in heard.warned)
+    now = artefact.read_decoder(folder / "model")
+    assert now is None or now.rescore is None
+    artefact.save_decoder(folder / "model", DecoderSettings(alpha=0.77))
+    wanted = read_recipe(corpus, [*SETTINGS, UNTRAINED, "seed=2"])
+    pipeline.run(wanted, folder, tmp_path / "data", heard, overwrite=True)
+    assert any("the network has changed" in warning for warning in heard.warned)
+    assert artefact.read_decoder(folder / "model") is None
+
+
+def test_fields_that_no_test_set_has_are_told(corpus: Path, finished: tuple[Path, dict[str, Any]]) -> None:
+    _, heard = run(corpus, finished[0], "evaluate.fields=[gendr]")
+    assert any("evaluate.fields: no test set has gendr; there are: none" in warning for warning in heard.warned)
 
 
 def test_transcripts_of_several_corpora_are_mixed_too(corpus: Path, tmp_path: Path) -> None:

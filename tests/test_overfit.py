@@ -43,6 +43,16 @@ def path(tmp_path: Path) -> Path:
     return write_recipe(tmp_path, train=70)
 
 
+def test_the_folder_where_one_is_has_a_name(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    with pytest.raises(SystemExit):
+        main(["train", str(path), *SETTINGS, "--overfit", "2", "--run-dir", ".", "--data-dir", str(tmp_path)])
+    assert list(here.iterdir()) == []
+    assert (tmp_path / "here-overfit" / "report.html").is_file()
+
+
 def test_what_can_be_learnt_passes(path: Path, tmp_path: Path, capsys: Capture) -> None:
     run = tmp_path / "run"
     run.mkdir()

@@ -667,6 +667,18 @@ def test_a_fault_late_in_a_recording_is_one(tmp_path: Path) -> None:
         tone_recognizer().transcribe(path)
 
 
+@pytest.mark.parametrize("wreckage", [np.nan, -np.inf, 1e30, 1e300])
+def test_an_array_of_no_sound_does_not_stop_the_others(wreckage: float) -> None:
+    waveform, said = tones(40.0)
+    broken = waveform.astype(np.float64)
+    broken[RATE] = wreckage
+    results = list(tone_recognizer().attempt([broken, waveform], batch_size=8))
+    assert isinstance(results[0], AudioError)
+    assert "no sound" in str(results[0])
+    assert "at 1.00 s" in str(results[0])
+    assert len(results[1].words) == len(said)  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("waveform", [np.zeros((2, 800), np.float32), np.zeros(800, np.int16)])
 def test_what_is_no_waveform_is_refused(waveform: np.ndarray) -> None:
     with pytest.raises(AudioError, match="samples"):

@@ -635,11 +635,34 @@ def test_real_trainings_interrupted_and_continued_are_those_that_ran_through(pat
         begin(recipe, Plan(varied, 2, "random"))
     with pytest.raises(ConfigError, match="not the folder of a search"):
         begin(recipe, folder=data)
+    run = tmp_path / "run"  # of a training whose search is tuned
+    run.mkdir()
+    (run / "search.json").write_text('{"alpha": 0.5}', encoding="utf-8")
+    with pytest.raises(ConfigError, match="not the folder of a search"):
+        begin(recipe, folder=run, overwrite=True)
+    assert (run / "search.json").exists()
     begin(with_settings(recipe, {"training.workers": 1}))
     assert len(study.ended(wanted, tmp_path / "cut")) == 2
     begin(with_settings(recipe, {"seed": 2}), overwrite=True)
     assert not (tmp_path / "cut" / "trials").exists()
     assert study.ended(wanted, tmp_path / "cut") == []
+
+
+def test_a_trial_does_nothing_but_learn_and_leaves_weights_only_if_it_is_the_best(
+    path: Path, tmp_path: Path
+) -> None:
+    settings = ("training.epochs=1", "language_model={order: 2}", "pretrain={epochs: 1}")
+    recipe = read_recipe(path, [*SETTINGS, *settings])
+    wanted = Plan(resolve(recipe, [split("training.learning_rate=1e-3,1e-2")]), 1, "grid")
+    folder, data = tmp_path / "search", tmp_path / "data"
+    with trainings.prepared(recipe, wanted, folder, data, Silent()):
+        trials = trainings.search(recipe, wanted, folder, data, Silent(), trials=2)
+    best = study.best(trials, "cer")
+    for trial in trials:
+        place = trainings.trial_folder(folder, trial.number)
+        assert not (place / "lm.ngram").exists()
+        weights = {path.parent.name for path in place.rglob("*.safetensors")}
+        assert weights == ({"checkpoints", "final", "pretrain"} if trial.number == best.number else set())
 
 
 def test_a_search_in_a_folder_where_one_is_at_work_is_refused_and_touches_nothing(

@@ -215,14 +215,15 @@ def test_the_command_proposes_a_rate_that_works_and_touches_no_run(
 
 def test_wrong_arguments_are_named(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask("--lowest", "1", "--highest", "0.1") == 2
+    assert ask("--highest", "inf") == 2
     assert "0 < --lowest < --highest" in capsys.readouterr().err
     assert ask("--out", "lr.pdf") == 2
     assert ".png or .html" in capsys.readouterr().err
 
 
 def test_a_part_that_the_model_lacks_is_named(recipe: Path, tmp_path: Path) -> None:
-    wanted = read_recipe(recipe, [*SETTINGS, "training.rates={head: 0.5, encode: 0.1}"])
-    with pytest.raises(ConfigError, match="no part 'encode'"):
+    wanted = read_recipe(recipe, [*SETTINGS, "training.rates={head: 0.5, encoder.layers.9: 0.1}"])
+    with pytest.raises(ConfigError, match="no part 'encoder.layers.9'"):
         find_learning_rate(wanted, tmp_path, Silent(), 1e-6, 1.0, 2)
 
 

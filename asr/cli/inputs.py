@@ -122,6 +122,9 @@ def check_outputs(paths: Iterable[Path | None], overwrite: bool) -> None:
     existing = [str(path) for path in wanted if os.path.lexists(path)]
     if existing and not overwrite:
         raise ConfigError("already there", where=some(existing), hint="another place, or --overwrite")
+    folders = [str(path) for path in wanted if path.is_dir()]
+    if folders:
+        raise ConfigError("a folder, where a file is to be written", where=some(folders))
     for folder in dict.fromkeys(nearest_existing(path.parent) for path in wanted):
         try:
             with full_disk_in_words(folder), tempfile.TemporaryFile(dir=folder):

@@ -91,7 +91,8 @@ def train(
         raise typer.Exit(launch.launch(count))
     reporter = TerminalReporter()
     if overfit is not None:
-        _overfit(resolved, overfit, folder.with_name(f"{folder.name}-overfit"), data_dir, reporter)
+        named = folder if folder.name.strip(".") else folder.resolve()  # "." and ".." are no names
+        _overfit(resolved, overfit, named.with_name(f"{named.name}-overfit"), data_dir, reporter)
         return
     if check_gradients:
         _check_gradients(resolved, data_dir, reporter)

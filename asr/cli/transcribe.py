@@ -127,7 +127,10 @@ def _choose_format(name: str | None, output: Path | None) -> Format:
     by_suffix = {form.suffix: form for form in FORMATS.values()}
     if output.suffix.lower() not in by_suffix:
         raise ConfigError(
-            "no format is known by this suffix", where=output, expected=", ".join(by_suffix), hint="or --format"
+            "no format is known by this suffix",
+            where=output,
+            expected=", ".join(by_suffix),
+            hint="--format NAME, whatever the file is called",
         )
     return by_suffix[output.suffix.lower()]
 
@@ -175,7 +178,7 @@ def _seconds(recordings: Sequence[Recording]) -> int | None:
 
     total = 0.0
     for recording in recordings:
-        if not isinstance(recording.source, Path):
+        if not isinstance(recording.source, Path) or recording.source.is_fifo():
             return None  # a pipe can be read only once
         try:
             total += read_header(recording.source).duration

@@ -37,7 +37,7 @@ Example:
 Folder = Annotated[Path, typer.Argument(help="Folder of a model or of a run.")]
 Manifest = Annotated[Path, typer.Argument(help="Recordings that it was not trained on, and their text.")]
 Trials = Annotated[int, typer.Option(min=1, help="How many weights to try.")]
-Seed = Annotated[int, typer.Option(help="Seed of the weights that are tried.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the weights that are tried.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Recordings decoded at once.", show_default="one for each core")
 ]

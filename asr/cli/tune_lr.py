@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -40,8 +41,9 @@ def lr(
     from asr import catalogue, recipe_file
     from asr.cli.reporter import TerminalReporter
 
-    if not 0 < lowest < highest:
-        raise ConfigError(f"from {lowest:g} to {highest:g}", where="--lowest", expected="0 < --lowest < --highest")
+    if not 0 < lowest < highest < math.inf:
+        expected = "0 < --lowest < --highest, both finite"
+        raise ConfigError(f"from {lowest:g} to {highest:g}", where="--lowest", expected=expected)
     if out is not None:
         pictures.check_name(out)
         check_outputs([out], overwrite)

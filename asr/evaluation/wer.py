@@ -205,6 +205,8 @@ def _interval(
 ) -> tuple[float, float]:
     """The percentile interval of errors per word, groups being drawn with replacement.
 
+    Draws of groups that say nothing have no such rate, and do not count, unless there are no others.
+
     Args:
         groups: (utterances,) the group of each, from 0.
         errors: (utterances,)
@@ -215,12 +217,17 @@ def _interval(
     """
     group_errors, group_words = np.bincount(groups, errors), np.bincount(groups, words)
     size = len(group_errors)
-    rates: list[NDArray[np.float64]] = []
+    drawn_errors, drawn_words = [], []
     at_once = max(1, 2**20 // size)  # bounds the memory: 8 MB of draws
     for first in range(0, bootstrap, at_once):
         drawn = rng.integers(size, size=(min(at_once, bootstrap - first), size))
-        rates.append(group_errors[drawn].sum(axis=1) / np.maximum(group_words[drawn].sum(axis=1), 1))
-    low, high = np.quantile(np.concatenate(rates), [(1 - confidence) / 2, (1 + confidence) / 2])
+        drawn_errors.append(group_errors[drawn].sum(axis=1))
+        drawn_words.append(group_words[drawn].sum(axis=1))
+    totals = np.concatenate(drawn_words)
+    rates = np.concatenate(drawn_errors) / np.maximum(totals, 1)
+    low, high = np.quantile(
+        rates[totals > 0] if totals.any() else rates, [(1 - confidence) / 2, (1 + confidence) / 2]
+    )
     return float(low), float(high)
 
 

@@ -19,7 +19,7 @@ from asr.search.study import Figures, Objective, OnEpoch, Plan, Trial
 from asr.training import log
 from asr.training.checkpoint import claim
 
-_IDENTITY = "search.json"  # in the folder of a search: the settings that it is bound to
+_IDENTITY = "study.json"  # in the folder of a search: the settings that it is bound to
 _CHECKED = ("check.json", "stages/check.json")  # of the corpus: where a trial has the same, it needs no other check
 _ELSEWHERE = {f"training.{name}" for name in stages.WHERE_AND_HOW_FAST}
 
@@ -114,8 +114,10 @@ def remove_weights(folder: Path, trials: Sequence[Trial], best: Trial | None) ->
     """Remove the weights of trials that have ended, but those of the best."""
     for trial in trials:
         if trial is not best:
-            for name in ("checkpoints", "final"):
-                shutil.rmtree(trial_folder(folder, trial.number) / "train" / name, ignore_errors=True)
+            place = trial_folder(folder, trial.number)
+            for name in ("train/checkpoints", "train/final", "pretrain/checkpoints"):
+                shutil.rmtree(place / name, ignore_errors=True)
+            (place / "pretrain" / "final.safetensors").unlink(missing_ok=True)
 
 
 def _identity(recipe: Recipe, plan: Plan) -> dict[str, Any]:

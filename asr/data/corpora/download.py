@@ -110,7 +110,7 @@ def _download_and_unpack(archive: Archive, folder: Path, progress: Progress) -> 
     try:
         extract(path, folder, progress)
     except DataError:
-        path.unlink()  # damaged: the next run fetches it anew
+        patiently(path, path.unlink)  # damaged: the next run fetches it anew
         raise
     patiently(path, path.unlink)  # used up; an unpacking that was cut off, or found no room, finds it here again
 
@@ -142,7 +142,7 @@ def download(
     part = path.with_name(f"{path.name}.part")
     _fetch(url, part, progress)
     if checksum is not None and (found := _checksum(part, checksum)) != checksum:
-        part.unlink()
+        patiently(part, part.unlink)
         raise DataError(f"the download has the checksum {found}", where=url, expected=checksum)
     patiently(path, lambda: part.replace(path))
     return path
@@ -183,7 +183,7 @@ def _fetch_rest(url: str, part: Path, progress: Callable[[int, int], None]) -> N
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            part.unlink()  # more is here than there: it was another file
+            patiently(part, part.unlink)  # more is here than there: it was another file
             raise _CutOffError("the file on the server has changed") from None
         raise
     length = response.headers.get("Content-Length")
