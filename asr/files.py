@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 
 from filelock import FileLock, Timeout
 
@@ -316,6 +316,17 @@ def file_fingerprint(path: Path) -> str:
     """Sixteen hexadecimal digits that identify a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[BinaryIO]:
+    """The bytes of a file, or of a pipe: what gzip has compressed, whatever its name is, or what stands there."""
+    with path.open("rb") as file:
+        if file.peek(2)[:2] == b"\x1f\x8b":
+            with gzip.open(file) as content:
+                yield cast(BinaryIO, content)
+        else:
+            yield file
 
 
 @contextmanager

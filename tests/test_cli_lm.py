@@ -101,6 +101,22 @@ def test_a_compressed_manifest_is_no_text(run: Run, tmp_path: Path) -> None:
         assert (built.code, "a compressed manifest" in built.err) == (1, True)
 
 
+def test_words_of_a_list_that_the_text_lacks_are_counted(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("a zebra\n")
+    (tmp_path / "text.txt").write_text("a b\nb a\n")
+    result = run("build", "text.txt", "--vocabulary", "words.txt", "--out", "lm.arpa")
+    assert "  1 of the vocabulary's 2 words left out" in result.err
+    assert run("build", "text.txt", "--out", "text.txt.arpa").code == 0
+    refused = run("train", "text.txt", "--out", "text.txt")
+    assert refused.code == 2
+
+
+def test_empty_transcripts_are_no_sentences(run: Run, tmp_path: Path) -> None:
+    lines = [{"audio_filepath": "a.wav", "duration": 1.0, "text": text} for text in ("turn on", "", " ")]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "2 in 1 sentence" in run("perplexity", SMALL, "m.jsonl").out
+
+
 def test_small_texts_come_with_a_warning(run: Run, tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_text("\n".join(TEXT.read_text().splitlines()[:5]))
     built = run("build", "short.txt", "--out", "lm.arpa")
@@ -153,7 +169,7 @@ def test_a_mixture_does_not_replace_what_it_is_made_of(run: Run, tmp_path: Path)
     run("build", TEXT, "--out", "lm.ngram")
     before = (tmp_path / "lm.ngram").read_bytes()
     refused = run("mix", SMALL, tmp_path / "lm.ngram", "--out", "lm.ngram", "--overwrite")
-    assert refused.code == 2 and "lm.ngram: is one of the models that are mixed" in refused.err
+    assert refused.code == 2 and "lm.ngram: would take the place of what it is made from" in refused.err
     assert (tmp_path / "lm.ngram").read_bytes() == before
 
 

@@ -126,6 +126,19 @@ def test_match_fills_slots(run: Run) -> None:
     assert run("match", "house.vocab", "  light  off ") == Result(0, "inside\n  state: false\n", "")
 
 
+def test_match_takes_letters_and_their_marks_for_what_they_look_like(run: Run) -> None:
+    Path("menu.txt").write_text("caf\u00e9 bitte\n", encoding="utf-8")
+    run("build", "menu.txt")
+    assert run("match", "menu.vocab", "cafe\u0301 bitte").out == "inside\n"
+
+
+def test_a_grammar_is_not_replaced_by_what_is_made_of_it(run: Run) -> None:
+    Path("house.txt").rename("house.vocab")
+    result = run("build", "house.vocab", "--overwrite")
+    assert (result.code, "would take the place of what it is made from" in result.err) == (2, True)
+    assert Path("house.vocab").read_text(encoding="utf-8") == HOUSE
+
+
 @pytest.mark.parametrize("command", [["show", "house.txt"], ["match", "house.txt", "light on"]])
 def test_a_grammar_that_was_not_built_is_no_vocabulary(run: Run, command: list[str]) -> None:
     result = run(*command)

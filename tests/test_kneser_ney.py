@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from asr.errors import ConfigError, DataError
@@ -171,7 +171,10 @@ def sums(model: NgramModel) -> Iterator[float]:
 def test_every_distribution_sums_to_one(
     texts: Sequence[str], order: int, prune: Sequence[int], vocabulary: int | set[str] | None
 ) -> None:
-    model = build(texts, order, prune[:order], vocabulary).model
+    try:
+        model = build(texts, order, prune[:order], vocabulary).model
+    except DataError:
+        reject()  # no word is left
     np.testing.assert_allclose(list(sums(model)), 1, rtol=0, atol=1e-6)
 
 
@@ -188,6 +191,12 @@ def test_the_text_is_read_once_and_in_pieces_of_any_size(monkeypatch: pytest.Mon
 def test_lines_without_words_are_no_sentences() -> None:
     with_blanks = [line for text in TEXT for line in (text, "", " \t")]
     assert listed(ngram.to_entries(build(with_blanks, 3).model)) == listed(ngram.to_entries(build(TEXT, 3).model))
+
+
+def test_a_model_knows_at_least_one_word() -> None:
+    for limits in (([], ["A", "B"]), ([9], None)):
+        with pytest.raises(DataError, match="would know no word"):
+            build(["a b", "b a"], 2, *limits)
 
 
 def test_a_limit_keeps_the_most_frequent_words() -> None:

@@ -145,7 +145,7 @@ def test_a_part_that_is_of_no_use_keeps_a_weight_above_zero() -> None:
     mixing.mix([model(HOME), model(BOOKS)], [1, 1e-6])
 
 
-@pytest.mark.parametrize("weights", [[1], [1, 0], [1, -1], [1, math.nan], [1, math.inf], [1, 1, 1]])
+@pytest.mark.parametrize("weights", [[1], [1, 0], [1, -1], [1, math.nan], [1, math.inf], [1e308, 1e308], [1, 1, 1]])
 def test_weights_that_make_no_sense_are_refused(weights: list[float]) -> None:
     with pytest.raises(ConfigError, match="of 2 models"):
         mixing.mix([model(HOME), model(BOOKS)], weights)
@@ -156,5 +156,7 @@ def test_what_cannot_be_mixed_is_refused(tmp_path: Path) -> None:
     path.write_text("\\data\\\nngram 1=1\n\n\\1-grams:\n-1\ta\n\n\\end\\\n")
     with pytest.raises(DataError, match="without <s> or </s>"):
         mixing.mix([model(HOME), ngram.load(path)], [1, 1])
+    with pytest.raises(DataError, match="without <s> or </s>"):
+        mixing.fitting_weights([model(HOME), ngram.load(path)], ["a"])
     with pytest.raises(DataError, match="no words"):
         mixing.fitting_weights([model(HOME), model(BOOKS)], ["", " "])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from asr.errors import DataError
-from asr.text import arpa, ngram
+from asr.text import arpa, kneser_ney, ngram
 from asr.text.perplexity import Perplexity, measure
 
 SMALL = Path(__file__).parent / "ngrams" / "small.arpa"
@@ -27,6 +27,11 @@ def test_perplexity_is_that_of_kenlms_scores() -> None:
     assert measured.unknown == np.count_nonzero(~known) > 0
     assert measured.perplexity == pytest.approx(10 ** -scores.mean(), rel=1e-5)
     assert measured.perplexity_known == pytest.approx(10 ** -scores[known].mean(), rel=1e-5)
+
+
+def test_the_mark_of_unknown_words_is_none_that_is_known() -> None:
+    measured = measure(kneser_ney.build(["a b", "b a"], 2).model, ["<unk> a"])
+    assert (measured.words, measured.unknown) == (2, 1)
 
 
 def test_without_a_known_word_there_is_no_perplexity_of_known_words(tmp_path: Path) -> None:

@@ -43,6 +43,12 @@ def test_marks_and_the_unknown_word_are_never_drawn_and_sentences_end() -> None:
     assert max(map(len, sentences)) == 12
 
 
+def test_at_an_infinite_temperature_all_words_are_alike() -> None:
+    model, generator = build(TEXT, 1).model, np.random.default_rng(0)
+    drawn = [word for _ in range(200) for word in sample(model, generator, temperature=np.inf)]
+    assert {drawn.count(word) > 0.8 * len(drawn) / 3 for word in "abc"} == {True}
+
+
 def test_the_same_seed_draws_the_same() -> None:
     model = build(TEXT, 2).model
     assert sample(model, np.random.default_rng(5)) == sample(model, np.random.default_rng(5))

@@ -61,7 +61,11 @@ def canonical(text: str) -> str:
         (" \tone \u00a0 two\u3000three\n", "one two three"),
         ("it’s don't", "it's don't"),
         ("twenty-one", "twenty one"),
-        ("yes—no – and/or", "yes no and or"),
+        ("yes—no – and/or|nor", "yes no and or nor"),
+        ("‘Don’t,’ he said, ‘the dogs’ tails’!", "don't he said the dogs tails'"),  # whose end is whose, who knows
+        ("‘Hello’ and ‘good bye’. The boys’ o‘zbek", "hello and good bye the boys' ozbek"),
+        ("ሰላም፡ለዓለም።እንዴት፡ነህ", "ሰላም ለዓለም እንዴት ነህ"),
+        ("བཀྲ་ཤིས་བདེ་ལེགས།", "བཀྲ ཤིས བདེ ལེགས"),
         ("wait…what", "wait what"),
         ("the U.S. (1,000 $)", "the us 1000"),
         ("«Ça va ?»", "ça va"),
@@ -94,6 +98,8 @@ def test_what_was_removed_can_be_told() -> None:
     assert Normalizer(replacements=(("&", "and"),)).removed("¿Don’t & wait…? ma˥!") == ["¿", "…", "?", "!"]
     assert Normalizer(keep_characters="-").removed("it's twenty-one") == ["'"]
     assert Normalizer(punctuation="keep").removed("?!") == []
+    assert Normalizer(punctuation="keep")("‘so’") == "‘so'"
+    assert Normalizer(replacements=(("‘", "'"),))("‘so’") == "'so'"  # where ‘ is a letter
 
 
 @pytest.mark.parametrize(

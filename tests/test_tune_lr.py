@@ -223,7 +223,7 @@ def test_wrong_arguments_are_named(ask: Ask, capsys: pytest.CaptureFixture[str])
 
 def test_a_part_that_the_model_lacks_is_named(recipe: Path, tmp_path: Path) -> None:
     wanted = read_recipe(recipe, [*SETTINGS, "training.rates={head: 0.5, encoder.layers.9: 0.1}"])
-    with pytest.raises(ConfigError, match="no part 'encoder.layers.9'"):
+    with pytest.raises(ConfigError, match=r"no part 'encoder\.layers\.9'"):
         find_learning_rate(wanted, tmp_path, Silent(), 1e-6, 1.0, 2)
 
 

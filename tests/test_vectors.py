@@ -350,6 +350,11 @@ def test_words_that_are_alike_stand_together() -> None:
     assert (distances.argmin(axis=1) // 20 == np.arange(80) // 20).all()
 
 
+def test_words_that_are_all_alike_are_drawn_too() -> None:
+    positions = vector_plot.project(WordVectors(("a", "b", "c", "d"), np.ones((4, 3), np.float32)))
+    assert np.isfinite(positions).all()
+
+
 def test_lengths_of_vectors_do_not_move_words() -> None:
     vectors = random_vectors(30, 6)
     longer = WordVectors(vectors.words, vectors.vectors * np.float32(4))

@@ -298,6 +298,12 @@ def test_phrases_are_those_of_the_formula(sentences: list[str], threshold: float
     }
 
 
+def test_a_phrase_that_is_a_word_already_is_that_word() -> None:
+    text = phrases.join(spool.read(["new york new_york"] * 9), 0.0, 0)
+    assert sorted(text.words) == sorted(set(text.words))
+    assert text.counts[text.words.index("new_york")] >= 18
+
+
 def test_another_pass_makes_longer_phrases() -> None:
     generator = np.random.default_rng(2)
     sentences = []

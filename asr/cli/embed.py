@@ -86,7 +86,7 @@ def train(
     from asr.text import vector_files, word2vec
 
     vector_files.check_name(out)
-    check_outputs([out], overwrite)
+    check_outputs([out], overwrite, made_from=texts)
     reporter = TerminalReporter()
     with announced("loading word2vec; the first time, compiling it takes half a minute …", reporter):
         word2vec.warm(engine)

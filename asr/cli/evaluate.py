@@ -96,7 +96,7 @@ def evaluate(
     )
     if json_file is not None and json_file == hypotheses:
         raise ConfigError("the same file for both", where="--json and --hypotheses", expected="a file for each")
-    check_outputs([json_file, hypotheses], overwrite)
+    check_outputs([json_file, hypotheses], overwrite, made_from=[manifest])
     from asr.cli.reporter import TerminalReporter
     from asr.data.manifest import manifest_text, parse_manifest
 

@@ -111,14 +111,19 @@ def most_shared(recordings: Sequence[Recording], names: Sequence[NameT]) -> tupl
     return name, [str(recording.source) for recording, own in zip(recordings, names, strict=True) if own == name]
 
 
-def check_outputs(paths: Iterable[Path | None], overwrite: bool) -> None:
+def check_outputs(paths: Iterable[Path | None], overwrite: bool, made_from: Iterable[str | Path] = ()) -> None:
     """See, before time is spent on what they will hold, that files can be made; None stands for no file.
 
     Raises:
-        ConfigError: some are there already, and not to be overwritten; or nothing can be made there.
+        ConfigError: one is among those that they are made from; some are there already, and not to be overwritten;
+            or nothing can be made there.
         DiskFullError: the disk is full.
     """
     wanted = [path for path in paths if path is not None]
+    inputs = {Path(source).resolve() for source in made_from}
+    for path in wanted:
+        if path.resolve() in inputs:
+            raise ConfigError("would take the place of what it is made from", where=path, hint="another name")
     existing = [str(path) for path in wanted if os.path.lexists(path)]
     if existing and not overwrite:
         raise ConfigError("already there", where=some(existing), hint="another place, or --overwrite")

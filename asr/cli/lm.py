@@ -59,7 +59,9 @@ def build(
     ] = "0",
     vocabulary: Annotated[
         str | None,
-        typer.Option(metavar="N|FILE", help="Know only the N most frequent words, or those in a file."),
+        typer.Option(
+            metavar="N|FILE", help="Of the text's words, know only the N most frequent, or those in a file."
+        ),
     ] = None,
     model: Recogniser = None,
     half: Half = False,
@@ -71,12 +73,14 @@ def build(
     from asr.text import kneser_ney, ngram
 
     ngram.check_name(out, half)
-    check_outputs([out], overwrite)
+    check_outputs([out], overwrite, made_from=texts)
     words = _vocabulary(vocabulary, model)
     reporter = TerminalReporter()
     with reporter.progress("read") as advance:
         estimate = kneser_ney.build(with_progress(read_sentences(texts, model), advance), order, thresholds, words)
     _tell(estimate, reporter)
+    if isinstance(words, set) and (unseen := len(words - set(estimate.model.words))):
+        reporter.say(f"  {unseen:,} of the vocabulary's {counted(len(words), 'word', ',')} left out")
     ngram.save(estimate.model, out, half)
     reporter.say(f"wrote {out}")
 
@@ -119,9 +123,7 @@ def mix(
     from asr.text import mixing, ngram
 
     ngram.check_name(out, half)
-    if out.resolve() in [path.resolve() for path in models]:
-        raise ConfigError("is one of the models that are mixed", where=out, hint="another --out")
-    check_outputs([out], overwrite)
+    check_outputs([out], overwrite, made_from=models)
     reporter = TerminalReporter()
     with announced("reading the language models …", reporter):
         parts = [ngram.load(path) for path in models]

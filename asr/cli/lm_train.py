@@ -136,7 +136,7 @@ def train(
     from asr.text import neural
 
     neural.check_name(out)
-    check_outputs([out], overwrite)
+    check_outputs([out], overwrite, made_from=texts)
     folder = run_dir or Path("runs") / out.stem
     refuse_folder_of_others(
         folder, SETTINGS, "a language model's training", hint="another name for the model, or --run-dir"

@@ -45,7 +45,7 @@ def _lines(name: str) -> Iterator[str]:
     if suffixes[-2:] == [".jsonl", ".gz"]:
         raise DataError("a compressed manifest", where=name, expected="a manifest, or a text, .gz or not")
     if suffixes[-1:] == [".jsonl"]:
-        return (utterance.text for utterance in read_manifest(Path(name)))
+        return filter(str.strip, (utterance.text for utterance in read_manifest(Path(name))))
     return sentences.read([sys.stdin.buffer if name == "-" else Path(name)])
 
 

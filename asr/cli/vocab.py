@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,7 +74,7 @@ def build(
         raise ConfigError(
             "another kind of file", where=f"--out {destination}", expected=f"a name that ends in {SUFFIX}"
         )
-    check_outputs([destination], overwrite)
+    check_outputs([destination], overwrite, made_from=[commands])
     from asr.decoding import automaton
     from asr.text import grammar
 
@@ -108,12 +109,12 @@ def match(file: Vocabulary, sentence: Annotated[str, typer.Argument(help="As the
     from asr.decoding import automaton
 
     vocabulary = automaton.load(file)
-    words = sentence.split()
+    words = unicodedata.normalize("NFC", sentence).split()
     if not vocabulary.accepts(" ".join(words)):
         typer.echo(f"outside: {_breach(vocabulary, words)}")
         raise typer.Exit(1)
     typer.echo("inside")
-    for slot in vocabulary.slots(sentence):
+    for slot in vocabulary.slots(" ".join(words)):
         typer.echo(f"  {slot.name}: {slot.value}")
 
 

@@ -13,6 +13,8 @@ from asr.text.neural import NeuralLm
 from asr.text.neural_network import State, state_of
 from asr.text.units import BOUNDARY, UNKNOWN
 
+_AT_ONCE = 256  # sentences that are drawn together
+
 
 class Generated(NamedTuple):
     """A sentence, and the natural log-probability of its units and its end."""
@@ -41,19 +43,26 @@ def sample(
         longest: the most units (words, or tokens) in a sentence, which is cut off there.
     """
     model.network.eval()
-    units = torch.full((count, 1), BOUNDARY, device=model.device)
-    state: State = None
-    drawn = []
-    for _ in range(longest):
-        log_probs, state = _following(model, units, state)
-        units = _draw(log_probs / temperature, top_k, generator)
-        drawn.append(units)
-    return [_text(model, numbers) for numbers in torch.cat(drawn, 1).tolist()]
+    found = []
+    for first in range(0, count, _AT_ONCE):
+        units = torch.full((min(_AT_ONCE, count - first), 1), BOUNDARY, device=model.device)
+        state: State = None
+        drawn: list[Tensor] = []
+        ended = torch.zeros_like(units, dtype=torch.bool)
+        while len(drawn) < longest and not ended.all():
+            log_probs, state = _following(model, units, state)
+            units = _draw(log_probs / temperature, top_k, generator)
+            drawn.append(units)
+            ended |= units == BOUNDARY
+        found += [_text(model, numbers) for numbers in torch.cat(drawn, 1).tolist()]
+    return found
 
 
 def _draw(scores: Tensor, top_k: int | None, generator: torch.Generator) -> Tensor:
     """A unit (rows, 1) for each row of scores (rows, units), with the probability that its softmax is."""
-    best, units = scores.topk(min(top_k or scores.shape[1], scores.shape[1]))
+    if top_k is None:
+        return torch.multinomial(scores.softmax(1), 1, generator=generator)
+    best, units = scores.topk(min(top_k, scores.shape[1]))
     return units.gather(1, torch.multinomial(best.softmax(1), 1, generator=generator))
 
 

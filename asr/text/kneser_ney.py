@@ -65,11 +65,12 @@ def build(
         order: words in the longest n-grams. The model's is less where no sentence is so long.
         prune: for each length, n-grams that occur so often or less are left out. The last number holds for all
             longer ones. None may be smaller than the one before it.
-        vocabulary: the words that the model is to know, or the number of the most frequent ones; by default all.
+        vocabulary: which of the text's words the model is to know, or how many, the most frequent ones; by default
+            all.
 
     Raises:
         ConfigError: an argument makes no sense.
-        DataError: there are no words, or <s>, </s> or <unk> is among them.
+        DataError: there are no words, or none that the model is to know; or <s>, </s> or <unk> is among them.
     """
     thresholds = _thresholds(order, prune)
     if isinstance(vocabulary, int) and vocabulary < 1:
@@ -79,6 +80,12 @@ def build(
     derived = [_derived(each) for each in counts]
     discounts = [FALLBACK if each is None else each for each in derived]
     kept = _kept(levels, thresholds, _known(words, levels[0], vocabulary))
+    if kept[0].sum() == len(SPECIAL):
+        raise DataError(
+            "the model would know no word",
+            expected="words in the text that are in the vocabulary, and occur more often than what is left out",
+            hint="--model, for a list of words and a text that differ in letter case",
+        )
     entries = _entries(words, levels, _smooth(levels, counts, discounts, kept), kept)
     sentences = int(levels[0].raw[_START])
     tokens = int(levels[0].raw.sum()) - 2 * sentences

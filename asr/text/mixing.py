@@ -51,10 +51,10 @@ def mix(models: Sequence[NgramModel], weights: Sequence[float]) -> NgramModel:
         ConfigError: there is not one positive weight for each model.
         DataError: a model has no <s> or </s>.
     """
-    if len(weights) != len(models) or not models or not all(0 < weight < np.inf for weight in weights):
+    positive = all(weight > 0 for weight in weights) and sum(weights) < np.inf
+    if not models or len(weights) != len(models) or not positive:
         raise ConfigError(f"weights {list(weights)} of {len(models)} models", expected="a positive one of each")
-    if any(word not in model for model in models for word in SPECIAL):
-        raise DataError("a model without <s> or </s>", expected="models of whole sentences")
+    _refuse_parts_of_sentences(models)
     words = tuple(dict.fromkeys((*SPECIAL, *(word for model in models for word in model.words))))
     numbers = {word: number for number, word in enumerate(words)}
     counts, parent, last = _united(
@@ -87,8 +87,9 @@ def fitting_weights(models: Sequence[NgramModel], texts: Iterable[str]) -> list[
         Positive numbers that add up to 1.
 
     Raises:
-        DataError: the text has no words.
+        DataError: the text has no words, or a model no <s> or </s>.
     """
+    _refuse_parts_of_sentences(models)
     rows = [_foreseen(models, text.split()) for text in texts if text.split()]
     if not rows:
         raise DataError("the text has no words", expected="a sentence to a line")
@@ -101,6 +102,11 @@ def fitting_weights(models: Sequence[NgramModel], texts: Iterable[str]) -> list[
             break
     weights = np.maximum(weights, SETTLED)
     return [float(weight) for weight in weights / weights.sum()]
+
+
+def _refuse_parts_of_sentences(models: Sequence[NgramModel]) -> None:
+    if any(word not in model for model in models for word in SPECIAL):
+        raise DataError("a model without <s> or </s>", expected="models of whole sentences")
 
 
 def _foreseen(models: Sequence[NgramModel], words: Sequence[str]) -> NDArray[np.float64]:

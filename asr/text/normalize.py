@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 _JOINERS = "\u200c\u200d"  # zero-width; Persian and Indic spelling needs them
-_SEPARATORS = "/\\\u2044\u2215\u2212\u2026_"  # slashes, the minus sign, the ellipsis; all of category Pd besides
+_SEPARATORS = frozenset(
+    "/\\|\u2044\u2215\u2212\u2026_"  # slashes, the minus sign, the ellipsis; all of category Pd besides
+    "\u0964\u0965\u0f0b\u0f0c\u0f0d\u0f0e"  # dandas; what stands between Tibetan syllables and clauses
+    "\u1361\u1362\u1363\u1364\u1365\u1366\u1367\u1368"  # what stands between Ethiopic words and sentences
+)
+_QUOTED = re.compile(r"(?<!\w)‘([^‘’]*(?:(?<=\w)’(?=\w)[^‘’]*)*)’(?!\w)")  # apostrophes in words do not end it
 
 
 @dataclass(frozen=True)
@@ -23,8 +28,9 @@ class Normalizer:
             "keep", because its I is not the capital of i.
         punctuation: "remove" takes away the characters of the Unicode categories punctuation and symbol, but no
             tone letters and other modifiers of letters (˥, ˞), which spell sounds.
-            Hyphens, dashes, slashes, underscores and ellipses leave a space, so "twenty-one" becomes two words;
-            the others leave nothing, so "U.S." becomes one.
+            Hyphens, dashes, slashes, underscores, ellipses, dandas and the marks between Ethiopic words and Tibetan
+            syllables leave a space, so "twenty-one" becomes two words; the others leave nothing, so "U.S." becomes
+            one. Of a pair of single quotation marks, ‘ and ’, the second one is no apostrophe.
         keep_characters: punctuation that stays.
         replacements: pairs of what is written and what is put in its place, one after another, before letter case
             and punctuation change. A single character is replaced wherever it stands, anything longer only as whole
@@ -53,7 +59,10 @@ class Normalizer:
         return [each for each in self._before_punctuation(text) if _is_punctuation(each, self.keep_characters)]
 
     def _before_punctuation(self, text: str) -> str:
-        text = unicodedata.normalize("NFC", _visible(text)).replace("’", "'")
+        text = unicodedata.normalize("NFC", _visible(text))
+        if self.punctuation == "remove" and not any("‘" in written for written, _ in self.replacements):
+            text = _QUOTED.sub(r"“\1”", text)
+        text = text.replace("’", "'")
         for written, instead in self.replacements:
             text = _replace(text, unicodedata.normalize("NFC", written), instead)
         for pattern, instead in self.patterns:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import DataError
+from asr.text.arpa import UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def measure(model: Scores, texts: Iterable[str]) -> Perplexity:
     log_prob = log_prob_known = 0.0
     for sentence, scores in model.scored(texts):
         known = np.ones(len(scores), np.bool_)
-        known[: len(sentence)] = [word in model for word in sentence]
+        known[: len(sentence)] = [word in model and word != UNKNOWN for word in sentence]
         sentences += 1
         words += len(sentence)
         unknown += int(np.count_nonzero(~known))

@@ -17,6 +17,8 @@ from asr.text.spool import SEPARATOR, NumberedText, Spool, occurrences
 def join(text: NumberedText, threshold: float, discount: int) -> NumberedText:
     """Write pairs of neighbours that occur together more often than by chance as one word, with `_` between them.
 
+    That may be a word which the text has already, or which another pair becomes too.
+
     A pair is joined where (count(a b) - discount) / (count(a) × count(b)) × words of the text > threshold, as in
     the word2phrase program. From left to right, a word joins one pair at most; longer phrases take another pass.
 
@@ -25,8 +27,7 @@ def join(text: NumberedText, threshold: float, discount: int) -> NumberedText:
         threshold: the score to exceed.
         discount: what is taken from the count of a pair, so that rare pairs are left alone.
     """
-    pairs, names = _chosen(text, threshold, discount)
-    words = [*text.words, *names]
+    pairs, words = _chosen(text, threshold, discount)
     blocks = Spool()
     for block in text.blocks:
         blocks.append(_joined(block, pairs))
@@ -34,7 +35,7 @@ def join(text: NumberedText, threshold: float, discount: int) -> NumberedText:
 
 
 def _chosen(text: NumberedText, threshold: float, discount: int) -> tuple[Table, list[str]]:
-    """Pairs that are joined, to the numbers of the new words, and these words."""
+    """Pairs that are joined, to the numbers of the words that they become; and all words then."""
     counted = _pairs(text, discount)
     filled = np.flatnonzero(counted.keys != EMPTY)
     keys, together = counted.keys[filled], counted.values[filled]
@@ -43,11 +44,11 @@ def _chosen(text: NumberedText, threshold: float, discount: int) -> tuple[Table,
     chosen = keys[scores > threshold]
     chosen.sort()
     table = hashing.table(len(chosen))
-    names = []
-    for number, key in enumerate(chosen.tolist(), start=len(text.words)):
-        put(table, key, number)
-        names.append(f"{text.words[key >> 32]}_{text.words[key & 0xFFFFFFFF]}")
-    return table, names
+    numbers = {word: number for number, word in enumerate(text.words)}
+    for key in chosen.tolist():
+        name = f"{text.words[key >> 32]}_{text.words[key & 0xFFFFFFFF]}"
+        put(table, key, numbers.setdefault(name, len(numbers)))
+    return table, list(numbers)
 
 
 def _pairs(text: NumberedText, discount: int) -> Table:

@@ -25,9 +25,10 @@ def sample(
     state = model.start
     while len(words) < longest:
         log_probs, states = _distribution(model.ngram, state, len(model.words))
-        log_probs[barred] = -np.inf
         # The largest of log-probabilities with Gumbel noise is a draw from them (Gumbel 1954).
-        word = int(np.argmax(log_probs / temperature + generator.gumbel(size=len(log_probs))))
+        noisy = log_probs / temperature + generator.gumbel(size=len(log_probs))
+        noisy[barred] = -np.inf
+        word = int(np.argmax(noisy))
         if word == model.end:
             break
         words.append(model.words[word])

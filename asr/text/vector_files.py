@@ -12,7 +12,6 @@ import codecs
 import gzip
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import ConfigError, DataError
-from asr.files import atomic_path, unreadable_in_words
+from asr.files import atomic_path, unpacked, unreadable_in_words
 from asr.text.vectors import WordVectors
 
 TEXT_SUFFIXES = (".txt", ".vec", ".txt.gz", ".vec.gz")
@@ -60,7 +59,7 @@ def load(path: str | Path) -> WordVectors:
         DataError: there is no such file, or it is wrong: where, and what it should hold.
     """
     path = Path(path)
-    with _opened(path) as file:
+    with unreadable_in_words(path, _EXPECTED), unpacked(path) as file:
         shape, begin, is_text = _begin(file, path)
         blocks = _text_blocks(file, begin, shape, path) if is_text else _binary_blocks(file, begin, shape, path)
         words, vectors = _stack(blocks, shape, path)
@@ -112,17 +111,6 @@ def _text_entries(vectors: WordVectors) -> Iterator[bytes]:
 def _binary_entries(vectors: WordVectors) -> Iterator[bytes]:
     for word, vector in zip(vectors.words, vectors.vectors.astype("<f4", copy=False), strict=True):
         yield word.encode() + b" " + vector.tobytes() + b"\n"
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    with unreadable_in_words(path, _EXPECTED), path.open("rb") as file:
-        if file.read(2) == b"\x1f\x8b":
-            with gzip.open(path) as unpacked:
-                yield cast(BinaryIO, unpacked)
-        else:
-            file.seek(0)
-            yield file
 
 
 def _begin(file: BinaryIO, path: Path) -> tuple[_Shape, bytes, bool]:

@@ -63,7 +63,7 @@ def project(vectors: WordVectors, seed: int = 0) -> NDArray[np.float64]:
     lengths = np.linalg.norm(vectors.vectors, axis=1, keepdims=True)
     units = vectors.vectors / np.where(lengths > 0, lengths, 1)
     perplexity = min(_PERPLEXITY, (len(units) - 1) / 3)
-    init = "pca" if units.shape[1] > 1 else "random"
+    init = "pca" if units.shape[1] > 1 and np.ptp(units, axis=0).any() else "random"
     positions = TSNE(perplexity=perplexity, init=init, random_state=seed).fit_transform(units)
     low, high = positions.min(axis=0), positions.max(axis=0)
     scaled: NDArray[np.float64] = (positions - low) / max(float((high - low).max()), 1e-9)
