@@ -4,7 +4,9 @@ Each is an `nn.Module` on padded batches that returns features with their length
 padding, and frames past an utterance's end are zero; one utterance alone gives what it gives in a batch, on CPU
 and GPU alike. Definitions are those of Kaldi (`compute-fbank-feats`, `compute-mfcc-feats`,
 `compute-spectrogram-feats`, `add-deltas`) without dither, on waveforms of full scale ±1 where Kaldi's own reach
-±32768, which shifts log energies by a constant.
+±32768. That shifts log energies by a constant, but the floors under energies stay where torchaudio has them: near
+the noise of 16 bits. So digital silence is no further from speech than a quiet room, which is what Kaldi has dither
+for; of recordings below some -40 dBFS the quiet parts are lost.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 from asr.lengths import LengthT, conv_length, valid_mask
 
 EPSILON = torch.finfo(torch.float32).eps
-"""Kaldi's floor under energies before the logarithm."""
+"""The floor under energies before the logarithm: Kaldi's number, on torchaudio's scale."""
 
 PREEMPHASIS = 0.97
 MIN_FREQUENCY = 20.0  # hertz, the lowest edge of Kaldi's mel filters
@@ -188,7 +190,7 @@ class Mfcc(nn.Module):
 
 
 class LogSpectrogram(nn.Module):
-    """Log power spectrum; in place of the lowest bin, the frame's log energy, floored at 0, as Kaldi has it.
+    """Log power spectrum; in place of the lowest bin, the frame's log energy, floored at 0, as torchaudio has it.
 
     Agrees with `torchaudio.compliance.kaldi.spectrogram`.
 

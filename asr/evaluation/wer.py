@@ -225,9 +225,8 @@ def _interval(
         drawn_words.append(group_words[drawn].sum(axis=1))
     totals = np.concatenate(drawn_words)
     rates = np.concatenate(drawn_errors) / np.maximum(totals, 1)
-    low, high = np.quantile(
-        rates[totals > 0] if totals.any() else rates, [(1 - confidence) / 2, (1 + confidence) / 2]
-    )
+    rates = rates[totals > 0] if totals.any() else rates
+    low, high = np.quantile(rates, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 
