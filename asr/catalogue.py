@@ -42,6 +42,10 @@ def resolve(path_or_name: str) -> Path:
         return path / RECIPE
     if path_or_name in ours:
         return ours[path_or_name] / RECIPE
+    if "=" in path_or_name:
+        raise ConfigError(
+            "a setting in a recipe's place", where=path_or_name, expected="RECIPE first, settings after it"
+        )
     fault = f"this folder holds no {RECIPE}" if path.is_dir() else "there is no such recipe"
     nearby = [str(folder) for folder in _nearby()] + list(ours)
     close = difflib.get_close_matches(path_or_name, nearby + [Path(name).name for name in nearby], n=1)

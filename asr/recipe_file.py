@@ -127,7 +127,12 @@ def parse(text: str, where: object, from_command_line: bool = False) -> Any:
         return yaml.load(text, _ArgumentLoader if from_command_line else _StrictLoader)
     except yaml.MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
-        raise ConfigError(f"not YAML: {error.problem}", where=f"{where}{line}") from None
+        hints = {
+            "mapping values are": "a space behind each colon, there and in the line before it",
+            "found character '\\t'": "spaces in place of tabs",
+        }
+        hint = next((hint for fault, hint in hints.items() if str(error.problem).startswith(fault)), None)
+        raise ConfigError(f"not YAML: {error.problem}", where=f"{where}{line}", hint=hint) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"not YAML: {error}", where=where) from None
     except ValueError as error:
@@ -173,6 +178,9 @@ def _describe(details: ErrorDetails) -> str:
     where, found = ".".join(str(part) for part in path) or "recipe", details["input"]
     match details["type"]:
         case "extra_forbidden":
+            meant = keys_named(str(path[-1])) if len(path) == 1 else []
+            if meant:
+                return f"{where}: there is no such key; {' or '.join(meant)} may be meant"
             return f"{where}: {_none_such('key', path[-1], _keys_allowed_at(details['loc']))}"
         case "union_tag_invalid":
             return f"{where}.corpus: {_none_such('corpus', found['corpus'], CORPORA)}"

@@ -250,8 +250,8 @@ def _warn_of_infeasible(work: Workspace, train: list[Utterance], tokenizer: Toke
         )
     if found:
         work.reporter.warn(
-            f"{len(found)} training utterances are too short for their transcripts, so their loss is infinite "
-            f"and they teach nothing\n{listing(found)}"
+            f"{counted(len(found), 'training utterance')} {is_or_are(len(found))} too short for the transcript, so "
+            f"the loss is infinite and nothing is learnt there\n{listing(found)}"
         )
 
 

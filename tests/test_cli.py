@@ -299,6 +299,8 @@ def test_a_wrong_recipe_argument_names_those_near_by(tmp_path: Path, monkeypatch
     assert caught.value.hint == "quickstart"
     with pytest.raises(ConfigError, match=r"empty: this folder holds no recipe\.yaml"):
         catalogue.resolve("empty")
+    with pytest.raises(ConfigError, match="RECIPE first"):
+        catalogue.resolve("training.epochs=3")
 
 
 # --------------------------------------------------------------------------------------------- transcribe
@@ -758,6 +760,11 @@ def test_evaluate_never_overwrites_nor_leaves_out(run: Run, manifest: Path) -> N
     assert result.code == 1
     assert "3.wav: there is no such file" in result.err
     assert "WER" not in result.out
+
+
+def test_swapped_arguments_are_told(run: Run, manifest: Path) -> None:
+    result = run("evaluate", manifest, "runs/tones")
+    assert (result.code, "the model, and behind it a manifest" in result.err) == (2, True)
 
 
 def test_a_field_that_nobody_has_is_refused(run: Run, manifest: Path) -> None:

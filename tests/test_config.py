@@ -77,6 +77,11 @@ tokens: {kind: bpe}
             "name: a\nprepare: {corpus: timit}",
             "prepare.corpus: there is no such corpus; allowed: manifests, commands, fsdd",
         ),
+        (
+            "training:\n  epochs:22\n  batch_seconds: 9",
+            "try: a space behind each colon",
+        ),
+        ("training:\n\tepochs: 22", "try: spaces in place of tabs"),
     ],
 )
 def test_broken_files(tmp_path: Path, text: str, expected: str) -> None:
@@ -215,6 +220,7 @@ def test_wrong_replacements(tmp_path: Path, text: str, expected: str) -> None:
             "name=2024-13-45",
             "not YAML: month must be in 1..12\n  try: what looks like a date or number, and is none",
         ),
+        ("epochs=3", "epochs: there is no such key; pretrain.epochs or training.epochs may be meant"),
         ("model={[1]: 2}", "not YAML: a list or section as a key"),
         ("trainin.epochs=3", "training"),
         ("training.consistency=0.2", "set augment.spec_augment too"),

@@ -163,6 +163,8 @@ def test_under_fitting_shows_at_the_end_only() -> None:
     assert finding.advice.startswith("more training.epochs")
     flat = changed(train_loss=[3.0, 1.82, 1.81, 1.8], dev_loss=[3.0, 2.6, 2.2, 1.9])
     assert only(flat).advice.startswith("a larger model")
+    slowly = changed(train_loss=[3.0, 2.04, 1.96, 1.88], dev_loss=[3.0, 2.6, 2.2, 1.9])  # as a cosine ends
+    assert only(slowly).advice.startswith("more training.epochs")
 
 
 def test_little_data_is_neither_over_nor_under_fitting() -> None:

@@ -455,6 +455,9 @@ def test_missing_columns_are_told_with_those_that_are_there(tmp_path: Path) -> N
     assert "no column 'wer', none for the audio" in str(raised.value)
     assert "it reads: Datei, Text\n  try: --audio-column NAME" in str(raised.value)
     assert "--text-column" not in str(raised.value)
+    write(tmp_path / "t.csv", "a.wav;one", "b.wav;two")
+    with pytest.raises(DataError, match=r"no columns, but a recording\n  try: a line above it, such as audio;text"):
+        table.read(tmp_path / "t.csv")
     write(tmp_path / "t.csv", "path,text,path")
     with pytest.raises(DataError, match="names a column twice"):
         table.read(tmp_path / "t.csv")
@@ -468,6 +471,12 @@ def test_a_table_in_the_encoding_of_windows_is_told_once(tmp_path: Path) -> None
     with pytest.raises(DataError) as raised:
         table.read(path)
     assert str(raised.value).startswith(f"{path}: is not UTF-8, in 20 of its lines\n  expected: UTF-8, in Excel")
+
+
+def test_a_workbook_is_called_one(run: Run, tmp_path: Path) -> None:
+    for name, form in (("t.xlsx", []), ("t.csv", []), ("t.xlsx", ["--format", "table"])):
+        (tmp_path / name).write_bytes(b"PK\x03\x04" + bytes(99))
+        assert f"{name}: is a workbook" in run(name, "--out", "m.jsonl", *form).err
 
 
 def test_a_table_may_have_another_name(run: Run, tmp_path: Path) -> None:
@@ -634,8 +643,8 @@ def test_a_text_that_cannot_be_read_is_a_fault_among_others(tmp_path: Path) -> N
     found = folder.read(tmp_path)
     assert [entry.id for entry in found.entries] == ["d"]
     assert found.faults == [
-        f"{tmp_path / 'a.txt'}: is UTF-16 (try: iconv -f UTF-16 -t UTF-8 a.txt)",
-        f"{tmp_path / 'b.txt'}: is UTF-16 (try: iconv -f UTF-16 -t UTF-8 b.txt)",
+        f"{tmp_path / 'a.txt'}: is UTF-16 (try: iconv -f UTF-16 -t UTF-8 a.txt > NEWFILE)",
+        f"{tmp_path / 'b.txt'}: is UTF-16 (try: iconv -f UTF-16 -t UTF-8 b.txt > NEWFILE)",
         f"{tmp_path / 'c.txt'}: is empty",
     ]
 
@@ -764,10 +773,13 @@ def test_one_speaker_is_divided_and_a_recording_never() -> None:
 
 
 def test_too_few_speakers() -> None:
-    with pytest.raises(
-        DataError, match=r"2 speakers can't be dealt out to 3 sets(.|\n)*fewer sets, or add speakers"
-    ):
-        split(spoken(["a", "b", "b"], [1, 1, 1]), {"dev": 0.1, "test": 0.1}, 1)
+    two = spoken(["a", "b", "b"], [1, 1, 1])
+    with pytest.raises(DataError, match=r"2 speakers can't be dealt out to 3 sets(.|\n)*--hold-out recordings"):
+        split(two, {"dev": 0.1, "test": 0.1}, 1)
+    sets = split(two, {"dev": 0.1, "test": 0.1}, 1, by="recording")
+    assert [len(part) for part in sets.values()] == [1, 1, 1]
+    with pytest.raises(DataError, match=r"1 recording can't be dealt out to 2 sets(.|\n)*more recordings"):
+        split(spoken(["a"], [1]), {"dev": 0.1}, 1)
 
 
 def test_sets_that_come_out_much_larger_than_asked_for_are_told() -> None:
@@ -910,6 +922,23 @@ def test_too_few_speakers_are_told_before_recordings_are_read(tmp_path: Path, ru
         write(tmp_path / "two" / speaker / "0.txt", "text")
     result = run("two", "--out", "mine", "--dev", 0.2, "--test", 0.2, "--speaker-folders")
     assert (result.code, "2 speakers can't be dealt out to 3 sets" in result.err) == (1, True), result.err
+
+
+def test_what_sets_share_is_told_where_it_may_surprise(tmp_path: Path, run: Run) -> None:
+    for number in range(6):
+        sound(tmp_path / f"{number}.wav")
+    held_out = ("--dev", 0.2, "--test", 0.2, "--overwrite", "--out", "mine")
+    for speakers, said in (
+        (["a"] * 6, "one speaker is in all sets"),
+        (["a", "b", "c"] * 2, ""),
+        (["a", "b"] * 3, ""),
+    ):
+        rows = ([f"{number}.wav", "x", who] for number, who in enumerate(speakers))
+        make_table(tmp_path / "t.csv", [["path", "text", "speaker"], *rows])
+        result = run("t.csv", *held_out, "--hold-out", "recordings")
+        assert (result.code, "one speaker" in result.err) == (0, bool(said)), result.err
+    make_table(tmp_path / "t.csv", [["path", "text", "Sprecher"], *([f"{n}.wav", "x", "a"] for n in range(6))])
+    assert "does a column name them (--speaker-column)? Sprecher" in run("t.csv", *held_out).err
 
 
 def test_a_list_without_utterances(run: Run) -> None:

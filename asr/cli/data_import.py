@@ -6,7 +6,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from textwrap import indent
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -59,6 +59,10 @@ def import_(
     ] = None,
     dev: Annotated[float, typer.Option(min=0, max=0.9, help="Share to hold out as development set.")] = 0.0,
     test: Annotated[float, typer.Option(min=0, max=0.9, help="Share to hold out as test set.")] = 0.0,
+    hold_out: Annotated[
+        Literal["speakers", "recordings"],
+        typer.Option(help="What no two sets share; speakers as far as they are known, and there are several."),
+    ] = "speakers",
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of what is held out.")] = 1,
     audio_column: Annotated[str | None, column("paths")] = None,
     text_column: Annotated[str | None, column("transcripts")] = None,
@@ -82,14 +86,15 @@ def import_(
     """List recordings and their transcripts, as they are, in manifests to train on.
 
     Everything that is wrong is told at once, by file and line. Sets that are held out share no speaker with the
-    training set where speakers are known, and no recording where they are not.
+    training set where several are known, and no recording elsewhere.
     """
     from asr.cli.reporter import TerminalReporter
     from asr.data.layouts.entries import faulty, measure, repeated
     from asr.data.layouts.table import Columns
     from asr.data.manifest import write_manifest
-    from asr.data.splitting import overshoots, refuse_too_few, split
+    from asr.data.splitting import Unit, overshoots, refuse_too_few, split
 
+    unit: Unit = "speaker" if hold_out == "speakers" else "recording"
     shares = {name: share for name, share in (("dev", dev), ("test", test)) if share}
     paths = _outputs(out, shares)
     check_outputs(paths.values(), overwrite)
@@ -99,7 +104,7 @@ def import_(
     listing = _read(source, layout, columns, audio_root, speaker_folders)
     if shares and listing.entries and (skip_faulty or not listing.faults):
         speakers = ((entry.audio, entry.fields.get("speaker")) for entry in listing.entries)
-        refuse_too_few(list(speakers), len(shares) + 1)
+        refuse_too_few(list(speakers), len(shares) + 1, unit)
     reporter = TerminalReporter()
     with reporter.progress("read", len({entry.audio for entry in listing.entries})) as advance:
         utterances, faults = measure(listing, lambda done, total: advance(done))
@@ -111,12 +116,14 @@ def import_(
         raise faulty(faults, source, hint="mend them, or --skip-faulty leaves them out")
     if faults:
         reporter.warn(str(faulty(faults, source)))
-    sets = split(utterances, shares, seed)
+    sets = split(utterances, shares, seed, unit)
     for name, path in paths.items():
         write_manifest(path, sets[name], relative)
         typer.echo(f"{path}: {_summary(sets[name])}")
-    for message in [*repeated(utterances), *overshoots(sets, shares)]:
+    for message in [*repeated(utterances), *overshoots(sets, shares, unit)]:
         reporter.warn(message)
+    if shares:
+        _tell_of_speakers(utterances, layout, columns, reporter)
     if shares and layout is Layout.FOLDER and not speaker_folders:
         _hint_at_folders(source, listing, reporter)
     for path in _left_over(paths.values()):
@@ -125,6 +132,21 @@ def import_(
         typer.echo(_recipe(paths))
     elif len(paths) == 2:
         typer.echo("a recipe takes three sets: --dev and --test make two, or a manifest of your own is one")
+
+
+def _tell_of_speakers(
+    utterances: Sequence[Utterance], layout: Layout, columns: Columns, reporter: Reporter
+) -> None:
+    """Say so where sets share a speaker who is the only one, or speakers who may be in a column of another name."""
+    speakers = {utterance.speaker for utterance in utterances}
+    if len(speakers) > 1:
+        return
+    if speakers != {None}:
+        reporter.say("one speaker is in all sets: what they measure holds for no other voice")
+    elif layout is Layout.TABLE and columns.speaker is None:
+        others = sorted({field for utterance in utterances for field in utterance.fields})
+        if others:
+            reporter.say(f"no speakers named; does a column name them (--speaker-column)? {', '.join(others)}")
 
 
 def _refuse_where_all_are_elsewhere(source: Path, listing: Listing) -> None:
@@ -153,9 +175,9 @@ def _outputs(out: Path, shares: Mapping[str, float]) -> dict[str, Path]:
     if not shares:
         if out.suffix != ".jsonl":
             raise ConfigError(
-                "another kind of file",
+                "one manifest is made",
                 where=f"--out {out}",
-                expected="a name that ends in .jsonl, or --dev, --test",
+                expected="a name that ends in .jsonl; or --dev 0.1 --test 0.1, for a folder of three",
             )
         return {"train": out}
     if out.suffix == ".jsonl" or out.is_file():

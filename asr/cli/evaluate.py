@@ -96,6 +96,8 @@ def evaluate(
     )
     if json_file is not None and json_file == hypotheses:
         raise ConfigError("the same file for both", where="--json and --hypotheses", expected="a file for each")
+    if manifest.is_dir():
+        raise ConfigError("a folder", where=manifest, expected="the model, and behind it a manifest (.jsonl)")
     check_outputs([json_file, hypotheses], overwrite, made_from=[manifest])
     from asr.cli.reporter import TerminalReporter
     from asr.data.manifest import manifest_text, parse_manifest

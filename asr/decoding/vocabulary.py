@@ -141,12 +141,12 @@ class Vocabulary:
         else:
             known = any(self._lm_word(token) in lm for token in range(len(self.tokens)) if token != self._blank)
         if not known:
-            shown = ", ".join(f"“{word}”" for word in lm.words if word not in SPECIAL)[:60]
-            units = ", ".join(f"“{unit}”" for unit in sorted(self._units))[:60]
+            shown = some([f"“{word}”" for word in lm.words if word not in SPECIAL], most=6)
+            units = some([f"“{unit}”" for unit in sorted(self._units)], most=12)
             raise DataError(
-                f"the model can write no word of the language model ({shown} …)",
-                expected=f"words made of {units} …",
-                hint="build it from text in the same case and script as the training transcripts",
+                f"the model can write no word of the language model ({shown})",
+                expected=f"words made of {units}",
+                hint="asr lm build TEXT --model MODEL, which writes the text as the model does",
             )
 
     # --------------------------------------------------------------------------------------------- making

@@ -32,6 +32,8 @@ WIDE_GAP = 1.15
 """Dev loss over a training loss that is high itself, and made higher by dropout and masks."""
 STILL_FALLING = 0.95
 """Of the training loss from one epoch to the next."""
+SLOWLY_FALLING = 0.93
+"""Of the training loss in two epochs, as schedules end."""
 JUMP = 1.5
 """Of the training loss from one epoch to the next."""
 JUMP_NATS = 0.5
@@ -247,7 +249,7 @@ def _blank_collapse(entries: Entries) -> Iterator[Finding]:
         f"hypothesis and {blank[-1][1]:.0%} of the frames are blank; "
         + ("the training loss is still falling" if falling else f"the training loss stays at {train[-1][1]:.2f}"),
         ("patience: CTC begins so, and often leaves it within some epochs; " if falling else "")
-        + f"{TRIAL}; another training.learning_rate, a longer training.warmup; training.sorted_first_epoch=true",
+        + f"{TRIAL}; another training.learning_rate, a longer training.warmup; training.sorted_first_epoch, if off",
     )
 
 
@@ -305,7 +307,7 @@ def _under_fitting(entries: Entries) -> Iterator[Finding]:
             "training.learning_rate ten times as large",
         )
         return
-    falling = train[-1][1] < STILL_FALLING * train[-2][1]
+    falling = train[-1][1] < SLOWLY_FALLING * train[-3][1]
     dev = dev_losses(entries)
     if dev and dev[-1][1] > WIDE_GAP * train[-1][1] and not falling:
         yield Finding(

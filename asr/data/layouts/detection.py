@@ -31,6 +31,8 @@ def detect(source: Path) -> Layout:
     if source.is_file():
         if source.suffix.lower() in TABLES:
             return Layout.TABLE
+        with source.open("rb") as file:
+            refuse_workbook(source, file.read(4))
         raise DataError(
             "is no layout that can be read",
             where=source,
@@ -54,3 +56,17 @@ def detect(source: Path) -> Layout:
             hint=f"--format {Layout.FOLDER}, if each recording has its text beside it",
         )
     return Layout.FOLDER
+
+
+def refuse_workbook(path: Path, head: bytes) -> None:
+    """Refuse what spreadsheets write of themselves.
+
+    Args:
+        path: the file.
+        head: its first four bytes.
+
+    Raises:
+        DataError: it is a workbook, or another archive.
+    """
+    if head in (b"PK\x03\x04", b"\xd0\xcf\x11\xe0"):
+        raise DataError("is a workbook, as of Excel", where=path, expected="text", hint="save it as “CSV UTF-8”")

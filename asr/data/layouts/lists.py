@@ -8,6 +8,7 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from asr.audio import SUFFIXES
+from asr.data.layouts.detection import refuse_workbook
 from asr.errors import DataError
 
 MOST_STRANGE = 0.1
@@ -42,7 +43,9 @@ def read_lines(path: Path, faults: list[str]) -> list[Row]:
     except OSError as error:
         raise DataError(f"can't be read: {error.strerror}", where=path) from None
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError("is UTF-16", where=path, expected="UTF-8", hint=f"iconv -f UTF-16 -t UTF-8 {path.name}")
+        hint = f"iconv -f UTF-16 -t UTF-8 {path.name} > NEWFILE"
+        raise DataError("is UTF-16", where=path, expected="UTF-8", hint=hint)
+    refuse_workbook(path, content[:4])
     rows, strange = [], []
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         where = f"{path}:{number}"

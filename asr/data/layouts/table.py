@@ -191,6 +191,10 @@ def _find(columns: Columns, table: _Table, path: Path) -> Columns:
     unnamed = [key for key in ("audio", "text") if wanted[key] is None and found[key] is None]
     missing += [f"for the {key}" for key in unnamed]
     if missing:
+        if any(Path(name).suffix.lower() in SUFFIXES for name in table.names):
+            line = table.delimiter.join(("audio", "text", "speaker")[: len(header)])
+            fault = "its first line names no columns, but a recording"
+            raise DataError(fault, where=path, hint=f"a line above it, such as {line}")
         raise DataError(
             f"there is no column {', none '.join(missing)}",
             where=path,
