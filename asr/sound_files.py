@@ -331,7 +331,7 @@ def _claimed_frames(sound: Any) -> int:
 
 def _read_soundfile(name: str, file: BinaryIO, sound: Any) -> Iterator[FloatArray]:
     buffer = np.empty((min(BLOCK_FRAMES, sound.frames), sound.channels), np.float32)
-    read = 0
+    read = sound.tell() if sound.seekable() else 0  # what was skipped
     try:
         while frames := sound.buffer_read_into(buffer, "float32"):
             read += frames

@@ -252,7 +252,7 @@ def test_infinite_losses_are_counted_and_named(path: Path, tmp_path: Path) -> No
     reporter = Recorder()
     settings = ("tokens.kind=characters", "model.frontend={channels: [8, 8], strides: [4, 2]}", "training.epochs=1")
     run(path, tmp_path / "run", *settings, reporter=reporter)
-    named = next(message for message in reporter.warned if "too short for their transcripts" in message)
+    named = next(message for message in reporter.warned if "too short for the transcript" in message)
     count = int(named.split()[0])
     assert 0 < count < 120
     assert named.count(".wav: ") == min(count, 30)
