@@ -90,11 +90,11 @@ class Windowing:
     ) -> Windowing:
         """Windows for a model that has learnt from samples of typically, and of up to, so many seconds.
 
-        They are up to half as long again as a typical one, so about as long on average: at most `LONGEST_WINDOW`,
-        as for a model of which it is not known, and at least `SHORTEST_WINDOW`, in which there may be a pause. A
-        quarter of a short one is context at each end. What is no longer than a long sample is read as a whole.
+        They are up to twice as long as a typical one: at most `LONGEST_WINDOW`, as for a model of which it is not
+        known, and at least `SHORTEST_WINDOW`, in which there may be a pause. A quarter of a short one is context at
+        each end. What is no longer than a long sample is read as a whole.
         """
-        window = min(max(1.5 * (typical or LONGEST_WINDOW), SHORTEST_WINDOW), LONGEST_WINDOW)
+        window = min(max(2 * (typical or LONGEST_WINDOW), SHORTEST_WINDOW), LONGEST_WINDOW)
         whole = min(max(long or LONGEST_WINDOW, window), LONGEST_WINDOW)
         context = min(LONGEST_CONTEXT, window / 4)
         return cls(frame, *(round(seconds * sample_rate / frame) for seconds in (whole, window, context, PAUSE)))
