@@ -48,7 +48,7 @@ class Recognizer:
     """Transcribes.
 
     An utterance gets the same answer alone and in a batch. A recording of any length is read in windows, and memory
-    grows only by its words: some 20 MiB for each hour.
+    grows only by its words: 20 to 30 MiB for each hour.
 
     Args:
         model: a trained model, which is put into evaluation mode and moved to the device.
