@@ -160,12 +160,11 @@ def run_stages(work: Workspace, last: str) -> None:
 
     The corpus is prepared and checked for any of them.
     """
-    wanted, stages_before = {"prepare", "check", last}, []
-    for stage in reversed(stages_of(work.recipe)):
+    wanted, possible = {"prepare", "check", last}, stages_of(work.recipe)
+    for stage in reversed(possible):
         if stage.name in wanted:
             wanted.update(stage.needs)
-            stages_before.append(stage)
-    _run_stages(work, stages_before[::-1], False, *_identity(work))
+    _run_stages(work, [stage for stage in possible if stage.name in wanted], False, *_identity(work))
 
 
 def _identity(work: Workspace) -> tuple[dict[str, str], str | None]:

@@ -507,11 +507,12 @@ def package(work: Workspace) -> None:
     are what they were.
     """
     model, own = artefact.load(work.trained), search_settings(work)
+    search = _identity(own)
     metadata = {
         **model.metadata,
         "manifests": {name: file_fingerprint(path) for name, path in work.manifests().items()},
         "tests": read_json(work.figures),
-        "search": _identity(own),
+        "search": search,
     }
     artefact.save(
         work.model,
@@ -521,12 +522,17 @@ def package(work: Workspace) -> None:
         acoustic=model.acoustic,
         metadata=metadata,
         card=model_card(work.recipe, metadata),
-        decoder=_tuned_since(work, own) or own,
+        decoder=_tuned_since(work, search) or own,
     )
 
 
-def _tuned_since(work: Workspace, own: DecoderSettings | None) -> DecoderSettings | None:
-    """What `asr tune` has put into the model that is there, if it is still of use; warns if it is not."""
+def _tuned_since(work: Workspace, search: str | None) -> DecoderSettings | None:
+    """What `asr tune` has put into the model that is there, if it is still of use; warns if it is not.
+
+    Args:
+        work: the run.
+        search: the identity of the recipe's own search.
+    """
     try:
         there, found = artefact.identity(work.model), artefact.read_decoder(work.model)
     except ModelError:  # there is none, or it is damaged
@@ -536,7 +542,7 @@ def _tuned_since(work: Workspace, own: DecoderSettings | None) -> DecoderSetting
         return None
     if there["weights"] != file_fingerprint(work.trained / artefact.WEIGHTS):
         changed = "the network"
-    elif packaged != _identity(own):
+    elif packaged != search:
         changed = "the recipe's own search"
     else:
         return found

@@ -938,7 +938,7 @@ def test_what_sets_share_is_told_where_it_may_surprise(tmp_path: Path, run: Run)
         result = run("t.csv", *held_out, "--hold-out", "recordings")
         assert (result.code, "one speaker" in result.err) == (0, bool(said)), result.err
     make_table(tmp_path / "t.csv", [["path", "text", "Sprecher"], *([f"{n}.wav", "x", "a"] for n in range(6))])
-    assert "does a column name them (--speaker-column)? Sprecher" in run("t.csv", *held_out).err
+    assert "does a column name them (--speaker-column)? Sprecher\n" in run("t.csv", *held_out).err
 
 
 def test_a_list_without_utterances(run: Run) -> None:

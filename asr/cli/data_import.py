@@ -144,7 +144,7 @@ def _tell_of_speakers(
     if speakers != {None}:
         reporter.say("one speaker is in all sets: what they measure holds for no other voice")
     elif layout is Layout.TABLE and columns.speaker is None:
-        others = sorted({field for utterance in utterances for field in utterance.fields})
+        others = sorted({field for utterance in utterances for field in utterance.fields} - {"id"})
         if others:
             reporter.say(f"no speakers named; does a column name them (--speaker-column)? {', '.join(others)}")
 
