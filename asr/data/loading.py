@@ -8,7 +8,7 @@ import multiprocessing
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -55,20 +55,18 @@ class Batch:
     masks: tuple[Masks, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
-        """Its tensors on a device."""
-        return self._changed(lambda tensor: tensor.to(device, non_blocking=True))
+        """What the network reads, on a device; labels stay, since `ctc_loss` counts them on the CPU."""
+        inputs, lengths = (tensor.to(device, non_blocking=True) for tensor in (self.inputs, self.lengths))
+        return replace(self, inputs=inputs, lengths=lengths)
 
     def pin_memory(self) -> Batch:
         """Its tensors in pinned memory, from which a GPU fetches them while it computes; the loader asks for it."""
-        return self._changed(Tensor.pin_memory)
-
-    def _changed(self, change: Callable[[Tensor], Tensor]) -> Batch:
         return replace(
             self,
-            inputs=change(self.inputs),
-            lengths=change(self.lengths),
-            targets=change(self.targets),
-            target_lengths=change(self.target_lengths),
+            inputs=self.inputs.pin_memory(),
+            lengths=self.lengths.pin_memory(),
+            targets=self.targets.pin_memory(),
+            target_lengths=self.target_lengths.pin_memory(),
         )
 
     def features(self, extractor: FeatureExtractor) -> tuple[Tensor, Tensor]:

@@ -60,18 +60,21 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths
         targets: (batch, labels) token ids, padded with anything.
         target_lengths: (batch,) labels.
     """
-    feasible = lengths >= ctc_frames(targets, target_lengths)
+    # Torch wants lengths on the CPU. What follows from them is found there too, since each number that is fetched
+    # from a GPU waits for all that it has been told to do.
+    lengths, target_lengths = lengths.cpu(), target_lengths.cpu()
+    feasible = lengths >= ctc_frames(targets.cpu(), target_lengths)
     losses = F.ctc_loss(
         log_probs.transpose(0, 1),
-        targets,
+        targets.to(log_probs.device, non_blocking=True),
         lengths,
         target_lengths,
         blank=BLANK,
         reduction="none",
         zero_infinity=True,  # zero gradients for what can't be aligned; it is counted, not hidden
     )
-    losses = losses.where(feasible.to(losses.device), torch.inf)
-    labels = int(target_lengths[feasible.to(target_lengths.device)].sum())
+    losses = losses.where(feasible.to(losses.device, non_blocking=True), torch.inf)
+    labels = int(target_lengths[feasible].sum())
     return CtcLoss(losses, labels, int((~feasible).sum()))
 
 

@@ -142,7 +142,7 @@ def _loss(log_probs: Tensor, lengths: Tensor, batch: Batch, known: Sequence[bool
     """The loss of the utterances whose transcripts can be written in tokens."""
     if not any(known):
         return CtcLoss(log_probs.new_zeros(0), labels=0, infinite=0)
-    chosen = torch.tensor(known, device=log_probs.device)
+    chosen = torch.tensor(known)
     return ctc_loss(log_probs[chosen], lengths[chosen], batch.targets[chosen], batch.target_lengths[chosen])
 
 
