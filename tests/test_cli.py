@@ -384,6 +384,15 @@ def test_output_into_a_folder_is_a_file_for_each(run: Run, here: Path) -> None:
     assert texts == {"a.txt": "low high\n", "b.txt": "middle\n", "deep/c.txt": "high\n"}
 
 
+def test_a_slash_makes_any_name_a_folder(run: Run, here: Path) -> None:
+    assert run("transcribe", "a.wav", "--output", "results.v2/", "--format", "srt").code == 0
+    assert [path.name for path in Path("results.v2").iterdir()] == ["a.srt"]
+    Path("notes.txt").write_text("precious")
+    result = run("transcribe", "a.wav", "--output", "notes.txt/")
+    assert (result.code, Path("notes.txt").read_text()) == (2, "precious")
+    assert "nothing can be written there" in result.err
+
+
 def test_recordings_whose_names_differ_in_their_suffix_keep_it(run: Run, here: Path) -> None:
     say(Path("sub/b.wav"), "high")
     say(Path("sub/deep/b.wav"), "low")

@@ -12,6 +12,7 @@ import torch.distributed as dist
 
 from asr import build, doctor
 from asr.errors import ConfigError
+from asr.training import randomness
 from asr.training.distributed import World
 from asr.training.optimization import autocast_to, resolve_precision
 
@@ -126,3 +127,20 @@ def test_several_gpus_without_nccl(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dist, "is_nccl_available", lambda: False)
     with pytest.raises(ConfigError, match="NCCL"):
         World(size=2, local_size=2).device(torch.device("cuda"))
+
+
+def test_a_training_that_goes_on_elsewhere_draws_anew() -> None:
+    torch.manual_seed(3)
+    saved = randomness.state(torch.device("cpu"))
+    following = torch.rand(4)
+    assert randomness.restore([saved], torch.device("cpu"), 0, 1, step=7) is None
+    assert torch.equal(torch.rand(4), following)
+    on_gpu = {**saved, "cuda": saved["cpu"]}
+    for states, device, said in (
+        ([saved], "cuda", "on a CPU before, on a GPU now"),
+        ([on_gpu], "cpu", "on a GPU before, on a CPU now"),
+        ([saved, saved], "cpu", "2 processes before, 1 now"),
+    ):
+        torch.manual_seed(3)
+        assert randomness.restore(states, torch.device(device), 0, 1, step=7) == said
+        assert not torch.equal(torch.rand(4), following)

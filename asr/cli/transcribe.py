@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeGuard
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -61,8 +62,9 @@ def transcribe(
         typer.Option(help="What to write.", show_default="by the suffix of --output, else text"),
     ] = None,
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
+            metavar="PATH",
             help="A file for all (FILE.txt), or a folder for a file each (a.txt; a.wav.txt beside a.mp4.txt).",
             show_default="standard output",
         ),
@@ -105,53 +107,68 @@ def transcribe(
         nbest=nbest,
     )
     recordings = find_recordings(files)
-    form = _choose_format(format, output)
-    _check_output(recordings, form, output, overwrite)
+    where = _Output.of(output)
+    form = _choose_format(format, where)
+    _check_output(recordings, form, where, overwrite)
     seconds = _seconds(recordings)
     reporter = TerminalReporter()
     recognizer = load_recognizer(model, device, wishes, reporter)
     work = _Work(recognizer, recordings, batch_size, reporter, seconds)
-    _write(work, form, output)
+    _write(work, form, where)
     if work.failed:
         reporter.warn(f"{work.failed} of {len(recordings)} recordings could not be transcribed")
         raise typer.Exit(1)
 
 
-def _choose_format(name: str | None, output: Path | None) -> Format:
+@dataclass(frozen=True)
+class _Output:
+    """One file for all transcripts, or a folder for a file each, or else standard output."""
+
+    file: Path | None = None
+    folder: Path | None = None
+
+    @classmethod
+    def of(cls, given: str | None) -> _Output:
+        if given is None:
+            return cls()
+        path = Path(given)
+        slash = given.endswith(("/", os.sep))
+        is_folder = slash or path.is_dir() or not (path.suffix or path.exists())
+        return cls(folder=path) if is_folder else cls(file=path)
+
+
+def _choose_format(name: str | None, output: _Output) -> Format:
     from asr.formats import FORMATS
 
     if name is not None:
         return FORMATS[name]
-    if output is None or _is_folder(output):
+    if output.file is None:
         return FORMATS["text"]
     by_suffix = {form.suffix: form for form in FORMATS.values()}
-    if output.suffix.lower() not in by_suffix:
+    suffix = output.file.suffix.lower()
+    if suffix not in by_suffix:
         raise ConfigError(
             "no format is known by this suffix",
-            where=output,
+            where=output.file,
             expected=", ".join(by_suffix),
             hint="--format NAME, whatever the file is called",
         )
-    return by_suffix[output.suffix.lower()]
+    return by_suffix[suffix]
 
 
-def _is_folder(output: Path | None) -> TypeGuard[Path]:
-    return output is not None and (output.is_dir() or not (output.suffix or output.exists()))
-
-
-def _check_output(recordings: Sequence[Recording], form: Format, output: Path | None, overwrite: bool) -> None:
+def _check_output(recordings: Sequence[Recording], form: Format, output: _Output, overwrite: bool) -> None:
     """Refuse what can't be written before time is spent on it."""
     from asr.formats import FORMATS
 
-    if _is_folder(output):
-        paths = files_for(recordings, output, form.suffix)
+    if output.folder:
+        paths = files_for(recordings, output.folder, form.suffix)
     elif len(recordings) > 1 and not form.holds_many:
         raise ConfigError(
             f"the subtitles of {len(recordings)} recordings do not go into one file",
             expected="--output FOLDER, for a file each",
         )
     else:
-        paths = [] if output is None else [output]
+        paths = [output.file] if output.file else []
         if form is FORMATS["ctm"]:
             _refuse_equal_names(recordings)
     check_outputs(paths, overwrite)
@@ -215,18 +232,18 @@ class _Work:
                     self.done += 1
 
 
-def _write(work: _Work, form: Format, output: Path | None) -> None:
+def _write(work: _Work, form: Format, output: _Output) -> None:
     from asr.formats import FORMATS, NAMED_TEXT
 
-    if _is_folder(output):
-        paths = dict(zip(work.recordings, files_for(work.recordings, output, form.suffix), strict=True))
+    if output.folder:
+        paths = dict(zip(work.recordings, files_for(work.recordings, output.folder, form.suffix), strict=True))
         for recording, transcript in work:
             write_text(paths[recording], "".join(form.render([transcript])))
         return
     if form is FORMATS["text"] and len(work.recordings) > 1:
         form = NAMED_TEXT
     parts = form.render(transcript for _, transcript in work)
-    if output is None:
+    if output.file is None:
         for part in parts:
             sys.stdout.write(part)  # which stands above the progress bar, when both are on a terminal
             sys.stdout.flush()
@@ -236,8 +253,8 @@ def _write(work: _Work, form: Format, output: Path | None) -> None:
         written.extend(parts)
     except (Exception, KeyboardInterrupt):
         if work.done:
-            work.reporter.warn(f"{output} holds {work.done} of {len(work.recordings)} recordings")
+            work.reporter.warn(f"{output.file} holds {work.done} of {len(work.recordings)} recordings")
         raise
     finally:
         if work.done:
-            write_text(output, "".join(written))
+            write_text(output.file, "".join(written))

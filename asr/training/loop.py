@@ -107,7 +107,7 @@ def train(
 
     A training that was cut off goes on from its checkpoint as if nothing had happened: on a CPU with the same
     number of threads its weights are bit for bit those of a training that ran through. It may go on in fewer or
-    more processes than before; then only what dropout draws is different.
+    more processes than before, and on a GPU after a CPU; then only what dropout draws is different.
 
     Args:
         task: the model and its data; its weights are changed in place.
@@ -327,7 +327,7 @@ class _Run(Generic[ResultT]):
         try:
             self.optimization.restore(state)
             self.schedule.restore(state["schedule"])
-            exact = randomness.restore(
+            other = randomness.restore(
                 state["random"], self.optimization.device, world.rank, world.size, self.progress.step
             )
         except (KeyError, ValueError, RuntimeError) as error:
@@ -338,9 +338,8 @@ class _Run(Generic[ResultT]):
             raise ModelError(what, where=self.checkpoints.state_path, hint=hint) from None
         if self.progress.epoch <= self.settings.epochs:
             self.reporter.say(f"resuming at epoch {self.progress.epoch}, after {self.progress.step} steps")
-            if not exact:
-                processes = f"{len(state['random'])} processes before, {world.size} now"
-                self.reporter.say(f"{processes}: dropout draws anew from here on")
+            if other:
+                self.reporter.say(f"{other}: dropout draws anew from here on")
 
     def _save(self) -> None:
         random = self.world.gather(randomness.state(self.optimization.device))

@@ -19,26 +19,29 @@ def state(device: torch.device) -> State:
     return states
 
 
-def restore(states: Sequence[State], device: torch.device, rank: int, size: int, step: int) -> bool:
-    """Go on from the states that so many processes had, if this is one of as many.
+def restore(states: Sequence[State], device: torch.device, rank: int, size: int, step: int) -> str | None:
+    """Go on from the states that so many processes had, if this is one of as many, on such a device.
 
     Args:
         states: of each process.
         device: to train on.
         rank, size: of this process, and how many there are now.
-        step: at which this is; if there were more or fewer processes, fresh states follow from it and the seed.
+        step: at which this is; if anything is not as it was, fresh states follow from it and the seed.
 
     Returns:
-        Whether all will be drawn as if nothing had happened.
+        What is not as it was; None if all will be drawn as if nothing had happened.
     """
     if len(states) != size:
         separate(rank, step)
-        return False
-    own = states[rank]
+        return f"{len(states)} processes before, {size} now"
+    own, on_gpu = states[rank], device.type == "cuda"
+    if ("cuda" in own) != on_gpu:
+        separate(rank, step)
+        return "on a CPU before, on a GPU now" if on_gpu else "on a GPU before, on a CPU now"
     torch.set_rng_state(own["cpu"])
-    if device.type == "cuda" and "cuda" in own:
+    if on_gpu:
         torch.cuda.set_rng_state(own["cuda"], device)
-    return True
+    return None
 
 
 def separate(rank: int, step: int) -> None:
