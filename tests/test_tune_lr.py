@@ -99,15 +99,22 @@ def test_the_test_ends_where_descent_becomes_unstable_and_proposes_less() -> Non
 
 
 def test_rates_grow_by_the_same_factor_and_the_loss_is_smoothed() -> None:
-    test = range_test(Regression(), settings(), lowest=1e-4, highest=1e-2, steps=21)
+    test = range_test(Regression(), settings(), lowest=1e-4, highest=1e-2, steps=61)
     rates = [point.rate for point in test.points]
-    assert rates == pytest.approx([10 ** (-4 + step / 10) for step in range(21)])
+    assert rates == pytest.approx([10 ** (-4 + step / 30) for step in range(61)])
     for place, point in enumerate(test.points):
-        weights = [0.95 ** (place - other) for other in range(place + 1)]
+        weights = [0.75 ** (place - other) for other in range(place + 1)]
         losses = [point.loss for point in test.points[: place + 1]]
         mean = sum(w * loss for w, loss in zip(weights, losses, strict=True)) / sum(weights)
         assert point.smoothed == pytest.approx(mean)
     assert not test.diverged
+
+
+def test_few_steps_find_what_many_do() -> None:
+    """Nearly: in few steps less is learnt at each rate, and so it may be higher."""
+    tests = [range_test(Regression(), settings(), steps=steps, highest=10) for steps in (20, 75, 300, 900)]
+    proposed = [test.proposed for test in tests]
+    assert max(proposed) < 3 * min(proposed)
 
 
 def test_the_optimiser_is_the_settings_own() -> None:
@@ -137,7 +144,7 @@ def curve(rate_of_least: float = 1e-2) -> RangeTest:
         rate = 10 ** (-5 + step / 8)
         loss = 1 + abs(math.log10(rate / rate_of_least))
         points.append(Point(rate, loss + (step % 2) / 10, loss))
-    return RangeTest(tuple(points), diverged=True)
+    return RangeTest(tuple(points), diverged=True, lag=3)
 
 
 def test_the_terminal_shows_the_curve() -> None:

@@ -15,10 +15,8 @@ from asr.reporting import Advance
 from asr.training import loop
 from asr.training.task import Task
 
-SMOOTHING = 0.95
-"""What the moving average of the loss keeps of itself."""
-LAG = 20
-"""Steps by which it lags, and before which it is an average of too few."""
+LAG = 1 / 15
+"""The share of the steps by which the moving average of the loss lags, and before which it is one of too few."""
 DIVERGED = 4.0
 """The test ends when the smoothed loss is so many times its least, as in fastai."""
 SAFETY = 10.0
@@ -42,10 +40,12 @@ class RangeTest:
     Attributes:
         points: of its steps, the rates in rising order.
         diverged: whether the loss rose again before the end.
+        lag: steps by which the smoothed loss lags behind the loss.
     """
 
     points: tuple[Point, ...]
     diverged: bool
+    lag: int
 
     @property
     def lowest(self) -> Point:
@@ -64,7 +64,7 @@ class RangeTest:
 
     @property
     def _settled(self) -> tuple[Point, ...]:
-        return self.points[min(LAG, len(self.points) // 4) :]
+        return self.points[min(self.lag, len(self.points) // 4) :]
 
 
 def range_test(
@@ -89,20 +89,21 @@ def range_test(
     torch.set_num_threads(settings.threads or loop.CORES)
     optimization = loop.optimization(task.model, replace(settings, learning_rate=1.0))
     points: list[Point] = []
-    mean, least = 0.0, math.inf
+    mean, least, lag = 0.0, math.inf, max(round(LAG * steps), 1)
+    keep = 1 - 1 / lag  # what the moving average keeps of itself
     optimization.prepare_model()
     for step, batch in enumerate(islice(_batches(task), steps)):
         rate = lowest * (highest / lowest) ** (step / max(steps - 1, 1))
         loss, _ = optimization.learn(partial(task.loss, batch, optimization.autocast), rate)
         value = loss.mean.item()
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * value
-        smoothed = mean / (1 - SMOOTHING ** (step + 1))
+        mean = keep * mean + (1 - keep) * value
+        smoothed = mean / (1 - keep ** (step + 1))
         if points and not smoothed <= DIVERGED * least:  # it may not be a number
-            return RangeTest(tuple(points), diverged=True)
+            return RangeTest(tuple(points), diverged=True, lag=lag)
         least = min(least, smoothed)
         points.append(Point(rate, value, smoothed))
         advance(step + 1, f"rate {rate:.1e}, loss {smoothed:.3f}")
-    return RangeTest(tuple(points), diverged=least < FALL * smoothed)
+    return RangeTest(tuple(points), diverged=least < FALL * smoothed, lag=lag)
 
 
 def _batches(task: Task[Any, Any]) -> Iterator[Any]:
