@@ -136,11 +136,17 @@ def test_loss_that_rises_a_little_where_spec_augment_sets_in_is_no_fault() -> No
 
 
 def test_over_fitting() -> None:
-    finding = only(changed(train_loss=[2.0, 1.0, 0.5, 0.3, 0.2, 0.1], dev_loss=[2.0, 1.2, 0.9, 1.0, 1.1, 1.3]))
+    losses = {"train_loss": [2.0, 1.0, 0.5, 0.3, 0.2, 0.1], "dev_loss": [2.0, 1.2, 0.9, 1.0, 1.1, 1.3]}
+    finding = only(changed(**losses, dev_wer=[0.9, 0.6, 0.4, 0.4, 0.41, 0.42]))
     assert finding.kind == "over-fitting"
     assert "epoch 3 (0.900)" in finding.seen
     assert "1.300 in epoch 6" in finding.seen
     assert "from 0.500 to 0.100" in finding.seen
+
+
+def test_a_rising_dev_loss_is_no_over_fitting_while_errors_become_fewer() -> None:
+    losses = {"train_loss": [2.0, 1.0, 0.5, 0.4, 0.35], "dev_loss": [2.0, 0.40, 0.42, 0.43, 0.45]}
+    assert kinds(changed(**losses, dev_wer=[0.9, 0.20, 0.15, 0.12, 0.09]), finished=False) == []
 
 
 def test_where_all_steps_were_skipped_there_is_no_training_loss_to_compare_with() -> None:
@@ -322,7 +328,8 @@ def test_what_was_said_before_is_not_said_again() -> None:
 
 def test_what_comes_and_goes_is_said_once() -> None:
     dev = [2.0, 1.2, 0.9, 1.0, 1.1, 1.3, 0.95, 1.3]
-    entries = changed(train_loss=[2.0, 1.0, 0.5, 0.3, 0.2, 0.15, 0.12, 0.1], dev_loss=dev)
+    train, wer = [2.0, 1.0, 0.5, 0.3, 0.2, 0.15, 0.12, 0.1], [0.9, 0.2, *[0.05] * 6]
+    entries = changed(train_loss=train, dev_loss=dev, dev_wer=wer)
     there = ["over-fitting" in kinds(entries[:count], finished=False) for count in range(1, 9)]
     assert there[5:] == [True, False, True]
     findings = NewFindings([])
@@ -396,6 +403,15 @@ def test_a_real_blank_collapse(noise: Path, tmp_path: Path) -> None:
     entries = trained(noise, tmp_path, "training.epochs=4", *settings)
     assert "blank collapse" in kinds(entries)
     assert entries[-1]["dev_blank_share"] == entries[-1]["dev_empty_share"] == 1
+
+
+def test_samples_drawn_anew_that_have_an_infinite_loss_are_counted_in_one_epoch() -> None:
+    drawn = [[f"{name}{epoch}.wav + b.wav" for name in "acd"] for epoch in range(3)]
+    finding = only(changed(infinite=drawn, infinite_losses=[3.0, 4.0, 3.0]), finished=False)
+    assert finding.seen.startswith("in epoch 2, 4 training samples had fewer frames")
+    assert "taught nothing: " in finding.seen
+    dev = changed(infinite=drawn, infinite_losses=[3.0, 4.0, 3.0], dev_infinite=[["x.wav"]] * 3)
+    assert "4 training samples and 1 of dev had" in only(dev, finished=False).seen
 
 
 def test_real_infinite_losses(tones: Path, tmp_path: Path) -> None:

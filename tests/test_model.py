@@ -275,6 +275,12 @@ def test_ctc_loss_is_the_sum_over_all_alignments() -> None:
     assert loss.mean.item() == pytest.approx(sum(value for value, _ in finite) / loss.labels, rel=1e-4)
 
 
+def test_the_loss_of_silence_alone_is_on_the_scale_of_labels() -> None:
+    log_probs, nothing = torch.full((2, 30, 5), 1 / 5).log(), torch.zeros(2, 0, dtype=torch.long)
+    loss = ctc_loss(log_probs, torch.tensor([30, 20]), nothing, torch.tensor([0, 0]))
+    assert loss.mean.item() == pytest.approx(50 * math.log(5) / 5)  # of ten frames each
+
+
 def test_disagreement_is_the_divergence_of_each_view_from_the_other_held_fixed() -> None:
     torch.manual_seed(1)
     logits, lengths = torch.randn(4, 5, 3, requires_grad=True), torch.tensor([5, 2, 5, 2])

@@ -103,6 +103,13 @@ def test_a_cut_off_training_resumes_exactly(
     assert all(entry["seconds_waiting_for_data"] < entry["seconds"] for entry in log(tmp_path / "run"))
 
 
+def test_the_log_tells_what_was_done_in_each_epoch(finished: Path) -> None:
+    """And not what is begun to be read for the next, nor what a step at the rate 0 does."""
+    entries = log(finished)
+    assert [entry["masked"] for entry in entries] == [False, False, True, True, True]
+    assert all(layer.get("update_ratio", 1) > 0 for entry in entries for layer in entry["layers"].values())
+
+
 def assert_same_training(found: Path, wanted: Path) -> None:
     """That two runs ended with the same weights, bit for bit, and the same log."""
     weights = load_file(found / "model" / "model.safetensors")

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from asr.lengths import ctc_frames, valid_mask
 
 BLANK = 0
+FRAMES_OF_A_LABEL = 10
+"""As many as a label of speech has, roughly."""
 
 
 class CtcHead(nn.Module):
@@ -33,11 +35,13 @@ class CtcLoss:
         per_utterance: (batch,) negative log-likelihoods; infinite where no alignment exists.
         labels: how many labels the utterances with a finite loss have.
         infinite: how many utterances have no alignment.
+        frames: how many valid frames there are.
     """
 
     per_utterance: Tensor
     labels: int
     infinite: int
+    frames: int
 
     @property
     def mean(self) -> Tensor:
@@ -48,7 +52,12 @@ class CtcLoss:
         """
         # What is not a number, of weights that have run away, is not hidden.
         aligned = ~self.per_utterance.isinf()
-        return self.per_utterance.where(aligned, 0.0).sum() / max(self.labels, 1)
+        return self.per_utterance.where(aligned, 0.0).sum() / divisor(self.labels, self.frames)
+
+
+def divisor(labels: float, frames: float) -> float:
+    """What the loss of a batch is divided by: its labels; of silence alone, as many as its frames might have."""
+    return labels or max(frames / FRAMES_OF_A_LABEL, 1)
 
 
 def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> CtcLoss:
@@ -75,7 +84,7 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths
     )
     losses = losses.where(feasible.to(losses.device, non_blocking=True), torch.inf)
     labels = int(target_lengths[feasible].sum())
-    return CtcLoss(losses, labels, int((~feasible).sum()))
+    return CtcLoss(losses, labels, int((~feasible).sum()), int(lengths.sum()))
 
 
 def disagreement(log_probs: Tensor, lengths: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from asr.data.loading import Batch, Loader, Reader
 from asr.data.manifest import Utterance
 from asr.features import FeatureExtractor
 from asr.model.acoustic import AcousticModel
-from asr.model.ctc import CtcLoss, ctc_loss, disagreement
+from asr.model.ctc import CtcLoss, ctc_loss, disagreement, divisor
 from asr.reporting import Reporter
 from asr.training import loop
 from asr.training.distributed import ALONE, World
@@ -135,14 +135,17 @@ class AcousticTask:
             {
                 "loss": loss.mean.detach() * loss.labels,
                 "labels": loss.labels,
+                "frames": loss.frames,
                 "infinite": len(infinite),
+                "masked": self._masked,
                 "audio_seconds": sum(sample.duration for sample in batch.samples),
             }
         )
         if sums["infinite"]:
             infinite = [name for names in world.gather(infinite) for name in names]
         # The mean over the labels of all processes, once gradients are averaged over these.
-        weight = world.size * max(loss.labels, 1) / max(sums["labels"], 1)
+        together = divisor(float(sums["labels"]), float(sums["frames"]))
+        weight = world.size * divisor(loss.labels, loss.frames) / together
         return Loss(objective * weight, sums, infinite)
 
     def longest_batch(self, budget: float) -> list[Sample]:
@@ -176,7 +179,7 @@ class AcousticTask:
             "infinite_losses": totals.get("infinite", 0.0),
             "dev_infinite": list(dev.infinite),
             "audio_seconds": totals.get("audio_seconds", 0.0),
-            "masked": self._masked,
+            "masked": totals.get("masked", 0.0) > 0,  # of this epoch: the next one may have begun to be read
         }
 
     def note(self, totals: Mapping[str, float]) -> str:
@@ -196,7 +199,7 @@ class AcousticTask:
         loss = ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths)
         if len(log_probs) == len(batch.samples):
             return loss, loss.mean
-        apart = disagreement(log_probs, lengths).sum() / max(loss.labels, 1)
+        apart = disagreement(log_probs, lengths).sum() / divisor(loss.labels, loss.frames)
         return loss, loss.mean + self.job.consistency * apart
 
     def _plan(self, turn: int, budget: float) -> list[list[Sample]]:

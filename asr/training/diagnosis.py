@@ -129,6 +129,11 @@ def _infinite_losses(entries: Entries) -> Iterator[Finding]:
             if len(train) + len(dev) == 1
             else "utterances have fewer frames than their labels need, and teach"
         )
+        most = max(entries, key=lambda entry: entry.get("infinite_losses", 0.0))
+        count = most.get("infinite_losses", 0.0)
+        if 0 < count < len(train):  # they are others in each epoch, as they are joined and sped up
+            sets = f"in epoch {most['epoch']}, {count:.0f} training samples" + f" and {len(dev)} of dev" * bool(dev)
+            said = "had fewer frames than their labels need, and taught"
         yield Finding(
             "infinite losses",
             "warning",
@@ -215,7 +220,7 @@ def _exploding(entries: Entries) -> Iterator[Finding]:
     for index, (epoch, norm) in enumerate(norms):
         usual = median(value for _, value in norms[:index]) if index else math.inf
         if norm > LARGE_NORM or (norm > EXPLODED * usual and norm > 1):
-            than = f", {norm / usual:.0f} times what it was before" if index else ""
+            than = f", {norm / usual:.0f} times what it was before" if norm > EXPLODED * usual else ""
             seen = f"in epoch {epoch} its norm before clipping was {norm:.3g} on average{than}"
             yield Finding("exploding gradient", "warning", seen, advice)
             return
@@ -260,7 +265,10 @@ def _over_fitting(entries: Entries) -> Iterator[Finding]:
     place = min(range(len(dev)), key=lambda index: dev[index][1])
     epoch, lowest = dev[place]
     last, now = dev[-1]
-    if len(dev) - 1 - place >= MANY and now > OVERFIT_RISE * lowest and train[-1][1] < train[place][1]:
+    wers = [wer for _, wer in curve(entries, "dev_wer")]
+    better = bool(wers) and min(wers[-MANY:]) < min(wers[:-MANY])  # CTC's loss may rise while errors become fewer
+    risen = len(dev) - 1 - place >= MANY and now > OVERFIT_RISE * lowest
+    if risen and not better and train[-1][1] < train[place][1]:
         seen = (
             f"the dev loss was lowest in epoch {epoch} ({lowest:.3f}) and has risen to {now:.3f} in epoch {last}, "
             f"while the training loss fell from {train[place][1]:.3f} to {train[-1][1]:.3f}"

@@ -250,9 +250,10 @@ class _Run(Generic[ResultT]):
     def _step(self, batch: Any, share: float) -> None:
         """Learn from a batch when such a share of the training is done."""
         self.optimization.prepare_model()
-        with self._watching() as figures:
+        factor = self.schedule.factor(share)
+        with self._watching(factor) as figures:
             loss, update = self.optimization.learn(
-                lambda: self.task.loss(batch, self.optimization.autocast), self.schedule.factor(share)
+                lambda: self.task.loss(batch, self.optimization.autocast), factor
             )
         self._add({"steps": 1, "skipped": update.skipped})
         if not update.skipped:
@@ -260,8 +261,9 @@ class _Run(Generic[ResultT]):
         for name in loss.infinite:
             self.progress.infinite.setdefault(name, self.progress.epoch)
 
-    def _watching(self) -> AbstractContextManager[dict[str, float]]:
-        due = self.log and is_due(self.progress.totals, self.progress.totals.get("learnt", 0))
+    def _watching(self, factor: float) -> AbstractContextManager[dict[str, float]]:
+        """Watch a step where one is due; not the first of a warm-up, which changes nothing."""
+        due = self.log and factor and is_due(self.progress.totals, self.progress.totals.get("learnt", 0))
         return watched_step(self.task.model) if due else nullcontext({})
 
     def _add(self, sums: Mapping[str, Tensor | float]) -> None:

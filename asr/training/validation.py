@@ -141,7 +141,7 @@ def without_alignment(loss: CtcLoss, samples: Sequence[Sample]) -> list[str]:
 def _loss(log_probs: Tensor, lengths: Tensor, batch: Batch, known: Sequence[bool]) -> CtcLoss:
     """The loss of the utterances whose transcripts can be written in tokens."""
     if not any(known):
-        return CtcLoss(log_probs.new_zeros(0), labels=0, infinite=0)
+        return CtcLoss(log_probs.new_zeros(0), labels=0, infinite=0, frames=0)
     chosen = torch.tensor(known)
     return ctc_loss(log_probs[chosen], lengths[chosen], batch.targets[chosen], batch.target_lengths[chosen])
 
