@@ -245,6 +245,7 @@ def scorer(settings: DecoderSettings, surfaces: Sequence[str]) -> Scorer:
     """
     path = settings.rescore
     assert path is not None
+    from asr.decoding.vocabulary import BOUNDARY
     from asr.text import neural, ngram
 
     if path.suffix == neural.SUFFIX:
@@ -253,6 +254,12 @@ def scorer(settings: DecoderSettings, surfaces: Sequence[str]) -> Scorer:
         return network.log_probs
     model = ngram.load(path)
     _refuse_foreign(model.words, surfaces, path)
+    if any(BOUNDARY in word for word in model.words):
+        raise DataError(
+            "an n-gram model of tokens, which has no probabilities for words",
+            where=path,
+            expected="one of words; or a neural one of tokens (`asr lm train --tokens-of MODEL`)",
+        )
     return lambda sentences: [model.log_probs(sentence) for sentence in sentences]
 
 

@@ -282,6 +282,14 @@ def test_a_hotword_opens_a_closed_lexicon() -> None:
         check(decoder, Reference(CHARACTERS, lexicon=["a"], hotwords={"bb": 1.5}), log_probs)
 
 
+def test_a_symbol_that_the_tokens_lack_makes_no_other_model(token_lm: NgramModel, tmp_path: Path) -> None:
+    foreign = read_arpa(tmp_path, TOKEN_ARPA.replace("1=6", "1=7").replace("-1.1\t▁", "-3.0\t7\n-1.1\t▁"))
+    log_probs = np.log(np.random.default_rng(3).dirichlet(np.ones(4), (5, 6))).astype(np.float32)
+    found, wanted = (Decoder(CHARACTERS, lm).decode(log_probs, [6] * 5) for lm in (foreign, token_lm))
+    assert [each.text for each in found] == [each.text for each in wanted]
+    assert [each.score for each in found] == pytest.approx([each.score for each in wanted], abs=1e-4)
+
+
 def test_a_language_model_of_tokens_scores_each_token(token_lm: NgramModel) -> None:
     decoder = Decoder(CHARACTERS, token_lm, alpha=0.8, beta=0.3, **EXACT)
     reference = Reference(CHARACTERS, token_lm, TOKEN_ARPA, alpha=0.8, beta=0.3, of_tokens=True)
@@ -638,6 +646,20 @@ def test_a_word_is_as_sure_as_the_texts_that_hold_it() -> None:
     assert found.words[0].confidence == pytest.approx(1.0, abs=1e-6)
     # Three quarters of the texts hold it, and three quarters of its frame.
     assert found.words[1].confidence == pytest.approx(0.75 * 0.75, abs=1e-6)
+
+
+def test_a_narrow_beam_that_lost_all_sentences_of_a_grammar_is_made_wider() -> None:
+    rng = np.random.default_rng(5)
+    grammar = compile_grammar(parse("<s> = ab ba | bab aba | baa ;"))
+    decoder = Decoder(CHARACTERS)
+    log_probs = np.log(rng.dirichlet(np.ones(len(CHARACTERS)), (20, 9))).astype(np.float32)
+    found = decoder.decode(log_probs, [9] * 20, beam_width=1, grammar=grammar)
+    assert all(hypothesis.text and hypothesis.rejection < math.inf for hypothesis in found)
+    for frames, hypothesis in zip(log_probs, found, strict=True):
+        stream = decoder.stream(beam_width=1, grammar=grammar)
+        for piece in np.array_split(frames, 3):
+            stream.feed(piece)
+        assert stream.finish().text == hypothesis.text
 
 
 def test_a_grammar_tells_how_badly_the_audio_fits_its_sentences() -> None:

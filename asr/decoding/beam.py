@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from asr.decoding import engine, prefixes, search
-from asr.decoding.frames import Lengths, LogProbs, as_array, check
+from asr.decoding.frames import Frames, Lengths, LogProbs, as_array, check
 from asr.decoding.heard import Found, hypotheses
 from asr.decoding.ranking import last_boundary
 from asr.decoding.search import Limits, Rules
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from asr.decoding.automaton import Automaton
 
 BEAM_WIDTH = 32
+WIDER, WIDEST = 8, 2048  # beams in which sentences of a grammar are sought that a narrow one has lost
 FRAMES_FOR_A_THREAD = 20_000  # fewer may be decoded before it has begun
 MOST_ROWS = 1 << 16  # of the tree of prefixes, before a stream forgets those that it needs no more
 
@@ -120,7 +121,8 @@ class Decoder:
             and the score -inf where the rules allow nothing that has any probability.
 
             With a grammar, `rejection` is the negative log-probability of the sentence's best path, divided by its
-            tokens: 0 where nothing else can have been said, infinite where no sentence of the grammar is left.
+            tokens: 0 where nothing else can have been said, infinite where no sentence of the grammar is left. An
+            utterance of which the beam holds beginnings of sentences alone is searched again with a wider one.
 
         Raises:
             ConfigError: a number is out of its range.
@@ -132,6 +134,18 @@ class Decoder:
         limits = self._limits_for(beam_width, nbest, grammar)
         if threads is not None:
             _require_positive(threads=threads)
+        return self._search(rules, limits, nbest, frames, grammar, threads, timestamps)
+
+    def _search(
+        self,
+        rules: Rules,
+        limits: Limits,
+        nbest: int,
+        frames: Frames,
+        grammar: Automaton | None,
+        threads: int | None = None,
+        timestamps: bool = True,
+    ) -> list[Hypothesis]:
         batch = len(frames.lengths)
         worthwhile = 1 + int(frames.lengths.sum()) // FRAMES_FOR_A_THREAD
         workers = min(threads or min(os.cpu_count() or 1, worthwhile), batch)
@@ -145,7 +159,15 @@ class Decoder:
         else:
             with ThreadPoolExecutor(workers) as pool:
                 parts = list(pool.map(decode_some, range(workers)))
-        return hypotheses(self.vocabulary.spelling, parts, batch, timestamps, grammar)
+        found = hypotheses(self.vocabulary.spelling, parts, batch, timestamps, grammar)
+        lost = [place for place, each in enumerate(found) if each.score == -math.inf and frames.lengths[place]]
+        if lost and grammar is not None and limits.width < WIDEST:
+            wider = limits._replace(width=min(WIDER * limits.width, WIDEST))
+            part = Frames(frames.log_probs[lost], frames.lengths[lost], frames.peaks[lost])
+            again = self._search(rules, wider, nbest, part, grammar, threads, timestamps)
+            for place, hypothesis in zip(lost, again, strict=True):
+                found[place] = hypothesis
+        return found
 
     def stream(
         self,
@@ -220,9 +242,12 @@ class Stream:
 
     def finish(self) -> Hypothesis:
         """The best hypothesis of all the frames."""
-        frames = np.concatenate(self._pieces)
+        decoder, frames = self._decoder, np.concatenate(self._pieces)
         found = engine.conclude(self._rules, self._limits, self._nbest, True, self._beam, frames)
-        (hypothesis,) = hypotheses(self._decoder.vocabulary.spelling, [found], 1, grammar=self._grammar)
+        (hypothesis,) = hypotheses(decoder.vocabulary.spelling, [found], 1, grammar=self._grammar)
+        if self._grammar is not None and hypothesis.score == -math.inf:
+            whole = check(frames[None], [len(frames)], len(decoder.tokens))
+            (hypothesis,) = decoder._search(self._rules, self._limits, self._nbest, whole, self._grammar)
         return hypothesis
 
     def _make_room(self, frames: int) -> None:

@@ -133,7 +133,10 @@ class Vocabulary:
     def _is_of_tokens(self, lm: NgramModel) -> bool:
         names = {surface.replace(" ", BOUNDARY) for surface in self._surfaces}
         words = set(lm.words) - SPECIAL
-        return words <= names and any(BOUNDARY in word for word in words)
+        known = (
+            words & names
+        )  # a few of other pieces, or of characters that the tokens lack, make it no other model
+        return 2 * len(known) > len(words) and any(BOUNDARY in word for word in known)
 
     def _refuse_strange_lm(self, lm: NgramModel) -> None:
         if self.guide == WORDS:
