@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from asr.transcript import Transcript
+from asr.transcript import Segment, Transcript
+
+SHOWN_SECONDS, CHARACTERS_PER_SECOND = 1.0, 17.0  # of a subtitle: at least, and to be read in
 
 
 @dataclass(frozen=True)
@@ -90,17 +92,26 @@ def json_object(transcript: Transcript) -> str:
 def srt(transcript: Transcript) -> str:
     """SubRip subtitles, one for each segment."""
     return "".join(
-        f"{number}\n{_clock(segment.start, ',')} --> {_clock(segment.end, ',')}\n{segment.text}\n\n"
-        for number, segment in enumerate(transcript.segments, start=1)
+        f"{number}\n{_clock(segment.start, ',')} --> {_clock(end, ',')}\n{segment.text}\n\n"
+        for number, (segment, end) in enumerate(_shown(transcript), start=1)
     )
 
 
 def vtt(transcript: Transcript) -> str:
     """The cues of WebVTT subtitles, one for each segment (https://www.w3.org/TR/webvtt1/)."""
     return "".join(
-        f"\n{_clock(segment.start, '.')} --> {_clock(segment.end, '.')}\n{html.escape(segment.text, quote=False)}\n"
-        for segment in transcript.segments
+        f"\n{_clock(segment.start, '.')} --> {_clock(end, '.')}\n{html.escape(segment.text, quote=False)}\n"
+        for segment, end in _shown(transcript)
     )
+
+
+def _shown(transcript: Transcript) -> Iterator[tuple[Segment, float]]:
+    """Segments, each with the time until which it is shown: long enough to be read, if the next one leaves it."""
+    segments = transcript.segments
+    following = [*(segment.start for segment in segments[1:]), transcript.duration]
+    for segment, limit in zip(segments, following, strict=False):
+        readable = segment.start + max(SHOWN_SECONDS, len(segment.text) / CHARACTERS_PER_SECOND)
+        yield segment, max(segment.end, min(readable, limit))
 
 
 def ctm(transcript: Transcript) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from asr.decoding.types import Slot
@@ -100,15 +101,19 @@ def join_alternatives(
     first: Sequence[Alternative], second: Sequence[Alternative], count: int
 ) -> tuple[Alternative, ...]:
     """The best ways to hear two parts of a recording, one after the other: no text twice, the best first."""
-    joined = [
-        Alternative(" ".join(filter(None, (before.text, after.text))), before.score + after.score)
-        for before in first
-        for after in second
-    ]
+    befores, afters = (sorted(each, key=lambda alternative: -alternative.score) for each in (first, second))
+
+    def followed(before: Alternative) -> Iterator[Alternative]:
+        for after in afters:
+            yield Alternative(" ".join(filter(None, (before.text, after.text))), before.score + after.score)
+
     best: dict[str, Alternative] = {}
-    for alternative in sorted(joined, key=lambda alternative: -alternative.score):
+    # Lazily: of long lists, most pairs are never looked at.
+    for alternative in heapq.merge(*map(followed, befores), key=lambda alternative: -alternative.score):
         best.setdefault(alternative.text, alternative)
-    return tuple(best.values())[:count]
+        if len(best) == count:
+            break
+    return tuple(best.values())
 
 
 def mean_confidence(words: Sequence[TimedWord]) -> float:

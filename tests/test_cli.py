@@ -808,7 +808,10 @@ def test_what_tuning_finds_becomes_part_of_the_model(
     def score(errors: int) -> wer.Score:
         return wer.Score(5, 100, 400, errors, 0, 0, errors / 100, 0.0, 0.0, 1.0, 1.0)
 
+    begun: list[DecoderSettings] = []
+
     def tune(recognizer: object, evidence: object, settings: DecoderSettings, *arguments: Any) -> Tuned:
+        begun.append(settings)
         best = Trial(settings.model_copy(update={"alpha": 0.25, "beam_width": 16}), score(1))
         return Tuned(score(9), score(5), best, [best])
 
@@ -828,6 +831,9 @@ def test_what_tuning_finds_becomes_part_of_the_model(
     told = "beam search of width 16, language model lm.ngram (alpha 0.25, beta 2)"
     assert told in run("transcribe", "a.wav").err
     assert "greedy decoding" in run("transcribe", "a.wav", "--decoder", "greedy").err
+    run("tune", "decoder", "runs/tones", manifest, "--dry-run")
+    weights = [(each.alpha, each.beam_width) for each in begun]
+    assert weights == [(0.5, 32), (0.5, 32), (0.25, 16)]  # the model's own are tried first, once it has some
     assert asr.load("runs/tones").transcribe("a.wav").text == "low high"
 
 

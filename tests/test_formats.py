@@ -58,14 +58,28 @@ def test_other_formats_hold_the_best_only(name: str) -> None:
 def test_srt() -> None:
     # Rounding must carry from milliseconds into seconds and minutes: 3723.9996 s is 01:02:04,000.
     assert rendered("srt", TALK) == (
-        "1\n00:00:00,040 --> 00:00:01,000\nrock & roll\n\n2\n01:02:04,000 --> 01:02:05,000\nforever\n\n"
+        "1\n00:00:00,040 --> 00:00:01,040\nrock & roll\n\n2\n01:02:04,000 --> 01:02:05,000\nforever\n\n"
     )
     assert rendered("srt", SILENCE) == ""
 
 
+def test_subtitles_are_shown_until_they_can_be_read() -> None:
+    """CTC's words end with their last spike; but the next subtitle begins on time, and none is past the end."""
+    spikes = words(
+        ("five", 2.4, 2.46), ("incomprehensibilities", 10.0, 10.1), ("or", 11.0, 11.1), ("so", 12.5, 12.6)
+    )
+    lines = rendered("srt", replace(TALK, duration=13.0, words=spikes)).splitlines()[1::4]
+    assert [line.replace(",", ".")[6:12] + line.replace(",", ".")[23:] for line in lines] == [
+        "02.40003.400",
+        "10.00011.000",
+        "11.00012.000",
+        "12.50013.000",
+    ]
+
+
 def test_vtt_escapes_what_would_be_markup() -> None:
     assert rendered("vtt", TALK) == (
-        "WEBVTT\n\n00:00:00.040 --> 00:00:01.000\nrock &amp; roll\n\n01:02:04.000 --> 01:02:05.000\nforever\n"
+        "WEBVTT\n\n00:00:00.040 --> 00:00:01.040\nrock &amp; roll\n\n01:02:04.000 --> 01:02:05.000\nforever\n"
     )
     assert rendered("vtt", SILENCE) == "WEBVTT\n"
 

@@ -66,7 +66,8 @@ def decoder(
     """Find the language model's weight, the bonuses and the beam width with the fewest errors.
 
     They become part of the model, with the language model and the lexicon, and `asr transcribe` and `asr
-    evaluate` use them from then on. Without --lm or --lexicon, those that the model has are tuned again. If it
+    evaluate` use them from then on. Without --lm or --lexicon, those that the model has are tuned again, and
+    keep their weights unless others have fewer errors. If it
     rescores, that is taken from it, as the weights of a rescoring suit the search that they were found with.
     """
     from asr import tuning
@@ -77,6 +78,9 @@ def decoder(
     folder, loaded = load_model(model)
     own = loaded.decoder or DecoderSettings()
     settings = DecoderSettings(lm=lm or own.lm, lexicon=lexicon or own.lexicon)
+    if lm is None and lexicon is None:  # the model's own, so the weights that they have are tried first
+        weights = {name: getattr(own, name) for name in (*tuning.RANGES, "beam_width")}
+        settings = settings.model_copy(update=weights)
     heard = _listen(folder, loaded, manifest, device, batch_size, settings, reporter)
     with reporter.progress("tune", trials + len(tuning.BEAM_WIDTHS)) as advance:
         table = _Table(_DECODER_COLUMNS, advance)
