@@ -106,11 +106,14 @@ def choose(own: DecoderSettings | None, choice: Choice) -> DecoderSettings | Non
         Settings of a beam search, or None for greedy decoding.
 
     Raises:
-        ConfigError: a value is out of range, or greedy decoding is chosen and something that it has no use for.
+        ConfigError: there is no such decoder, a value is out of range, or greedy decoding is chosen and something
+            that it has no use for.
     """
     given = cast(Mapping[str, object], choice)
     changes = {name: value for name, value in given.items() if name != "decoder" and value is not None}
     decoder = choice.get("decoder")
+    if decoder not in (None, "greedy", "beam"):
+        raise ConfigError(f"{decoder!r}", where="decoder", expected="greedy, beam, or None for the model's own")
     if decoder == "greedy":
         if changes:
             raise ConfigError(f"greedy decoding has no use for {', '.join(changes)}", expected="the decoder beam")

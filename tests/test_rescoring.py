@@ -294,3 +294,9 @@ def test_what_makes_no_sense_is_refused(arpa: Path) -> None:
         choose(None, {"rescore": arpa, "nbest_rescored": 0})
     with pytest.raises(ConfigError, match="rescore"):
         choose(None, {"decoder": "greedy", "rescore": arpa})
+
+
+@pytest.mark.parametrize("decoder", ["Beam", "gredy", "", True])
+def test_there_is_no_other_decoder(decoder: Any) -> None:
+    with pytest.raises(ConfigError, match=r"decoder: .*\n  expected: greedy, beam"):
+        choose(None, {"decoder": decoder})
