@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, Unpack, overload
 
@@ -19,7 +20,7 @@ from asr import artefact, audio, build
 from asr.artefact import Model
 from asr.decoder_settings import Choice, choose
 from asr.decoding.types import BatchDecoder, Hypothesis, Options
-from asr.errors import AsrError, AudioError
+from asr.errors import AsrError, AudioError, ConfigError
 from asr.longform import Window, Windowing, stretches
 from asr.sound_files import AudioSource, FloatArray, Member, Stretch
 from asr.transcript import Alternative, TimedWord, Transcript, join_alternatives, mean_confidence
@@ -127,7 +128,7 @@ class Recognizer:
 
         Raises:
             AudioError: a recording can't be read.
-            ConfigError: the decoder can't do what the options ask for.
+            ConfigError: the decoder can't do what the options ask for, or there is nothing in a batch.
         """
         for result in self.attempt(sources, batch_size, **options):
             if isinstance(result, AsrError):
@@ -153,8 +154,9 @@ class Recognizer:
             A transcript, or what is wrong with the recording, for each source, in order.
 
         Raises:
-            ConfigError: the decoder can't do what the options ask for.
+            ConfigError: the decoder can't do what the options ask for, or there is nothing in a batch.
         """
+        _require_positive(batch_size=batch_size)
         asked = self._normalized({**self._options, **options})
         parts = self._stretches(self._pieces(self._items(sources), batch_size, on_progress))
         for recording in _recordings(self._heard(parts, batch_size, asked)):
@@ -172,7 +174,9 @@ class Recognizer:
 
         Raises:
             AudioError: a recording can't be read.
+            ConfigError: there is nothing in a batch.
         """
+        _require_positive(batch_size=batch_size)
         pieces = self._pieces(self._items(sources), batch_size, lambda seconds: None)
         for recording in _recordings(self._stretches(pieces)):
             parts = list(recording)
@@ -409,6 +413,12 @@ def _alternatives(hypotheses: Sequence[Hypothesis], count: int) -> tuple[Alterna
         for hypothesis in hypotheses
     ]
     return tuple(reduce(partial(join_alternatives, count=count), heard, (Alternative("", 0.0),)))
+
+
+def _require_positive(**numbers: object) -> None:
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+            raise ConfigError(f"{value!r}", where=name, expected="a whole number, at least 1")
 
 
 def _name(source: Source) -> str:

@@ -679,6 +679,14 @@ def test_an_array_of_no_sound_does_not_stop_the_others(wreckage: float) -> None:
     assert len(results[1].words) == len(said)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("size", [0, -1, 2.0, None])
+def test_a_batch_holds_something(size: Any) -> None:
+    recognizer, waveform = tone_recognizer(), tones(2.0)[0]
+    for results in (recognizer.stream, recognizer.attempt, recognizer.outputs):
+        with pytest.raises(ConfigError, match=r"batch_size: .*\n  expected: a whole number, at least 1"):
+            next(iter(results([waveform], batch_size=size)))
+
+
 @pytest.mark.parametrize("waveform", [np.zeros((2, 800), np.float32), np.zeros(800, np.int16)])
 def test_what_is_no_waveform_is_refused(waveform: np.ndarray) -> None:
     with pytest.raises(AudioError, match="samples"):
