@@ -446,6 +446,15 @@ def test_nothing_is_overwritten_unless_asked(run: Run, here: Path) -> None:
     assert Path("talk.txt").read_text() == "low high\n"
 
 
+def test_a_recording_is_not_overwritten_by_its_text(run: Run, here: Path) -> None:
+    (here / "sub/b.txt").write_bytes((here / "sub/b.flac").read_bytes())  # a recording by another name
+    before = [(here / name).read_bytes() for name in ("a.wav", "sub/b.txt")]
+    for arguments in (["a.wav", "--output", "sub/../a.wav"], ["sub/b.txt", "--output", "sub/"]):
+        result = run("transcribe", *arguments, "--format", "text", "--overwrite")
+        assert (result.code, "would take the place of what it is made from" in result.err) == (2, True)
+    assert [(here / name).read_bytes() for name in ("a.wav", "sub/b.txt")] == before
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="links take a privilege there")
 def test_where_a_link_stands_what_it_leads_to_is_written(run: Run, here: Path) -> None:
     Path("link.txt").symlink_to("talk.txt")  # which is not there yet, or not mounted

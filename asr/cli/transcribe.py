@@ -171,7 +171,8 @@ def _check_output(recordings: Sequence[Recording], form: Format, output: _Output
         paths = [output.file] if output.file else []
         if form is FORMATS["ctm"]:
             _refuse_equal_names(recordings)
-    check_outputs(paths, overwrite)
+    sources = [recording.source for recording in recordings if isinstance(recording.source, Path)]
+    check_outputs(paths, overwrite, made_from=sources)
 
 
 def _refuse_equal_names(recordings: Sequence[Recording]) -> None:
