@@ -25,6 +25,7 @@ class Format:
         write: one transcript.
         header, separator, footer: what stands before, between and after transcripts.
         holds_many: whether the transcripts of several recordings can share a file.
+        shows_alternatives: whether it holds more than the best way to hear a recording.
     """
 
     suffix: str
@@ -33,6 +34,7 @@ class Format:
     separator: str = ""
     footer: str = ""
     holds_many: bool = True
+    shows_alternatives: bool = False
 
     def render(self, transcripts: Iterable[Transcript]) -> Iterator[str]:
         """Write transcripts down as they come, in parts that joined are the whole file.
@@ -146,11 +148,11 @@ def tsv(transcript: Transcript) -> str:
     )
 
 
-TEXT = Format(".txt", text)
-NAMED_TEXT = Format(".txt", named_text)
+TEXT = Format(".txt", text, shows_alternatives=True)
+NAMED_TEXT = Format(".txt", named_text, shows_alternatives=True)
 FORMATS = {
     "text": TEXT,
-    "json": Format(".json", json_object, header="[\n", separator=",\n", footer="\n]\n"),
+    "json": Format(".json", json_object, header="[\n", separator=",\n", footer="\n]\n", shows_alternatives=True),
     "srt": Format(".srt", srt, holds_many=False),
     "vtt": Format(".vtt", vtt, header="WEBVTT\n", holds_many=False),
     "ctm": Format(".ctm", ctm),

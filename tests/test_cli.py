@@ -553,6 +553,15 @@ def test_the_n_best_stand_below_the_text(run: Run, here: Path) -> None:
     assert [alternative["text"] for alternative in found["alternatives"]] == list(texts)
 
 
+@pytest.mark.parametrize("suffix", ["srt", "vtt", "ctm", "tsv"])
+def test_the_n_best_are_refused_where_only_one_would_be_written(run: Run, here: Path, suffix: str) -> None:
+    for how in (["--format", suffix], ["--output", f"a.{suffix}"]):
+        result = run("transcribe", "a.wav", "--nbest", "3", *how)
+        assert (result.code, result.out, Path(f"a.{suffix}").exists()) == (2, "", False)
+        assert f"--nbest 3, but a file of this kind (.{suffix})" in result.err
+        assert "--format text or --format json" in result.err
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

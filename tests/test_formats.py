@@ -53,6 +53,13 @@ def test_alternatives_stand_below_the_text_with_their_scores() -> None:
 @pytest.mark.parametrize("name", ["srt", "vtt", "ctm", "tsv"])
 def test_other_formats_hold_the_best_only(name: str) -> None:
     assert rendered(name, RANKED) == rendered(name, TALK)
+    assert not FORMATS[name].shows_alternatives
+
+
+@pytest.mark.parametrize("form", [FORMATS["text"], NAMED_TEXT, FORMATS["json"]])
+def test_these_hold_the_others_too(form: Format) -> None:
+    assert RANKED.alternatives[1].text in "".join(form.render([RANKED]))
+    assert form.shows_alternatives
 
 
 def test_srt() -> None:

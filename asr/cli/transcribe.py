@@ -109,6 +109,11 @@ def transcribe(
     recordings = find_recordings(files)
     where = _Output.of(output)
     form = _choose_format(format, where)
+    if nbest > 1 and not form.shows_alternatives:
+        raise ConfigError(
+            f"--nbest {nbest}, but a file of this kind ({form.suffix}) holds only one way to hear a recording",
+            expected="--format text or --format json",
+        )
     _check_output(recordings, form, where, overwrite)
     seconds = _seconds(recordings)
     reporter = TerminalReporter()
