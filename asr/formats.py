@@ -69,13 +69,13 @@ def json_object(transcript: Transcript) -> str:
     """All that is known, as a JSON object.
 
     Times are in seconds, confidences from 0 to 1, scores natural logarithms. What is infinite, because no sentence
-    of the grammar is possible, is null.
+    of the grammar is possible, is null, and so is a confidence that is not known.
     """
     value: dict[str, Any] = {
         "path": transcript.path,
         "duration": round(transcript.duration, 3),
         "text": transcript.text,
-        "confidence": round(transcript.confidence, 4),
+        "confidence": _finite(transcript.confidence),
         "words": [_timed(word) for word in transcript.words],
         "segments": [_timed(segment) for segment in transcript.segments],
     }
@@ -160,12 +160,12 @@ FORMATS = {
 }
 
 
-def _timed(part: Any) -> dict[str, str | float]:
+def _timed(part: Any) -> dict[str, str | float | None]:
     return {
         "text": part.text,
         "start": round(part.start, 3),
         "end": round(part.end, 3),
-        "confidence": round(part.confidence, 4),
+        "confidence": _finite(part.confidence),
     }
 
 

@@ -70,7 +70,7 @@ class Transcript:
         text: all that was said; empty when nothing was.
         words: each with times and confidence.
         confidence: the geometric mean of the words' confidences; where there are none, the model's confidence
-            that nothing was said.
+            that nothing was said; NaN, in JSON null, from a beam search without timestamps.
         alternatives: the best ways to hear it, `text` the first of them; empty unless several were asked for.
         slots: of the grammar's sentences, in order.
         rejection: how badly the audio fits the grammar's sentence, at least 0; None without a grammar.

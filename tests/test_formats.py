@@ -126,13 +126,14 @@ def test_json_holds_what_was_asked_for() -> None:
     assert plain == ranked == command
 
 
+def refuse(constant: str) -> None:
+    raise AssertionError(f"{constant} is no JSON")
+
+
 def test_json_has_no_infinity() -> None:
     impossible = replace(
         COMMAND, rejection=math.inf, alternatives=(Alternative("", -math.inf),), rejected=True, text="", words=()
     )
-
-    def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is no JSON")
 
     (found,) = json.loads(rendered("json", impossible), parse_constant=refuse)
     assert (found["rejection"], found["rejected"], found["alternatives"]) == (
@@ -140,6 +141,14 @@ def test_json_has_no_infinity() -> None:
         True,
         [{"text": "", "score": None}],
     )
+
+
+def test_a_confidence_that_is_not_known_is_null() -> None:
+    spoken = tuple(replace(word, confidence=math.nan) for word in TALK.words)
+    unknown = replace(TALK, words=spoken, confidence=math.nan)
+    (found,) = json.loads(rendered("json", unknown), parse_constant=refuse)
+    assert found["confidence"] is found["words"][0]["confidence"] is None
+    assert found["text"] == TALK.text
 
 
 def test_parts_come_with_the_transcripts() -> None:
