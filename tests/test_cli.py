@@ -653,6 +653,20 @@ def test_hotwords_in_an_argument() -> None:
     for wrong in ("anna:much", "anna:nan", "anna:inf"):
         with pytest.raises(ConfigError, match="'anna'"):
             read_hotwords(wrong)
+    for nothing in ("", " ", ",", " , "):
+        with pytest.raises(ConfigError, match="holds no phrases"):
+            read_hotwords(nothing)
+
+
+@pytest.mark.parametrize("name", ["lists/names.lst", "lists/my names", "names.lst", "gone.CSV", "my names.txt"])
+def test_a_file_of_hotwords_that_is_not_there_is_no_hotword(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"--hotwords {name}: there is no such file"):
+        read_hotwords(name)
+
+
+@pytest.mark.parametrize("phrase", ["dr. smith", "U.S.", "7.30", "and/or,", "names.lst,", "24/7, new york"])
+def test_these_are_hotwords(phrase: str) -> None:
+    assert next(iter(read_hotwords(phrase))) == phrase.split(",")[0]
 
 
 def test_hotwords_in_a_file(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from asr.errors import ConfigError, DataError, counted
+from asr.errors import ConfigError, DataError, counted, quoted
 from asr.files import read_text
 
 if TYPE_CHECKING:
@@ -181,18 +182,34 @@ def read_hotwords(argument: str) -> dict[str, float]:
     """Phrases and their bonuses, from a file or as they stand.
 
     Raises:
-        ConfigError: a bonus in the argument is no number, or it means a file that is not there.
+        ConfigError: a bonus in the argument is no number, it has no phrases, or it means a file that is not there.
         DataError: the same in a file, with the line; or it holds no phrases.
     """
     path = Path(argument)
     if os.path.isfile(argument):  # noqa: PTH113  # Path.is_file fails where the phrases are longer than a name may be
         return _hotwords_in(path)
-    if path.suffix in (".txt", ".tsv"):
-        raise ConfigError("there is no such file", where=f"--hotwords {argument}")
+    if _means_a_file(argument):
+        raise ConfigError(
+            "there is no such file",
+            where=f"--hotwords {argument}",
+            hint=f"{quoted(argument + ',')}, with a comma, where it is a phrase",
+        )
+    expected = 'phrases such as "anna:5, new york"'
     try:
-        return dict(_hotword(part, ":") for part in argument.split(",") if part.strip())
+        hotwords = dict(_hotword(part, ":") for part in argument.split(",") if part.strip())
     except ValueError as error:
-        raise ConfigError(str(error), where="--hotwords", expected='phrases such as "anna:5, new york"') from None
+        raise ConfigError(str(error), where="--hotwords", expected=expected) from None
+    if not hotwords:
+        raise ConfigError("holds no phrases", where=f"--hotwords {quoted(argument)}", expected=expected)
+    return hotwords
+
+
+def _means_a_file(argument: str) -> bool:
+    if argument.endswith((".txt", ".tsv")):
+        return True
+    if "," in argument:
+        return False
+    return "/" in argument or os.sep in argument or re.fullmatch(r"\S+\.[A-Za-z]{1,5}", argument) is not None
 
 
 def _hotwords_in(path: Path) -> dict[str, float]:
