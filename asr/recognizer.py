@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import islice
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, Unpack, overload
 
@@ -25,7 +26,7 @@ from asr.longform import Window, Windowing, stretches
 from asr.sound_files import AudioSource, FloatArray, Member, Stretch
 from asr.transcript import Alternative, TimedWord, Transcript, join_alternatives, mean_confidence
 
-Source: TypeAlias = AudioSource | NDArray[np.floating[Any]]
+Source: TypeAlias = AudioSource | os.PathLike[str] | NDArray[np.floating[Any]] | Tensor
 """A sound file, an open one, a part of one, or a waveform at the model's sample rate."""
 Sources: TypeAlias = list[Any] | tuple[Any, ...]
 """Several `Source`s: `Sequence[Source]` would take a lone str for a sequence of paths."""
@@ -98,7 +99,8 @@ class Recognizer:
         """Transcribe a recording, or each of a list.
 
         Args:
-            source: a path, an open binary file, or a float waveform (samples,) at `sample_rate`; or a list.
+            source: a path, an open binary file, or a float waveform (samples,) at `sample_rate`, of numpy or torch;
+                or a list.
             options: of the decoder.
 
         Returns:
@@ -128,7 +130,8 @@ class Recognizer:
 
         Raises:
             AudioError: a recording can't be read.
-            ConfigError: the decoder can't do what the options ask for, or there is nothing in a batch.
+            ConfigError: the decoder can't do what the options ask for, there is nothing in a batch, or the sources
+                are but one.
         """
         for result in self.attempt(sources, batch_size, **options):
             if isinstance(result, AsrError):
@@ -154,8 +157,10 @@ class Recognizer:
             A transcript, or what is wrong with the recording, for each source, in order.
 
         Raises:
-            ConfigError: the decoder can't do what the options ask for, or there is nothing in a batch.
+            ConfigError: the decoder can't do what the options ask for, there is nothing in a batch, or the sources
+                are but one.
         """
+        _require_several(sources)
         _require_positive(batch_size=batch_size)
         asked = self._normalized({**self._options, **options})
         parts = self._stretches(self._pieces(self._items(sources), batch_size, on_progress))
@@ -174,8 +179,9 @@ class Recognizer:
 
         Raises:
             AudioError: a recording can't be read.
-            ConfigError: there is nothing in a batch.
+            ConfigError: there is nothing in a batch, or the sources are but one.
         """
+        _require_several(sources)
         _require_positive(batch_size=batch_size)
         pieces = self._pieces(self._items(sources), batch_size, lambda seconds: None)
         for recording in _recordings(self._stretches(pieces)):
@@ -218,6 +224,7 @@ class Recognizer:
         return extracted
 
     def _normalized(self, options: Options) -> Options:
+        _check(options)
         hotwords = options.get("hotwords")
         if not hotwords:
             return options
@@ -227,6 +234,7 @@ class Recognizer:
         """The windows of all the sources, in order."""
         for source in sources:
             try:
+                source = _understood(source)
                 for window, last in _with_last(self._windowing.windows(self._blocks(source))):
                     yield _Item(_Place(source, window.end / self.sample_rate, last), window)
             except AsrError as error:
@@ -276,7 +284,7 @@ class Recognizer:
                 pause = options.get("grammar") is not None and bool(self._is_silent(part.log_probs).all())
                 yield _Heard(part.place, part.start, hypothesis, pause)
 
-    def _blocks(self, source: Source) -> Iterator[FloatArray]:
+    def _blocks(self, source: AudioSource | NDArray[np.floating[Any]]) -> Iterator[FloatArray]:
         if not isinstance(source, np.ndarray):
             yield from audio.stream(source, self.sample_rate, BLOCK_SECONDS)
         elif source.ndim != 1 or not np.issubdtype(source.dtype, np.floating):
@@ -413,6 +421,86 @@ def _alternatives(hypotheses: Sequence[Hypothesis], count: int) -> tuple[Alterna
         for hypothesis in hypotheses
     ]
     return tuple(reduce(partial(join_alternatives, count=count), heard, (Alternative("", 0.0),)))
+
+
+def _understood(source: Source) -> AudioSource | NDArray[np.floating[Any]]:
+    """A source, as what reads it knows it.
+
+    Raises:
+        AudioError: it is of no kind that can be a recording.
+    """
+    if isinstance(source, Tensor):
+        source = source.detach().cpu()
+        return (source.float() if source.is_floating_point() else source).numpy()
+    if isinstance(source, str | Path | Stretch | Member | np.ndarray):
+        return source
+    if isinstance(source, os.PathLike):
+        return Path(os.fsdecode(source))
+    is_text = hasattr(source, "encoding")
+    if not is_text and hasattr(source, "read") and hasattr(source, "seekable"):
+        return source
+    hint = None
+    if isinstance(source, bytes | bytearray | memoryview):
+        hint = "io.BytesIO(…), where these are the bytes of a sound file"
+    elif isinstance(source, list | tuple | float | int):
+        hint = "np.array(samples, np.float32)"
+    elif is_text and hasattr(source, "read"):
+        hint = 'open(path, "rb")'
+    raise AudioError(
+        f"{_kind(source)}{' of text' if is_text else ''} is no recording",
+        expected="a path, an open binary file, or a waveform: an array of floats (samples,)",
+        hint=hint,
+    )
+
+
+def _require_several(sources: object) -> None:
+    """Refuse what is but one source, of which the letters, lines or samples would be taken for several."""
+    if isinstance(sources, np.ndarray | Tensor):
+        paths = isinstance(sources, np.ndarray) and not np.issubdtype(sources.dtype, np.number)
+        alone = sources.ndim < 2 and not paths
+    else:
+        alone = isinstance(sources, str | bytes | os.PathLike) or hasattr(sources, "read")
+    if alone or not isinstance(sources, Iterable):
+        raise ConfigError(
+            f"{_kind(sources)}, where several recordings were expected",
+            where="sources",
+            expected="a list of recordings, or another iterable",
+            hint="[source]; or transcribe(source), which takes one alone",
+        )
+
+
+def _check(options: Options) -> None:
+    """Refuse options that no decoder can make sense of."""
+    numbers = {name: options.get(name) for name in ("beam_width", "nbest", "threads") if name in options}
+    if numbers.get("threads", 1) is None:
+        del numbers["threads"]
+    _require_positive(**numbers)
+    hotwords, grammar = options.get("hotwords"), options.get("grammar")
+    if hotwords is not None and not (
+        isinstance(hotwords, Mapping)
+        and all(isinstance(phrase, str) and isinstance(bonus, Real) for phrase, bonus in hotwords.items())
+    ):
+        raise ConfigError(
+            f"{_kind(hotwords)}: {hotwords!r:.80}",
+            where="hotwords",
+            expected='phrases with the bonus of each, as in {"new york": 3.0}',
+        )
+    if grammar is not None:
+        from asr.decoding.automaton import Automaton
+
+        if not isinstance(grammar, Automaton):
+            raise ConfigError(
+                f"{_kind(grammar)}: {grammar!r:.80}",
+                where="grammar",
+                expected="a compiled grammar: of asr.decoding.automaton, load(path of a .vocab file), or "
+                "compile(asr.text.grammar.read(path of its text))",
+            )
+
+
+def _kind(value: object) -> str:
+    """The type of a value, with its article."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 def _require_positive(**numbers: object) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,12 +28,14 @@ from asr.assess import recognise_manifest
 from asr.config import Recipe
 from asr.data.manifest import Utterance
 from asr.decoder_settings import DecoderSettings
+from asr.decoding import automaton
 from asr.decoding.greedy import GreedyDecoder
 from asr.decoding.rescoring import RescoringDecoder, Weights
 from asr.decoding.types import BatchDecoder, Hypothesis, Options, Slot
 from asr.errors import AudioError, ConfigError
 from asr.longform import Window, Windowing, middle_of_longest_run, stretches
 from asr.recognizer import Recognizer
+from asr.text import grammar
 from asr.transcript import Alternative, join_alternatives
 
 RATE = 8000
@@ -513,6 +516,18 @@ def test_outputs_of_an_unreadable_recording_are_an_error(tmp_path: Path) -> None
         list(tone_recognizer().outputs([tmp_path / "gone.wav"]))
 
 
+def test_a_waveform_may_be_a_tensor_and_a_path_of_any_kind(tmp_path: Path) -> None:
+    waveform = tones(2.0)[0]
+    soundfile.write(tmp_path / "a.wav", waveform, RATE)
+    (entry,) = os.scandir(tmp_path)
+    recognizer = tone_recognizer()
+    expected = recognizer.transcribe(waveform)
+    doubles = torch.tensor(waveform, dtype=torch.float64, requires_grad=True)
+    assert recognizer.transcribe([torch.tensor(waveform), doubles]) == [expected] * 2
+    named = recognizer.transcribe(entry)
+    assert (named.text, named.path) == (expected.text, entry.path)
+
+
 def test_options_of_a_call_go_before_those_of_the_recognizer() -> None:
     script = Script([hypothesis("") for _ in range(2)])
     recognizer = tone_recognizer(script, beam_width=4, hotwords={"Dr. O’Neill-Smith": 2.5})
@@ -611,8 +626,8 @@ def test_of_pauses_a_grammar_makes_no_sentence(commands: int) -> None:
     for second in (10, 55)[:commands]:
         times = np.arange(second * RATE, second * RATE + RATE // 2)
         waveform[times] = 0.5 * np.sin(2 * np.pi * TONES["low"] / RATE * times)
-    asked: Any = {"grammar": object()}
-    transcript = tone_recognizer(Commander(), reject_above=0.5).transcribe(waveform, **asked)
+    low = automaton.compile(grammar.parse("<command> = low ;"))
+    transcript = tone_recognizer(Commander(), reject_above=0.5).transcribe(waveform, grammar=low)
     assert transcript.text == " ".join(commands * ["low"])
     assert transcript.rejection == (0.2 if commands else np.inf)
 
@@ -687,8 +702,63 @@ def test_a_batch_holds_something(size: Any) -> None:
             next(iter(results([waveform], batch_size=size)))
 
 
-@pytest.mark.parametrize("waveform", [np.zeros((2, 800), np.float32), np.zeros(800, np.int16)])
-def test_what_is_no_waveform_is_refused(waveform: np.ndarray) -> None:
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ([0.0, 0.5], "a list is no recording"),
+        (0.5, "a float is no recording"),
+        (b"RIFF", "a bytes is no recording"),
+        (None, "a NoneType is no recording"),
+        (io.StringIO("RIFF"), "a StringIO of text is no recording"),
+    ],
+)
+def test_what_is_no_recording_does_not_stop_the_others(source: Any, told: str) -> None:
+    waveform = tones(2.0)[0]
+    refused, heard = tone_recognizer().attempt([source, waveform])
+    assert isinstance(refused, AudioError)
+    assert told in str(refused)
+    assert "expected: a path, an open binary file, or a waveform" in str(refused)
+    assert heard == tone_recognizer().transcribe(waveform)
+
+
+def test_a_file_open_for_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tones(2.0)[0], RATE)
+    with path.open(encoding="latin-1") as file, pytest.raises(AudioError, match=r'open\(path, "rb"\)'):
+        tone_recognizer().transcribe(file)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    "sources", ["a.wav", b"a.wav", Path("a.wav"), io.BytesIO(), np.zeros(800, np.float32), torch.zeros(800), None]
+)
+def test_one_source_is_not_several(sources: Any) -> None:
+    recognizer = tone_recognizer()
+    for results in (recognizer.stream, recognizer.attempt, recognizer.outputs):
+        with pytest.raises(ConfigError, match=r"where several(.|\n)*transcribe\(source\)"):
+            next(iter(results(sources)))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"nbest": 0}, "nbest: 0\n  expected: a whole number"),
+        ({"nbest": "3"}, "nbest: '3'\n  expected: a whole number"),
+        ({"beam_width": 2.5}, "beam_width: 2.5\n  expected: a whole number"),
+        ({"threads": 0}, "threads: 0\n"),
+        ({"hotwords": ["low"]}, "hotwords: a list: ['low']\n  expected: phrases with the bonus of each"),
+        ({"hotwords": "low"}, "hotwords: a str"),
+        ({"hotwords": {"low": "3"}}, "hotwords: a dict"),
+        ({"grammar": "commands.gram"}, "grammar: a str: 'commands.gram'\n  expected: a compiled grammar"),
+    ],
+)
+def test_options_of_another_kind_are_refused(options: Any, told: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        tone_recognizer(Script([])).transcribe(tones(2.0)[0], **options)
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize("waveform", [np.zeros((2, 800), np.float32), np.zeros(800, np.int16), torch.zeros(2, 800)])
+def test_what_is_no_waveform_is_refused(waveform: Any) -> None:
     with pytest.raises(AudioError, match="samples"):
         tone_recognizer().transcribe(waveform)
 
