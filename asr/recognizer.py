@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from asr import artefact, audio, build
 from asr.artefact import Model
 from asr.decoder_settings import Choice, choose
-from asr.decoding.types import BatchDecoder, Hypothesis, Options
+from asr.decoding.types import BatchDecoder, Hypothesis, Options, refuse_unknown
 from asr.errors import AsrError, AudioError, ConfigError
 from asr.longform import Window, Windowing, stretches
 from asr.sound_files import AudioSource, FloatArray, Member, Stretch
@@ -73,6 +73,7 @@ class Recognizer:
         reject_above: float | None = None,
         **options: Unpack[Options],
     ) -> None:
+        _check(options)
         self.model = model
         self.device = torch.device(device)
         self.sample_rate = model.config.features.sample_rate
@@ -471,6 +472,10 @@ def _require_several(sources: object) -> None:
 
 def _check(options: Options) -> None:
     """Refuse options that no decoder can make sense of."""
+    for name in options:
+        if name in Choice.__annotations__ and name not in Options.__annotations__:
+            raise ConfigError("is chosen once, when the model is loaded", where=name, hint=f"asr.load(…, {name}=…)")
+    refuse_unknown(options)
     numbers = {name: options.get(name) for name in ("beam_width", "nbest", "threads") if name in options}
     if numbers.get("threads", 1) is None:
         del numbers["threads"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby, product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from asr.decoding.greedy import GreedyDecoder
 from asr.decoding.types import Hypothesis, Word
-from asr.errors import DataError
+from asr.errors import ConfigError, DataError
 from asr.text.tokenizer import CharacterTokenizer
 
 SURFACES = ("", " ", "a", "b", " c")
@@ -163,3 +164,9 @@ def test_text_is_what_the_tokenizer_decodes(path: list[int]) -> None:
     log_probs = np.log(np.eye(5)[np.array(path, dtype=int)] * 0.9 + 0.02)[None]
     (hypothesis,) = GreedyDecoder(tokenizer.surfaces).decode(log_probs, [len(path)])
     assert hypothesis.text == tokenizer.decode(hypothesis.tokens)
+
+
+def test_a_misspelt_option_is_not_taken_for_one_of_a_beam_search() -> None:
+    misspelt: Any = {"beamwidth": 3}
+    with pytest.raises(ConfigError, match=r"beamwidth: there is no such option .*did you mean beam_width"):
+        GreedyDecoder(SURFACES).decode(random_log_probs(1, 2, len(SURFACES)), [2], **misspelt)

@@ -757,6 +757,29 @@ def test_options_of_another_kind_are_refused(options: Any, told: str) -> None:
     assert told in str(refused.value)
 
 
+@pytest.mark.parametrize("settings", [None, DecoderSettings()])
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            {"beamwidth": 3},
+            "beamwidth: there is no such option of decoding (did you mean beam_width?)\n  expected: ",
+        ),
+        ({"colour": 3}, "colour: there is no such option of decoding\n  expected: beam_width, nbest, hotwords, "),
+        ({"lm": "foo.arpa"}, "lm: is chosen once, when the model is loaded\n  try: asr.load(…, lm=…)"),
+        ({"nbest": 2, "alpha": 0.5}, "alpha: is chosen once"),
+    ],
+)
+def test_options_that_there_are_not_are_refused(options: Any, told: str, settings: DecoderSettings | None) -> None:
+    model = replace(tone_model(), decoder=settings)
+    with pytest.raises(ConfigError) as at_a_call:
+        Recognizer(model).transcribe(tones(2.0)[0], **options)
+    with pytest.raises(ConfigError) as from_the_beginning:
+        Recognizer(model, **options)
+    assert told in str(at_a_call.value)
+    assert told in str(from_the_beginning.value)
+
+
 @pytest.mark.parametrize("waveform", [np.zeros((2, 800), np.float32), np.zeros(800, np.int16), torch.zeros(2, 800)])
 def test_what_is_no_waveform_is_refused(waveform: Any) -> None:
     with pytest.raises(AudioError, match="samples"):

@@ -16,7 +16,7 @@ from asr.compiled import compiled, kernel
 from asr.decoding.frames import BLOCK, Frames, Lengths, LogProbs, check
 from asr.decoding.heard import HEARD, TIMED, Found, hypotheses
 from asr.decoding.spelling import Spelling
-from asr.decoding.types import Hypothesis, Options
+from asr.decoding.types import Hypothesis, Options, refuse_unknown
 from asr.errors import ConfigError
 
 ALWAYS_KNOWN = ("threads", "timestamps")
@@ -47,10 +47,11 @@ class GreedyDecoder:
             One hypothesis for each utterance, in order.
 
         Raises:
-            ConfigError: an option asks for what only a beam search does.
+            ConfigError: an option asks for what only a beam search does, or there is no such option.
             DataError: the vocabulary has another size than `tokens`, or a valid frame holds NaN or a number that is
                 no log-probability.
         """
+        refuse_unknown(options)
         beyond = [name for name, value in options.items() if name not in ALWAYS_KNOWN and value and value != 1]
         if beyond:
             raise ConfigError(f"greedy decoding knows no {', '.join(beyond)}", expected="a beam search for that")

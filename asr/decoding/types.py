@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypedDict, Unpack
+
+from asr.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +33,23 @@ class Options(TypedDict, total=False):
     grammar: Automaton | None
     threads: int | None
     timestamps: bool
+
+
+def refuse_unknown(names: Iterable[str]) -> None:
+    """Refuse names that are of no option.
+
+    Raises:
+        ConfigError: there is one; says which there are.
+    """
+    known = list(Options.__annotations__)
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            raise ConfigError(
+                "there is no such option of decoding" + (f" (did you mean {close[0]}?)" if close else ""),
+                where=name,
+                expected=", ".join(known),
+            )
 
 
 class Word(NamedTuple):
