@@ -132,6 +132,7 @@ def test_what_can_not_be_learnt_gives_no_proposal() -> None:
     assert not test.learnt
     assert range_plot.verdict(test) == "the loss did not fall at any rate"
     assert not any("proposed" in line for line in range_plot.text(test))
+    assert "proposed" not in range_plot.page(test, "")
 
 
 # --------------------------------------------------------------------------------------------- pictures
@@ -171,6 +172,19 @@ def test_the_page_is_complete_in_itself_and_its_curve_is_right() -> None:
     assert [x for x, _ in places] == sorted(x for x, _ in places)
     texts = [text.text for text in drawing.iter("text")]
     assert {"1e-05", "1", "least loss 1.0e-02", "proposed 1.0e-03"} <= set(texts)
+
+
+def test_a_rate_below_all_that_were_tried_is_on_the_page_and_so_is_its_name() -> None:
+    """As after `--lowest 1e-3`; the line is where its name says, and the name in the drawing."""
+    test = RangeTest(tuple(point for point in curve(5.6e-3).points if point.rate >= 9.9e-4), True, 3)
+    page = range_plot.page(test, "")
+    drawing = ET.fromstring(page[page.index("<svg") : page.index("</svg>") + 6])
+    least, proposed = [text for text in drawing.iter("text") if not text.text[0].isdigit()]
+    assert proposed.text == "proposed 5.6e-04"
+    lines = [path.get("d") for path in drawing.iter("path") if path.get("class") == "mark"]
+    curve_begins = next(path for path in drawing.iter("path") if path.get("class") == "smoothed").get("d")
+    assert float(lines[1][1:].split()[0]) < float(curve_begins[1:].split()[0])
+    assert (proposed.get("text-anchor"), least.get("text-anchor")) == ("start", "end")
 
 
 def test_images(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from asr.training.range_test import RangeTest
 _ROWS_PER_DECADE = 4
 _BAR = 40  # characters
 _WIDTH, _HEIGHT = 800, 420  # of the page's drawing, in its units
+_LABEL = 130  # units, which the longest name of a mark needs
 _HEADROOM = 1.1  # above the highest loss before the least; what diverges is cut off
 
 
@@ -50,7 +51,7 @@ def page(test: RangeTest, title: str) -> str:
 
 
 def _drawn(test: RangeTest, said: str) -> str:
-    first, last, top = test.points[0].rate, test.points[-1].rate, _top(test)
+    first, last, top = _first(test), test.points[-1].rate, _top(test)
     drawing = Drawing(_WIDTH, _HEIGHT, Axis(first, max(last, 1.001 * first), logarithmic=True), Axis(0.0, top))
 
     def curve(kind: str, losses: Iterable[float]) -> str:
@@ -63,10 +64,12 @@ def _drawn(test: RangeTest, said: str) -> str:
     parts.append(curve("loss", (point.loss for point in test.points)))
     parts.append(curve("smoothed", (point.smoothed for point in test.points)))
     for row, (name, rate) in enumerate(_marks(test), start=1):
-        shown = max(rate, first)
-        parts.append(drawing.upright(shown, "mark"))
-        place = f'x="{drawing.x(shown) - 4:.1f}" y="{axes.TOP + 14 * row}"'
-        parts.append(f'<text {place} text-anchor="end">{name} {rate:.1e}</text>')
+        parts.append(drawing.upright(rate, "mark"))
+        x, y = drawing.x(rate), axes.TOP + 14 * row
+        place = f'x="{x - 4:.1f}" y="{y}" text-anchor="end"'
+        if x - axes.LEFT < _LABEL:  # no room on the left
+            place = f'x="{x + 4:.1f}" y="{y}" text-anchor="start"'
+        parts.append(f"<text {place}>{name} {rate:.1e}</text>")
     return drawing.svg(said, parts)
 
 
@@ -84,6 +87,11 @@ def verdict(test: RangeTest) -> str:
 
 def _marks(test: RangeTest) -> list[tuple[str, float]]:
     return [("least loss", test.lowest.rate), ("proposed", test.proposed)] if test.learnt else []
+
+
+def _first(test: RangeTest) -> float:
+    """Where the axis of rates begins: the proposed one may be below all that were tried."""
+    return min([test.points[0].rate, *(rate for _, rate in _marks(test))])
 
 
 def _top(test: RangeTest) -> float:
