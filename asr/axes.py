@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 40
 """The margins of a drawing, in its units: for labels, but on the right and at the top."""
+CHARACTER = 7
+"""Units that a character of a label takes, about."""
 FEWEST = 3
 """Ticks that tell a logarithmic axis."""
 
@@ -52,18 +55,30 @@ class Axis:
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [count * step for count in range(first, last + 1)]
 
+    def crowded(self, labels: Sequence[tuple[float, str]], characters: float) -> bool:
+        """Whether labels beside each other would touch, where the axis is as long as so many characters."""
+        places = [(characters * self.place(value), len(label)) for value, label in labels]
+        return any(here + (one + other) / 2 + 1 > there for (here, one), (there, other) in pairwise(places))
+
     def _scaled(self, value: float) -> float:
         return math.log10(value) if self.logarithmic else value
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A plane of so many units, within margins, between two axes."""
+    """A plane of so many units, within margins, between two axes.
+
+    Attributes:
+        width, height: all of it.
+        across, up: the axes.
+        bottom: the margin there.
+    """
 
     width: int
     height: int
     across: Axis
     up: Axis
+    bottom: int = BOTTOM
 
     def x(self, value: float) -> float:
         """Where a value of the axis across is."""
@@ -71,7 +86,7 @@ class Drawing:
 
     def y(self, value: float) -> float:
         """Where a value of the axis upwards is."""
-        return TOP + (self.height - TOP - BOTTOM) * (1 - self.up.place(value))
+        return TOP + (self.height - TOP - self.bottom) * (1 - self.up.place(value))
 
     def path(self, points: Iterable[tuple[float, float]]) -> str:
         """What a path's attribute `d` has for a line through points."""
@@ -79,7 +94,7 @@ class Drawing:
 
     def upright(self, value: float, kind: str) -> str:
         """A line, of a class of the page's style, from the bottom to the top."""
-        return f'<path class="{kind}" d="M{self.x(value):.1f} {TOP}V{self.height - BOTTOM}"/>'
+        return f'<path class="{kind}" d="M{self.x(value):.1f} {TOP}V{self.height - self.bottom}"/>'
 
     def rows(self, labels: Iterable[tuple[float, str]]) -> list[str]:
         """Lines of the grid at values of the axis upwards, with their labels."""
@@ -89,13 +104,16 @@ class Drawing:
             for value, label in labels
         ]
 
-    def columns(self, labels: Iterable[tuple[float, str]]) -> list[str]:
-        """Labels below values of the axis across."""
-        return [
-            f'<text x="{self.x(value):.1f}" y="{self.height - BOTTOM + 18}" text-anchor="middle">'
-            f"{html.escape(label)}</text>"
-            for value, label in labels
-        ]
+    def columns(self, labels: Iterable[tuple[float, str]], turned: bool = False) -> list[str]:
+        """Labels below values of the axis across, beside each other or turned by a right angle."""
+        parts = []
+        for value, label in labels:
+            x, y = self.x(value), self.height - self.bottom
+            place = f'x="{x:.1f}" y="{y + 18}" text-anchor="middle"'
+            if turned:
+                place = f'transform="translate({x + 4:.1f} {y + 6}) rotate(-90)" text-anchor="end"'
+            parts.append(f"<text {place}>{html.escape(label)}</text>")
+        return parts
 
     def svg(self, said: str, parts: Iterable[str]) -> str:
         """The whole, with what it says for who can't see it."""

@@ -13,6 +13,7 @@ import sqlite3
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -589,6 +590,50 @@ def test_images(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     picture.draw(tmp_path / "x.png", "a $recipe$", some_trials(), plan(), {SPACES[0].key: 1.0}, "")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+SCHEDULE = space.Choices(
+    "training.schedule",
+    ("constant", "cosine", "linear", "plateau", "step", "exponential", "cosine_restarts", "inverse_sqrt"),
+)
+
+
+def schedules() -> tuple[list[Trial], Plan]:
+    trials = [
+        Trial(number, {SCHEDULE.key: value}, "finished", (Figures(number / 10, number / 10, 1.0),))
+        for number, value in enumerate(SCHEDULE.values, start=1)
+    ]
+    return trials, Plan((SCHEDULE,), 1)
+
+
+def test_names_too_long_to_stand_beside_each_other_are_turned_on_the_page() -> None:
+    trials, wanted = schedules()
+    page = picture.page("x", trials, wanted, {}, "")
+    drawing = ET.fromstring(page[page.index("<svg") : page.index("</svg>") + 6])
+    labels = [text for text in drawing.iter("text") if text.text in SCHEDULE.values]
+    assert len(labels) == 8
+    assert all("rotate(-90)" in text.get("transform") for text in labels)
+    height = int(drawing.get("viewBox").split()[3])
+    above = [int(text.get("transform").split(")")[0].split()[1]) for text in labels]
+    assert height - max(above) >= 6 * len("cosine_restarts")
+
+
+def test_no_words_of_an_image_overlap_and_there_are_no_axes_of_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    drawn: list[Any] = []
+    monkeypatch.setattr(picture.pictures, "save", lambda figure, path: drawn.append(figure))
+    trials, wanted = schedules()
+    picture.draw(tmp_path / "x.png", "x", trials, wanted, {}, "")
+    figure = drawn[0]
+    figure.draw_without_rendering()
+    bars, plot = figure.axes
+    boxes = [label.get_window_extent() for label in plot.get_xticklabels()]
+    assert len(boxes) == 8
+    assert not any(one.overlaps(other) for one, other in pairwise(boxes))
+    assert not bars.axison
+    assert [text.get_text() for text in bars.texts] == ["importance for the CER\nToo few trials to tell."]
 
 
 # ------------------------------------------------------------------------------------------- trainings

@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
-from asr import pictures
+from asr import axes, pictures
 from asr.axes import Axis, Drawing
 from asr.files import write_text
 from asr.search.report import error_rate, headline, row, short_names
@@ -16,9 +16,11 @@ from asr.search.space import Choices, Space, text
 from asr.search.study import Plan, Trial, best
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from matplotlib.axes import Axes as Plot
 
 _WIDTH, _HEIGHT = 420, 260  # of a drawing, in its units
+_CHARACTERS = 34  # as many of a label as there is room for below a plot of the image
+_TOO_FEW = "Too few trials to tell."
 
 
 def draw(
@@ -47,7 +49,7 @@ def page(title: str, trials: Sequence[Trial], plan: Plan, importances: Mapping[s
         headline=html.escape(headline(trials, plan)),
         metric=plan.metric.upper(),
         command=html.escape(command),
-        importances=_bars(importances) or "<p>Too few trials to tell.</p>",
+        importances=_bars(importances) or f"<p>{_TOO_FEW}</p>",
         figures="\n".join(_scatter(space, trials, plan) for space in plan.spaces),
         head="".join(
             f'<th scope="col">{html.escape(name)}</th>'
@@ -86,9 +88,12 @@ def _key_ticks(space: Space) -> list[tuple[float, str]]:
 
 def _scatter(space: Space, trials: Sequence[Trial], plan: Plan) -> str:
     first = best(trials, plan.metric)
-    drawing = Drawing(_WIDTH, _HEIGHT, _key_axis(space), _error_axis(trials, plan))
+    across, ticks, bottom = _key_axis(space), _key_ticks(space), axes.BOTTOM
+    if turned := across.crowded(ticks, (_WIDTH - axes.LEFT - axes.RIGHT) / axes.CHARACTER):
+        bottom = 12 + axes.CHARACTER * max(len(label) for _, label in ticks)
+    drawing = Drawing(_WIDTH, _HEIGHT - axes.BOTTOM + bottom, across, _error_axis(trials, plan), bottom)
     parts = drawing.rows((tick, f"{tick:g} %") for tick in drawing.up.ticks())
-    parts += drawing.columns(_key_ticks(space))
+    parts += drawing.columns(ticks, turned)
     for trial in trials:
         value = error_rate(trial, plan)
         if value is not None:
@@ -130,33 +135,39 @@ def _draw_image(
     figure.suptitle(title, parse_math=False)
     bars, *scatters = figure.subplots(rows, columns, squeeze=False).flat
     names = short_names([space.key for space in plan.spaces])
-    bars.barh([names[key] for key in importances], list(importances.values()))
-    bars.invert_yaxis()
-    bars.set(xlim=(0, 1), xlabel=f"importance for the {plan.metric.upper()}")
-    for space, axes in zip(plan.spaces, scatters, strict=False):
-        _draw_scatter(axes, space, trials, plan)
-    for axes in scatters[len(plan.spaces) :]:
-        axes.remove()
+    what = f"importance for the {plan.metric.upper()}"
+    if importances:
+        bars.barh([names[key] for key in importances], list(importances.values()))
+        bars.invert_yaxis()
+        bars.set(xlim=(0, 1), xlabel=what)
+    else:
+        bars.set_axis_off()
+        bars.text(0.5, 0.5, f"{what}\n{_TOO_FEW}", ha="center", va="center")
+    for space, plot in zip(plan.spaces, scatters, strict=False):
+        _draw_scatter(plot, space, trials, plan)
+    for plot in scatters[len(plan.spaces) :]:
+        plot.remove()
     pictures.save(figure, path)
 
 
-def _draw_scatter(axes: Axes, space: Space, trials: Sequence[Trial], plan: Plan) -> None:
+def _draw_scatter(plot: Plot, space: Space, trials: Sequence[Trial], plan: Plan) -> None:
     across, up, first = _key_axis(space), _error_axis(trials, plan), best(trials, plan.metric)
     for trial in trials:
         value = error_rate(trial, plan)
         if value is not None:
             edge = "C1" if trial is first else "C0"
             face = edge if trial.state == "finished" else "none"
-            axes.scatter(_key_place(space, trial), 100 * value, facecolors=face, edgecolors=edge, clip_on=False)
-    axes.set_xscale("log" if across.logarithmic else "linear")
-    axes.set_yscale("log" if up.logarithmic else "linear")
-    places, labels = zip(*_key_ticks(space), strict=True)
-    axes.set_xticks(places, labels, parse_math=False)
-    axes.set_yticks(up.ticks(), [f"{tick:g}" for tick in up.ticks()])
-    axes.minorticks_off()
-    axes.set(xlim=(across.low, across.high), ylim=(up.low, up.high))
-    axes.set_xlabel(space.key, parse_math=False)
-    axes.set_ylabel(f"{plan.metric.upper()} %")
+            plot.scatter(_key_place(space, trial), 100 * value, facecolors=face, edgecolors=edge, clip_on=False)
+    plot.set_xscale("log" if across.logarithmic else "linear")
+    plot.set_yscale("log" if up.logarithmic else "linear")
+    places, labels = zip(*(ticks := _key_ticks(space)), strict=True)
+    turn = 90 if across.crowded(ticks, _CHARACTERS) else 0
+    plot.set_xticks(places, labels, parse_math=False, rotation=turn)
+    plot.set_yticks(up.ticks(), [f"{tick:g}" for tick in up.ticks()])
+    plot.minorticks_off()
+    plot.set(xlim=(across.low, across.high), ylim=(up.low, up.high))
+    plot.set_xlabel(space.key, parse_math=False)
+    plot.set_ylabel(f"{plan.metric.upper()} %")
 
 
 _STYLE = """
