@@ -106,8 +106,8 @@ def choose(own: DecoderSettings | None, choice: Choice) -> DecoderSettings | Non
         Settings of a beam search, or None for greedy decoding.
 
     Raises:
-        ConfigError: there is no such decoder, a value is out of range, or greedy decoding is chosen and something
-            that it has no use for.
+        ConfigError: there is no such decoder, a value is out of range, greedy decoding is chosen and something
+            that it has no use for, or a weight or a number of hypotheses and no language model that it is of.
     """
     given = cast(Mapping[str, object], choice)
     changes = {name: value for name, value in given.items() if name != "decoder" and value is not None}
@@ -122,9 +122,17 @@ def choose(own: DecoderSettings | None, choice: Choice) -> DecoderSettings | Non
         return None
     base = {} if own is None else own.model_dump()
     try:
-        return DecoderSettings.model_validate({**base, **changes})
+        settings = DecoderSettings.model_validate({**base, **changes})
     except ValidationError as error:
         raise ConfigError(f"the decoder's settings are wrong: {faults(error)}") from None
+    if settings.lm is None and (weight := next((name for name in ("alpha", "beta") if name in changes), None)):
+        raise ConfigError(f"{weight} (--{weight}) without a language model", hint="--lm FILE; in Python, lm=FILE")
+    if settings.rescore is None and "nbest_rescored" in changes:
+        raise ConfigError(
+            "nbest_rescored (--nbest-rescored) without a language model that rescores",
+            hint="--rescore FILE; in Python, rescore=FILE",
+        )
+    return settings
 
 
 def faults(error: ValidationError) -> str:

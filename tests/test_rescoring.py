@@ -300,3 +300,19 @@ def test_what_makes_no_sense_is_refused(arpa: Path) -> None:
 def test_there_is_no_other_decoder(decoder: Any) -> None:
     with pytest.raises(ConfigError, match=r"decoder: .*\n  expected: greedy, beam"):
         choose(None, {"decoder": decoder})
+
+
+@pytest.mark.parametrize(
+    ("choice", "told"),
+    [
+        ({"alpha": 2.0}, r"alpha .*without a language model\n.*lm=FILE"),
+        ({"beta": 0.0}, r"beta .*without a language model\n.*lm=FILE"),
+        ({"nbest_rescored": 9}, r"nbest_rescored .*without a language model that rescores\n.*rescore=FILE"),
+    ],
+)
+def test_nothing_is_weighed_without_a_language_model(choice: Any, told: str, arpa: Path) -> None:
+    for own in (None, DecoderSettings()):
+        with pytest.raises(ConfigError, match=told):
+            choose(own, choice)
+    tuned = DecoderSettings(lm=arpa, rescore=arpa)
+    assert choose(tuned, choice) == tuned.model_copy(update=choice)

@@ -148,11 +148,6 @@ class Wishes:
                 "nbest_rescored": self.nbest_rescored,
             },
         )
-        weights = self._given("alpha", "beta")
-        if settings is not None and settings.lm is None and weights:
-            raise ConfigError(f"{weights[0]} without a language model", hint="--lm FILE")
-        if settings is not None and settings.rescore is None and self.nbest_rescored is not None:
-            raise ConfigError("--nbest-rescored without a language model that rescores", hint="--rescore FILE")
         if settings is not None and self.grammar is not None:
             return settings.model_copy(update={"lm": None, "lexicon": None, "rescore": None})
         return settings
