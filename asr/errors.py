@@ -72,6 +72,10 @@ class DiskFullError(AsrError):
     """A file can't be written: there is no room left for it, or the user may use no more."""
 
 
+class ExhaustedError(AsrError):
+    """Memory has run out in a training, or so it seems; the same again goes on from its last checkpoint."""
+
+
 def listing(items: Iterable[object], most: int = MOST_SHOWN) -> str:
     """Items one to a line, the first of many."""
     lines = [f"  {item}" for item in items]

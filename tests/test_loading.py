@@ -26,9 +26,9 @@ from asr.augment import Silence
 from asr.config import Frontend, Model
 from asr.data.batching import Sample, plan_epoch, plan_in_order
 from asr.data.checks import check_sets
-from asr.data.loading import Batch, Loader, Reader, join
+from asr.data.loading import Batch, Loader, Reader, join, lost_workers_named
 from asr.data.manifest import Utterance, read_manifest, write_manifest
-from asr.errors import AudioError, DataError
+from asr.errors import AudioError, DataError, ExhaustedError
 from asr.model.ctc import ctc_loss
 from asr.recipe_file import read_recipe
 from asr.text.normalize import Normalizer
@@ -148,6 +148,25 @@ raise SystemExit(3)
         [sys.executable, "-c", program], input=pickle.dumps((reader, plan)), capture_output=True, timeout=300
     )
     assert (result.returncode, result.stderr) == (3, b"")
+
+
+SHARED = "too little shared memory for the processes that read data"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("DataLoader worker (pid 7) is killed by signal: Killed. ", r"reads data was killed \(Killed\)\n.*workers"),
+        ("DataLoader worker (pid(s) 7, 8) exited unexpectedly", "a process that reads data has ended"),
+        ("DataLoader worker (pid 7) is killed by signal: Bus error. It is …", f"{SHARED}\n.*--shm-size"),
+        ("unable to allocate shared memory(shm) for file </torch_7_8_0>: No space left on device (28)", SHARED),
+    ],
+)
+def test_workers_that_were_killed_are_named(said: str, expected: str) -> None:
+    with pytest.raises(ExhaustedError, match=expected), lost_workers_named():
+        raise RuntimeError(said)
+    with pytest.raises(RuntimeError, match="sizes of tensors"), lost_workers_named():
+        raise RuntimeError("Caught RuntimeError in DataLoader worker process 0.\nsizes of tensors must match")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")

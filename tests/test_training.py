@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import multiprocessing
 import os
 import re
 import shutil
@@ -27,7 +28,7 @@ from torch import nn
 
 from asr import audio, build, files, pipeline, stages
 from asr.data.manifest import read_manifest
-from asr.errors import ConfigError, DataError
+from asr.errors import ConfigError, DataError, ExhaustedError
 from asr.recipe_file import read_recipe
 from asr.reporting import Silent
 from asr.training import loop
@@ -517,3 +518,25 @@ def test_biases_and_normalisation_do_not_decay() -> None:
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     assert {names[id(p)] for p in decayed["params"]} == {"0.weight", "2.weight_ih_l0", "2.weight_hh_l0"}
     assert len(free["params"]) == len(names) - 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+def test_a_process_that_reads_data_and_is_killed_is_named_and_the_training_goes_on(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss, steps = AcousticTask.loss, itertools.count()
+
+    def watched(task: AcousticTask, *arguments: object) -> object:
+        if next(steps) == 3:
+            for worker in multiprocessing.active_children():
+                os.kill(worker.pid, signal.SIGKILL)
+        return loss(task, *arguments)
+
+    monkeypatch.setattr(AcousticTask, "loss", watched)
+    settings = ("training.epochs=2", "training.workers=1", "training.checkpoint_minutes=1e-9")
+    with pytest.raises(ExhaustedError, match=r"^a process that reads data (was killed|has ended)") as raised:
+        run(path, tmp_path / "run", *settings)
+    assert "fewer training.workers" in raised.value.hint and "from the last checkpoint" in raised.value.hint
+    again = Recorder()
+    run(path, tmp_path / "run", *settings, reporter=again)
+    assert any(said.startswith("resuming at epoch 1") for said in again.said)

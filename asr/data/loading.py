@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import multiprocessing
+import re
 import signal
 import sys
 import warnings
@@ -23,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from asr import audio
 from asr.augment import Masks, SpecAugment, WaveformAugmenter
 from asr.data.batching import LENGTH_STEP, Sample
-from asr.errors import AsrError
+from asr.errors import AsrError, ExhaustedError
 from asr.features import FeatureExtractor
 from asr.text.normalize import Normalizer
 from asr.text.tokenizer import Tokenizer
@@ -220,6 +221,33 @@ class Loader(Generic[BatchT]):
             if isinstance(batch, AsrError):
                 raise batch
             yield batch
+
+
+_LOST_WORKER = re.compile(r"DataLoader worker \(pid.*?\) (is |exited)|shared memory\(shm\)|</torch_")
+"""In torch's errors where a loader's process was killed, or shared memory is used up."""
+
+
+@contextmanager
+def lost_workers_named() -> Iterator[None]:
+    """Train from a loader, of whose processes one may be killed: torch then raises an error, wherever this one is.
+
+    Raises:
+        ExhaustedError: one was.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        said = str(error)
+        if _LOST_WORKER.search(said) is None:
+            raise
+        again = "; the same command again goes on from the last checkpoint"
+        if "Bus error" in said or "DataLoader worker (pid" not in said:
+            hint = f"a larger one (docker run --shm-size=8g), or training.workers=0{again}"
+            raise ExhaustedError("too little shared memory for the processes that read data", hint=hint) from None
+        name = re.search(r"killed by signal: ([^.]+)", said)
+        how = f"was killed ({name[1]})" if name else "has ended"
+        hint = f"was there enough memory? with fewer training.workers, less is needed{again}"
+        raise ExhaustedError(f"a process that reads data {how}", hint=hint) from None
 
 
 def read_waveform(sample: Sample, sample_rate: int, rng: np.random.Generator) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from asr.data.loading import lost_workers_named
 from asr.errors import AsrError, DiskFullError, ModelError
 from asr.reporting import Reporter
 from asr.training import randomness
@@ -122,8 +123,10 @@ def train(
     Raises:
         InterruptedTrainingError: SIGINT or SIGTERM came, to any of them; a checkpoint was written first.
         ModelError: the checkpoint is damaged, or of another model.
+        ExhaustedError: a process that reads data was killed, as it is where memory runs out.
     """
-    return _Run(task, settings, folder, reporter, on_epoch, world).run()
+    with lost_workers_named():
+        return _Run(task, settings, folder, reporter, on_epoch, world).run()
 
 
 def threads(wanted: int | None, workers: int, world: World = ALONE) -> int:
