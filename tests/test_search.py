@@ -27,7 +27,7 @@ from tones import SETTINGS, write_recipe
 from asr import axes, files
 from asr.cli import main
 from asr.config import Recipe
-from asr.errors import ConfigError, DiskFullError, MissingDependencyError
+from asr.errors import ConfigError, DiskFullError, ExhaustedError, MissingDependencyError
 from asr.files import atomic_path
 from asr.recipe_file import read_recipe, with_settings
 from asr.reporting import Silent
@@ -473,8 +473,24 @@ def test_a_disk_that_is_full_for_the_database_too(tmp_path: Path) -> None:
     assert trial.state == "finished"
 
 
+def test_a_trial_that_runs_out_of_memory_goes_on_a_few_times_and_its_fault_has_no_hint(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def run(number: int, settings: Mapping[str, Any], on_epoch: OnEpoch) -> None:
+        calls.append(number)
+        for epoch in range(1, calls.count(number) + 1):  # those that were done are told again
+            on_epoch(epoch, fake(settings, epoch))
+        if number == 2 or calls.count(number) < 2:
+            raise ExhaustedError("out of memory", where="here", hint="the same command again")
+
+    trials = study.run(plan(), tmp_path, run, 2)
+    assert calls == [1, 1, 2, 2, 2]
+    assert [(trial.state, trial.fault) for trial in trials] == [("finished", ""), ("failed", "here: out of memory")]
+    assert trials[0].curve == tuple(fake(trials[0].settings, epoch) for epoch in (1, 2))
+
+
 def test_failures_and_divergence_are_noted_and_do_not_end_the_search(tmp_path: Path) -> None:
-    faults = {2: ConfigError("refused"), 3: RuntimeError("out of memory"), 4: MemoryError()}
+    faults = {2: ConfigError("refused", hint="something else"), 3: RuntimeError("out of memory"), 4: MemoryError()}
     faults[8] = DivergedTrainingError("NaN")  # in the first epoch
 
     def run(number: int, settings: Mapping[str, Any], on_epoch: OnEpoch) -> None:

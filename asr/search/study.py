@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from asr.errors import AsrError, ConfigError, DiskFullError, MissingDependencyError, how_to_install
+from asr.errors import AsrError, ConfigError, DiskFullError, ExhaustedError, MissingDependencyError, how_to_install
 from asr.search import space as spaces
 from asr.search.space import Choices, Interval, Space
 from asr.training.loop import InterruptedTrainingError
@@ -249,7 +249,7 @@ def _attempt(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: Ob
     try:
         if starts >= MOST_STARTS:
             raise ConfigError(f"cut off {starts} times within one epoch: there may be too little memory for it")
-        objective(trial.number + 1, settings, watch)
+        _persist(objective, trial.number + 1, settings, watch)
     except _PrunedError:
         state = "pruned"
     except (InterruptedTrainingError, KeyboardInterrupt):
@@ -263,9 +263,9 @@ def _attempt(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: Ob
             trial.set_user_attr("starts", 0)
         raise
     except DivergedTrainingError as error:
-        state, fault = "diverged", str(error)
+        state, fault = "diverged", _said(error)
     except (AsrError, ArithmeticError, MemoryError, RuntimeError, ValueError) as error:  # the last two of torch
-        state, fault = "failed", str(error) or type(error).__name__
+        state, fault = "failed", _said(error)
     told = {"settings": settings, "state": state, "curve": watch.curve, "fault": fault}
     trial.set_user_attr("ended", told)
     match state:
@@ -278,6 +278,22 @@ def _attempt(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: Ob
         case "failed":
             study.tell(trial, state=load_optuna().trial.TrialState.FAIL)
     return _read(trial.number, told)
+
+
+def _persist(objective: Objective, number: int, settings: Mapping[str, Any], watch: _Watch) -> None:
+    """Run a training; where memory runs out, a few times more, each of which goes on with smaller batches."""
+    for _ in range(MOST_STARTS - 1):
+        with suppress(ExhaustedError):
+            return objective(number, settings, watch)
+    return objective(number, settings, watch)
+
+
+def _said(error: Exception) -> str:
+    """What an error says, without what to do next: that is for a command of its own."""
+    if not isinstance(error, AsrError):
+        return str(error) or type(error).__name__
+    said = error.what if error.where is None else f"{error.where}: {error.what}"
+    return said if error.expected is None else f"{said}; expected: {error.expected}"
 
 
 def _suggest(trial: optuna.Trial, space: Space) -> Any:

@@ -78,7 +78,8 @@ def train(job: Job, reporter: Reporter) -> loop.Outcome[DevResult]:
         InterruptedTrainingError: SIGINT or SIGTERM came; a checkpoint was written first.
         AudioError: a recording can't be read.
         DataError: a sample alone does not fit into memory.
-        AsrError: a batch does not fit into memory, although a trial did; next time batches are smaller.
+        ExhaustedError: a batch does not fit into memory, although a trial did; next time batches are smaller. Or a
+            process that reads data was killed.
     """
     budget = Budget("training.batch_seconds", job.batch_seconds, job.folder)
     trial = AcousticTask(job)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.data.batching import Sample
-from asr.errors import AsrError, DataError
+from asr.errors import DataError, ExhaustedError
 from asr.files import read_json, write_json
 from asr.reporting import Reporter
 from asr.training.distributed import ALONE, World
@@ -75,7 +75,7 @@ class Budget:
             latest: the samples that were worked on last.
 
         Raises:
-            AsrError: memory has run out.
+            ExhaustedError: memory has run out.
             DataError: it has for a single sample, to which no budget makes a difference.
         """
         try:
@@ -87,7 +87,7 @@ class Budget:
                 raise _too_long(samples[0]) from None
             lowered = LOWERED * budget
             write_json(self.record, lowered)
-            raise AsrError(
+            raise ExhaustedError(
                 f"out of memory with {self.key}={budget:.4g}, although a trial did fit",
                 hint=f"the same command again: it goes on from the last checkpoint with {lowered:.4g}",
             ) from None
