@@ -353,6 +353,11 @@ def test_folders_and_patterns_in_order(here: Path) -> None:
     assert found("*.wav", "sub/**/*.mp3") == ["a.wav", "sub/deep/c.mp3"]
     assert found(str(here / "*.WAV")) == [str(here / "z.WAV")]
     assert [str(recording.name) for recording in find_recordings(["sub"])] == ["b.flac", "deep/c.mp3"]
+    assert found("a.wav", "./a.wav", "sub/../a.wav", str(here / "a.wav"), "*.wav") == ["a.wav"]
+    assert found("sub/b.flac", "sub") == ["sub/b.flac", "sub/deep/c.mp3"]
+    first, *others = find_recordings(["-", "a.wav", "-", "./-"])
+    assert str(first.name) == "stdin"
+    assert [str(other.source) for other in others] == ["a.wav", "-"]
     Path("odd[1].wav").touch()
     assert found("odd[1].wav") == ["odd[1].wav"]
     with pytest.raises(ConfigError, match="no file matches"):

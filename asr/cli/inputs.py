@@ -41,12 +41,22 @@ class Recording:
 def find_recordings(arguments: Iterable[str]) -> list[Recording]:
     """The recordings that are meant: files, all those in folders, those that match patterns, standard input (-).
 
+    What is meant several times comes once, where it is meant first. Links to a file by other names are others.
     Whether a file that was named is there shows when it is read.
 
     Raises:
         ConfigError: a folder or a pattern holds none, or one is a manifest.
     """
-    return [recording for argument in arguments for recording in _recordings(argument)]
+    recordings: dict[Path | None, Recording] = {}
+    for argument in arguments:
+        for recording in _recordings(argument):
+            recordings.setdefault(_place(recording.source), recording)
+    return list(recordings.values())
+
+
+def _place(source: Path | BinaryIO) -> Path | None:
+    """Where a recording is, however it was named; None is the standard input."""
+    return source.parent.resolve() / source.name if isinstance(source, Path) else None
 
 
 def _recordings(argument: str) -> Iterator[Recording]:
