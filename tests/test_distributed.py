@@ -374,6 +374,26 @@ def test_a_process_that_was_killed_is_named() -> None:
     assert done.stderr.startswith("error: process 3 of 3 was killed by SIGKILL\n  try: was there enough memory?")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows can't send SIGKILL")
+def test_processes_whose_launcher_was_killed_are_told_to_stop_and_save() -> None:
+    behaviour = """
+got = []
+signal.signal(signal.SIGTERM, lambda number, _: got.append(number))
+launch.end_with_launcher()
+os.write(1, b"here\\n")
+deadline = time.monotonic() + 60
+while not got and time.monotonic() < deadline:
+    time.sleep(0.01)
+os.write(1, b"saved\\n" if got else b"left alone\\n")
+"""
+    command = [sys.executable, "-c", PROCESS + behaviour]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(3)] == ["here\n"] * 3
+        process.kill()
+        assert process.stdout.read() == "saved\n" * 3  # at whose end all are gone
+
+
 def test_processes_that_do_well_say_nothing() -> None:
     done = launched("assert os.environ['MASTER_PORT'] and rank == int(os.environ['LOCAL_RANK'])")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

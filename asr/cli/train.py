@@ -89,6 +89,7 @@ def train(
         raise ConfigError("one trial at a time", where="--check-gradients", hint="first it, then --overfit")
     if count > launch.world_size():
         raise typer.Exit(launch.launch(count))
+    launch.end_with_launcher()
     reporter = TerminalReporter()
     if overfit is not None:
         named = folder if folder.name.strip(".") else folder.resolve()  # "." and ".." are no names

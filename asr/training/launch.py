@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from asr.errors import AsrError
 GRACE = 30.0
 """Seconds for the others to end when one has failed."""
 _POLL = 0.1  # seconds
+_LAUNCHED = "ASR_LAUNCHED"  # in the environment of the processes
 
 
 def world_size() -> int:
@@ -35,7 +37,8 @@ def launch(count: int) -> int:
     """Run the command of this process again, in so many processes, and wait for them.
 
     Signals are handed on to them, but on Windows, where the console tells all of its processes. When one fails, the
-    others end too; those that do not, perhaps since they wait for it inside a GPU's library, are killed.
+    others end too; those that do not, perhaps since they wait for it inside a GPU's library, are killed. Where this
+    process itself is killed, they notice: see `end_with_launcher`.
 
     Returns:
         The exit code: that of the first to fail or, of processes that were interrupted, the highest; or 0.
@@ -45,15 +48,16 @@ def launch(count: int) -> int:
     """
     port = _free_port()
     processes: list[subprocess.Popen[bytes]] = []
-    with _handing_on_signals(processes) as signals:
+    with _pipe() as inlet, _handing_on_signals(processes) as signals:
         for rank in range(count):
             who = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
             where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-            environment = {name: str(value) for name, value in {**who, **where}.items()}
+            environment = {name: str(value) for name, value in {**who, **where, _LAUNCHED: 1}.items()}
             processes.append(
                 subprocess.Popen(
                     [sys.executable, *sys.orig_argv[1:]],
                     env={**os.environ, **environment},
+                    stdin=inlet,
                     start_new_session=True,  # a terminal's Ctrl-C would come twice, and the second stops at once
                 )
             )
@@ -70,6 +74,32 @@ def launch(count: int) -> int:
         hint = "was there enough memory? with fewer processes, or a smaller training.batch_seconds, less is needed"
         raise KilledProcessError(f"process {failed + 1} of {count} was killed by {name}", hint=hint)
     return code
+
+
+def end_with_launcher() -> None:
+    """In a process that `launch` has started: be told to stop, by SIGTERM, when the launcher is no more.
+
+    One that was killed can tell nobody, and the processes would train on unseen.
+    """
+    if os.environ.pop(_LAUNCHED, None) is None:
+        return
+
+    def watch() -> None:
+        os.read(0, 1)  # it never writes: this is the end of its pipe
+        signal.raise_signal(signal.SIGTERM)
+
+    threading.Thread(target=watch, name="launcher", daemon=True).start()
+
+
+@contextmanager
+def _pipe() -> Iterator[int]:
+    """The end to read of a pipe whose other end this process alone has, as long as it is there."""
+    inlet, outlet = os.pipe()
+    try:
+        yield inlet
+    finally:
+        os.close(inlet)
+        os.close(outlet)
 
 
 def _first_to_fail(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
