@@ -25,7 +25,7 @@ import torch
 from bench_train import prepare
 from peers import ONE_THREAD, environment, log
 
-from asr import audio, build, catalogue, recipe, recipe_file, stages
+from asr import audio, build, catalogue, pipeline, recipe_file, stages
 from asr.augment import WaveformAugmenter
 from asr.config import Augment, Recipe
 from asr.data.batching import Sample, plan_epoch
@@ -153,7 +153,7 @@ def step(values: Mapping[str, object], part: Recipe, work: Path, waveforms: Sequ
 
 def loading(part: Recipe, work: Path, utterances: Sequence[Utterance]) -> dict[str, Run]:
     """All that a loader's process does: audio, augmentation, features, labels, padding."""
-    whole = recipe.workspace(part, work / "part", work / "data", Silent())
+    whole = pipeline.workspace(part, work / "part", work / "data", Silent())
     stages.prepare(whole)
     stages.tokens(whole)
     bare = Reader(

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from peers import TORCH, environment, log
 
-from asr import build, catalogue, recipe, recipe_file, stages
+from asr import build, catalogue, pipeline, recipe_file, stages
 from asr.config import Augment, ManifestsCorpus, Recipe
 from asr.data.manifest import read_manifest, write_manifest
 from asr.reporting import Silent
@@ -102,7 +102,7 @@ def contestants(wanted: Recipe, peer: bool) -> list[Contestant]:
 
 def prepare(wanted: Recipe, work: Path, count: int) -> Recipe:
     """The recipe on a part of its training set, evenly drawn, with its tokens."""
-    whole = recipe.workspace(wanted, work / "whole", work / "data", Silent())
+    whole = pipeline.workspace(wanted, work / "whole", work / "data", Silent())
     stages.prepare(whole)
     manifests = whole.manifests()
     utterances = read_manifest(manifests["train"])
@@ -112,7 +112,7 @@ def prepare(wanted: Recipe, work: Path, count: int) -> Recipe:
     return wanted.model_copy(
         update={
             "prepare": ManifestsCorpus(
-                corpus="manifests", train=paths["train"], dev=paths["dev"], tests={"dev": paths["dev"]}
+                corpus="manifests", train=paths["train"], dev=paths["dev"], tests={"test": paths["dev"]}
             ),
             "training": wanted.training.model_copy(update={"sorted_first_epoch": False, "average": 1}),
         }
@@ -121,7 +121,7 @@ def prepare(wanted: Recipe, work: Path, count: int) -> Recipe:
 
 def network(wanted: Recipe, work: Path) -> dict[str, Any]:
     """What SpeechBrain's network needs to know beside the recipe: the labels of each utterance."""
-    part = recipe.workspace(wanted, work / "part", work / "data", Silent())
+    part = pipeline.workspace(wanted, work / "part", work / "data", Silent())
     stages.prepare(part)
     stages.tokens(part)
     tokenizer = tokenizers.load(part.tokens)

@@ -18,7 +18,7 @@ from typing import Any
 import peers
 import torch
 
-from asr import recipe, recipe_file, stages
+from asr import pipeline, recipe_file, stages
 from asr.data.loading import Batch
 from asr.model.ctc import ctc_loss
 from asr.reporting import Silent
@@ -47,7 +47,7 @@ def new_job(task: dict[str, Any], folder: Path) -> Job:
             f"training.precision={task['precision']}",
         ],
     )
-    work = recipe.workspace(wanted, folder, Path(task["data"]), Silent())
+    work = pipeline.workspace(wanted, folder, Path(task["data"]), Silent())
     stages.prepare(work)
     stages.tokens(work)
     return stages.training_job(work)
