@@ -118,4 +118,5 @@ def _masked(masks: Masks, extractor: FeatureExtractor) -> Iterator[str]:
             yield f"masked {start * shift:.2f}–{(start + width) * shift:.2f} s"
     for start, width in sorted(masks.freq):
         if width:
-            yield f"masked {width} bins from {start}"
+            bins = f"bin {start}" if width == 1 else f"bins {start} to {start + width - 1}"
+            yield f"masked {bins}"

@@ -36,7 +36,7 @@ def speak(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="eSpeak's name of a language or accent; several take turns.",
+            help="eSpeak's name of a language or accent; may be given several times: they take turns.",
             show_default="English",
         ),
     ] = None,

@@ -157,8 +157,8 @@ def evaluate(
 ) -> None:
     """Measure how well vectors agree with ratings of word pairs, and how many analogies they get right.
 
-    The order of the ratings is compared with that of the cosines (Spearman's rank correlation). What has words
-    without vectors does not count, but is reported.
+    The order of the ratings is compared with that of the cosines (Spearman's rank correlation). Pairs and
+    questions with a word that has no vector are left out, and their number is told.
     """
     from asr.text import vector_evaluation as evaluation
 
@@ -186,7 +186,9 @@ def plot(
     ],
     words: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Words to draw, apart by white space.", show_default="the first ones"),
+        typer.Option(
+            metavar="FILE", help="Words to draw, separated by white space.", show_default="the first ones"
+        ),
     ] = None,
     count: Annotated[
         int | None,

@@ -51,7 +51,10 @@ def evaluate(
         Path, typer.Argument(help="JSONL: audio_filepath, duration, text, and any further fields.")
     ],
     by: Annotated[
-        list[str] | None, typer.Option(metavar="FIELD", help="Figures for each value of this field, too.")
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD", help="Figures for each value of this field, too; may be given several times."
+        ),
     ] = None,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show.")] = 10,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,

@@ -137,7 +137,7 @@ def charts(entries: Entries) -> list[Chart]:
         ),
         Chart("Learning rate", named(learning_rate="learning_rate")),
         Chart("Gradient norm before clipping", named(whole_model="gradient_norm"), logarithmic=True),
-        Chart("Gradient of each layer (per weight)", layer_curves(entries, "gradient"), logarithmic=True),
+        Chart("Clipped gradient of each layer (per weight)", layer_curves(entries, "gradient"), logarithmic=True),
         Chart("Update over weight, of each layer", layer_curves(entries, "update_ratio"), logarithmic=True),
         Chart("Channels that are dead", layer_curves(entries, "dead"), percent=True),
         Chart(
