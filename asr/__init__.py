@@ -9,7 +9,7 @@ print(recognizer.transcribe("command.wav").text)
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -38,9 +38,13 @@ def load(path: str | Path | None = None, device: str = "auto", **choice: Unpack[
     return recognizer.load(path, device, **choice)
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
+if TYPE_CHECKING:
+    __version__: str
+else:  # a type checker would take it for a promise that there is whatever is asked for
 
-        return version("asr")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> str:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("asr")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

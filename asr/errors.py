@@ -6,6 +6,7 @@ do next. The command line prints it without a traceback and exits with its `exit
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
 import sys
@@ -38,12 +39,17 @@ class AsrError(Exception):
         self, what: str, *, where: object = None, expected: str | None = None, hint: str | None = None
     ) -> None:
         self.what, self.where, self.expected, self.hint = what, where, expected, hint
-        lines = [what if where is None else f"{where}: {what}"]
+        lines = [self.where_and_what]
         if expected is not None:
             lines.append(f"  expected: {expected}")
         if hint is not None:
             lines.append(f"  try: {hint}")
         super().__init__("\n".join(lines))
+
+    @property
+    def where_and_what(self) -> str:
+        """What is wrong, and where, without what to do about it."""
+        return self.what if self.where is None else f"{self.where}: {self.what}"
 
 
 class ConfigError(AsrError):
@@ -87,6 +93,12 @@ def some(names: Sequence[str], most: int = 3) -> str:
     """Names in a line, the first of many."""
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """A question in brackets, to be put behind a complaint, if a known name is like this one; or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def counted(number: int, noun: str, form: str = "") -> str:

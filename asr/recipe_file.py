@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from asr.config import CORPORA, FromCommandLine, Recipe, Section
-from asr.errors import ConfigError, counted
+from asr.errors import ConfigError, counted, did_you_mean
 from asr.files import read_text
 from asr.mistakes import in_words
 
@@ -75,8 +74,7 @@ def key_type(recipe: Recipe, key: str) -> Any:
         elif typing.get_origin(expected) is dict:
             expected = typing.get_args(expected)[1]
         else:
-            close = difflib.get_close_matches(key, _keys_below(recipe, Recipe), n=1, cutoff=0.8)
-            meant = f" (did you mean {close[0]}?)" if close else ""
+            meant = did_you_mean(key, _keys_below(recipe, Recipe), cutoff=0.8)
             raise ConfigError(f"there is no such key{meant}", where=key)
         value = getattr(value, part, None)
     return expected
@@ -193,8 +191,7 @@ def _describe(details: ErrorDetails) -> str:
 
 def _none_such(kind: str, name: object, known: Iterable[object]) -> str:
     allowed = [str(each) for each in known]
-    close = difflib.get_close_matches(str(name), allowed, n=1)
-    meant = f" (did you mean {close[0]}?)" if close else ""
+    meant = did_you_mean(str(name), allowed)
     return f"there is no such {kind}{meant}; allowed: {', '.join(allowed)}"
 
 

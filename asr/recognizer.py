@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import islice
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, Unpack, overload
 
@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from asr import artefact, audio, build
 from asr.artefact import Model
 from asr.decoder_settings import Choice, choose
-from asr.decoding.types import BatchDecoder, Hypothesis, Options, refuse_unknown
+from asr.decoding.types import BatchDecoder, Hypothesis, Options, refuse_unknown, require_positive
 from asr.errors import AsrError, AudioError, ConfigError
 from asr.longform import Window, Windowing, stretches
 from asr.sound_files import AudioSource, FloatArray, Member, Stretch
@@ -162,7 +162,7 @@ class Recognizer:
                 are but one.
         """
         _require_several(sources)
-        _require_positive(batch_size=batch_size)
+        require_positive(batch_size=batch_size)
         asked = self._normalized({**self._options, **options})
         parts = self._stretches(self._pieces(self._items(sources), batch_size, on_progress))
         for recording in _recordings(self._heard(parts, batch_size, asked)):
@@ -183,7 +183,7 @@ class Recognizer:
             ConfigError: there is nothing in a batch, or the sources are but one.
         """
         _require_several(sources)
-        _require_positive(batch_size=batch_size)
+        require_positive(batch_size=batch_size)
         pieces = self._pieces(self._items(sources), batch_size, lambda seconds: None)
         for recording in _recordings(self._stretches(pieces)):
             parts = list(recording)
@@ -479,7 +479,7 @@ def _check(options: Options) -> None:
     numbers = {name: options.get(name) for name in ("beam_width", "nbest", "threads") if name in options}
     if numbers.get("threads", 1) is None:
         del numbers["threads"]
-    _require_positive(**numbers)
+    require_positive(**numbers)
     hotwords, grammar = options.get("hotwords"), options.get("grammar")
     if hotwords is not None and not (
         isinstance(hotwords, Mapping)
@@ -506,12 +506,6 @@ def _kind(value: object) -> str:
     """The type of a value, with its article."""
     name = type(value).__name__
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
-
-
-def _require_positive(**numbers: object) -> None:
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-            raise ConfigError(f"{value!r}", where=name, expected="a whole number, at least 1")
 
 
 def _name(source: Source) -> str:

@@ -85,8 +85,8 @@ def index(
 ) -> None:
     """List the utterances in tar files of WebDataset's convention, so that all commands read them.
 
-    Recordings need a .json with “text”, or a .txt, of the same name beside them. Every
-    tar file is read through once.
+    Recordings need a .json with “text”, or a .txt, of the same name beside them. Every tar file is
+    read through once.
     """
     check_outputs([out], overwrite)
     paths = sorted(folder.glob("*.tar"))

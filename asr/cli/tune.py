@@ -67,8 +67,8 @@ def decoder(
 
     They become part of the model, with the language model and the lexicon, and `asr transcribe` and `asr
     evaluate` use them from then on. Without --lm or --lexicon, those that the model has are tuned again, and
-    keep their weights unless others have fewer errors. If it
-    rescores, that is taken from it, as the weights of a rescoring suit the search that they were found with.
+    keep their weights unless others have fewer errors. If it rescores, that is taken from it, as the weights of a
+    rescoring suit the search that they were found with.
     """
     from asr import tuning
     from asr.cli.reporter import TerminalReporter
@@ -77,10 +77,9 @@ def decoder(
     reporter = TerminalReporter()
     folder, loaded = load_model(model)
     own = loaded.decoder or DecoderSettings()
-    settings = DecoderSettings(lm=lm or own.lm, lexicon=lexicon or own.lexicon)
-    if lm is None and lexicon is None:  # the model's own, so the weights that they have are tried first
-        weights = {name: getattr(own, name) for name in (*tuning.RANGES, "beam_width")}
-        settings = settings.model_copy(update=weights)
+    as_before = lm is None and lexicon is None  # so that the weights that these have are tried first
+    weights = own.model_dump(include={*tuning.RANGES, "beam_width"}) if as_before else {}
+    settings = DecoderSettings(lm=lm or own.lm, lexicon=lexicon or own.lexicon, **weights)
     heard = _listen(folder, loaded, manifest, device, batch_size, settings, reporter)
     with reporter.progress("tune", trials + len(tuning.BEAM_WIDTHS)) as advance:
         table = _Table(_DECODER_COLUMNS, advance)

@@ -15,9 +15,8 @@ from asr.decoding.frames import Frames, Lengths, LogProbs, as_array, check
 from asr.decoding.heard import Found, hypotheses
 from asr.decoding.ranking import last_boundary
 from asr.decoding.search import Limits, Rules
-from asr.decoding.types import Hypothesis
+from asr.decoding.types import Hypothesis, require_positive
 from asr.decoding.vocabulary import Vocabulary
-from asr.errors import ConfigError
 from asr.text.ngram import NgramModel
 
 if TYPE_CHECKING:
@@ -133,7 +132,7 @@ class Decoder:
         rules = self.vocabulary.rules(hotwords, grammar)
         limits = self._limits_for(beam_width, nbest, grammar)
         if threads is not None:
-            _require_positive(threads=threads)
+            require_positive(threads=threads)
         return self._search(rules, limits, nbest, frames, grammar, threads, timestamps)
 
     def _search(
@@ -162,9 +161,8 @@ class Decoder:
         found = hypotheses(self.vocabulary.spelling, parts, batch, timestamps, grammar)
         lost = [place for place, each in enumerate(found) if each.score == -math.inf and frames.lengths[place]]
         if lost and grammar is not None and limits.width < WIDEST:
-            wider = limits._replace(width=min(WIDER * limits.width, WIDEST))
             part = Frames(frames.log_probs[lost], frames.lengths[lost], frames.peaks[lost])
-            again = self._search(rules, wider, nbest, part, grammar, threads, timestamps)
+            again = self._search(rules, _wider(limits), nbest, part, grammar, threads, timestamps)
             for place, hypothesis in zip(lost, again, strict=True):
                 found[place] = hypothesis
         return found
@@ -182,7 +180,7 @@ class Decoder:
         return Stream(self, rules, self._limits_for(beam_width, nbest, grammar), nbest, grammar)
 
     def _limits_for(self, beam_width: int, nbest: int, grammar: Automaton | None) -> Limits:
-        _require_positive(beam_width=beam_width, nbest=nbest)
+        require_positive(beam_width=beam_width, nbest=nbest)
         limits = self._limits._replace(
             width=max(beam_width, nbest),
             # Prefixes with the same future are what the other hypotheses are made of.
@@ -245,9 +243,9 @@ class Stream:
         decoder, frames = self._decoder, np.concatenate(self._pieces)
         found = engine.conclude(self._rules, self._limits, self._nbest, True, self._beam, frames)
         (hypothesis,) = hypotheses(decoder.vocabulary.spelling, [found], 1, grammar=self._grammar)
-        if self._grammar is not None and hypothesis.score == -math.inf:
+        if hypothesis.score == -math.inf and self._grammar is not None and self._limits.width < WIDEST:
             whole = check(frames[None], [len(frames)], len(decoder.tokens))
-            (hypothesis,) = decoder._search(self._rules, self._limits, self._nbest, whole, self._grammar)
+            (hypothesis,) = decoder._search(self._rules, _wider(self._limits), self._nbest, whole, self._grammar)
         return hypothesis
 
     def _make_room(self, frames: int) -> None:
@@ -263,10 +261,8 @@ class Stream:
             self._beam = self._beam._replace(tree=tree)
 
 
-def _require_positive(**numbers: int) -> None:
-    for name, value in numbers.items():
-        if value < 1:
-            raise ConfigError(f"{value}", where=name, expected="at least 1")
+def _wider(limits: Limits) -> Limits:
+    return limits._replace(width=min(WIDER * limits.width, WIDEST))
 
 
 def warm() -> None:

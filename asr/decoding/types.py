@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypedDict, Unpack
 
-from asr.errors import ConfigError
+from asr.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,12 +44,19 @@ def refuse_unknown(names: Iterable[str]) -> None:
     known = list(Options.__annotations__)
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            raise ConfigError(
-                "there is no such option of decoding" + (f" (did you mean {close[0]}?)" if close else ""),
-                where=name,
-                expected=", ".join(known),
-            )
+            what = f"there is no such option of decoding{did_you_mean(name, known)}"
+            raise ConfigError(what, where=name, expected=", ".join(known))
+
+
+def require_positive(**numbers: object) -> None:
+    """Refuse what is no whole number of at least 1.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+            raise ConfigError(f"{value!r}", where=name, expected="a whole number, at least 1")
 
 
 class Word(NamedTuple):

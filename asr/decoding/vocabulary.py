@@ -133,9 +133,7 @@ class Vocabulary:
     def _is_of_tokens(self, lm: NgramModel) -> bool:
         names = {surface.replace(" ", BOUNDARY) for surface in self._surfaces}
         words = set(lm.words) - SPECIAL
-        known = (
-            words & names
-        )  # a few of other pieces, or of characters that the tokens lack, make it no other model
+        known = words & names  # a few symbols that the tokens lack make it no model of words
         return 2 * len(known) > len(words) and any(BOUNDARY in word for word in known)
 
     def _refuse_strange_lm(self, lm: NgramModel) -> None:

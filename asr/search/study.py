@@ -292,8 +292,7 @@ def _said(error: Exception) -> str:
     """What an error says, without what to do next: that is for a command of its own."""
     if not isinstance(error, AsrError):
         return str(error) or type(error).__name__
-    said = error.what if error.where is None else f"{error.where}: {error.what}"
-    return said if error.expected is None else f"{said}; expected: {error.expected}"
+    return error.where_and_what + ("" if error.expected is None else f"; expected: {error.expected}")
 
 
 def _suggest(trial: optuna.Trial, space: Space) -> Any:

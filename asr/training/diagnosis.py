@@ -123,21 +123,20 @@ def _infinite_losses(entries: Entries) -> Iterator[Finding]:
     train = [name for entry in entries for name in entry.get("infinite", [])]
     dev = list(dict.fromkeys(name for entry in entries for name in entry.get("dev_infinite", [])))
     if train or dev:
-        sets = " and ".join(f"{len(names)} {kind}" for kind, names in (("training", train), ("dev", dev)) if names)
-        said = (
-            "utterance has fewer frames than its labels need, and teaches"
-            if len(train) + len(dev) == 1
-            else "utterances have fewer frames than their labels need, and teach"
-        )
         most = max(entries, key=lambda entry: entry.get("infinite_losses", 0.0))
         count = most.get("infinite_losses", 0.0)
+        sets = " and ".join(f"{len(names)} {kind}" for kind, names in (("training", train), ("dev", dev)) if names)
         if 0 < count < len(train):  # they are others in each epoch, as they are joined and sped up
             sets = f"in epoch {most['epoch']}, {count:.0f} training samples" + f" and {len(dev)} of dev" * bool(dev)
-            said = "had fewer frames than their labels need, and taught"
+            said = f"{sets} had fewer frames than their labels need, and taught"
+        elif len(train) + len(dev) == 1:
+            said = f"{sets} utterance has fewer frames than its labels need, and teaches"
+        else:
+            said = f"{sets} utterances have fewer frames than their labels need, and teach"
         yield Finding(
             "infinite losses",
             "warning",
-            f"{sets} {said} nothing: {some([*train, *dev])}",
+            f"{said} nothing: {some([*train, *dev])}",
             "look whether these texts belong to these recordings; smaller model.frontend.strides; longer tokens "
             "(tokens.kind=bpe)",
         )

@@ -366,7 +366,7 @@ class _Run(Generic[ResultT]):
             except DiskFullError as error:  # which may pass until the epoch's end
                 self.saved_at = time.monotonic()
                 minutes = f"{self.settings.checkpoint_minutes:g} minutes"
-                self.reporter.warn(f"{error.where}: {error.what}; going on, and trying again in {minutes}")
+                self.reporter.warn(f"{error.where_and_what}; going on, and trying again in {minutes}")
 
     def _stop_if_asked(self) -> None:
         """Stop, with all saved, where a signal has come to any process."""
