@@ -187,7 +187,7 @@ def read_hotwords(argument: str) -> dict[str, float]:
         raise ConfigError(
             "there is no such file",
             where=f"--hotwords {argument}",
-            hint=f"{quoted(argument + ',')}, with a comma, where it is a phrase",
+            hint=f'where it is a phrase, a comma behind it: --hotwords "{argument},"',
         )
     expected = 'phrases such as "anna:5, new york"'
     try:
