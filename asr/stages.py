@@ -51,7 +51,7 @@ from asr.text.tokenizer import Tokenizer
 from asr.training import acoustic as acoustic_training
 from asr.training import denoising, log, loop, report
 from asr.training.distributed import World
-from asr.training.optimization import OptimizationMethods
+from asr.training.optimization import OptimizationMethods, resolve_precision
 from asr.training.optimizers import OptimizerSettings
 from asr.training.schedule import ScheduleShape
 from asr.workspace import Workspace
@@ -317,9 +317,9 @@ def training_job(work: Workspace, target: float | None = None) -> acoustic_train
         origin.inherit(recipe, acoustic, tokenizer, work.reporter)
     parameters = sum(parameter.numel() for parameter in acoustic.parameters())
     processes = f" in {work.world.size} processes" if work.world.size > 1 else ""
-    work.reporter.say(
-        f"  {parameters:,} parameters on {device}{processes}, {counted(len(utterances), 'utterance')}"
-    )
+    precision = resolve_precision(recipe.training.precision, device)
+    where = f"{device} in {precision}{processes}"
+    work.reporter.say(f"  {parameters:,} parameters on {where}, {counted(len(utterances), 'utterance')}")
     cores = os.cpu_count() or 1
     if recipe.training.workers > cores:
         found = f"training.workers={recipe.training.workers}, on {counted(cores, 'core')}"
@@ -400,6 +400,7 @@ def _train(work: Workspace, target: float | None) -> None:
     training = {
         "epochs": outcome.epochs,
         "parameters": parameters,
+        "precision": resolve_precision(recipe.training.precision, next(job.acoustic.parameters()).device),
         "dev": outcome.dev.figures,
         "sample_seconds": acoustic_training.sample_seconds(job),
     }

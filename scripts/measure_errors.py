@@ -73,9 +73,12 @@ def main() -> None:
 
 def said(utterances: list[Utterance], heard: Path, normalizer: Callable[[str], str]) -> Iterator[Word]:
     """All words that were said, with what was heard in their place."""
-    answers = dict(line.split("\t") for line in heard.read_text(encoding="utf-8").splitlines())
-    for utterance in utterances:
-        for edit in wer.align(normalizer(utterance.text), answers[str(utterance.source)]):
+    answers = [line.split("\t") for line in heard.read_text(encoding="utf-8").splitlines()]
+    names = [Path(answer[0]).name for answer in answers], [utterance.audio.name for utterance in utterances]
+    if names[0] != names[1]:
+        raise SystemExit(f"{heard} is not what `asr evaluate` wrote for this manifest: other recordings are in it")
+    for utterance, answer in zip(utterances, answers, strict=True):
+        for edit in wer.align(normalizer(utterance.text), answer[-1]):
             if edit.kind != "I":
                 yield Word(edit.reference, edit.hypothesis, utterance)
 

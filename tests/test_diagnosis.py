@@ -169,6 +169,10 @@ def test_under_fitting_shows_at_the_end_only() -> None:
     assert finding.advice.startswith("more training.epochs")
     flat = changed(train_loss=[3.0, 1.82, 1.81, 1.8], dev_loss=[3.0, 2.6, 2.2, 1.9])
     assert only(flat).advice.startswith("a larger model")
+    spent = changed(
+        train_loss=[3.0, 1.82, 1.81, 1.8], dev_loss=[3.0, 2.6, 2.2, 1.9], learning_rate=[2e-3, 1e-3, 5e-4, 1e-4]
+    )
+    assert only(spent).advice.startswith("more training.epochs, as the learning rate has fallen")
     slowly = changed(train_loss=[3.0, 2.04, 1.96, 1.88], dev_loss=[3.0, 2.6, 2.2, 1.9])  # as a cosine ends
     assert only(slowly).advice.startswith("more training.epochs")
 

@@ -234,13 +234,19 @@ STOPPING = (
 
 
 def test_early_stopping_keeps_the_best(path: Path, tmp_path: Path) -> None:
-    run(path, tmp_path / "run", *STOPPING)
+    reporter = Recorder()
+    run(path, tmp_path / "run", *STOPPING, reporter=reporter)
     entries = log(tmp_path / "run")
     ranks = [(entry["dev_cer"], entry["dev_loss"]) for entry in entries]
     best = ranks.index(min(ranks))
     assert len(entries) < 30
     assert len(entries) == best + 1 + 1
+    assert (
+        f"ended after {best + 2} epochs: nothing better on dev for 1 epoch, since epoch {best + 1}" in reporter.said
+    )
+    assert any(said.startswith(f"{best + 2} of 30 epochs in ") for said in reporter.said)
     metadata = json.loads((tmp_path / "run" / "model" / "metadata.json").read_text())
+    assert metadata["training"]["precision"] in ("fp32", "bf16")
     assert metadata["training"]["dev"]["loss"] == pytest.approx(ranks[best][1], rel=1e-4)
     durations = sorted(utterance.duration for utterance in read_manifest(path.parent / "corpus" / "train.jsonl"))
     learnt = metadata["training"]["sample_seconds"]  # of 120

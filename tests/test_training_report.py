@@ -18,7 +18,7 @@ from asr.training import log
 from asr.training.acoustic import AcousticTask
 from asr.training.diagnosis import Finding, diagnose
 from asr.training.loop import InterruptedTrainingError
-from asr.training.report import Chart, charts, page, summary, write
+from asr.training.report import Chart, charts, headline, page, summary, write
 from asr.training.validation import DevResult
 
 Capture = pytest.CaptureFixture[str]
@@ -90,6 +90,7 @@ def test_the_page_needs_nothing_else_and_shows_all_curves() -> None:
     assert "training from 4 to 0.8; dev from 5 to 1" in titles
     assert "Nothing in the curves looks wrong" in found.text
     assert "prefers-color-scheme: dark" in text
+    assert all(chart.meaning in found.text for chart in charts(entries))
 
 
 def test_findings_stand_on_top_and_are_escaped() -> None:
@@ -172,6 +173,18 @@ def test_curves_of_a_model_that_has_learnt_little_are_not_called_well() -> None:
     assert "<p>Nothing in the curves looks wrong.</p>" in page("run", [entry(2)], [], "")
 
 
+def test_what_restores_no_better_than_the_mean_is_not_called_well() -> None:
+    assert summary([{"epoch": 1, "dev_restoration": 1.02}], [])[1].endswith(
+        "error of restoration 1.020, no better than the mean"
+    )
+    assert summary([{"epoch": 1, "dev_restoration": 0.98}], [])[1] == "nothing in the curves looks wrong"
+
+
+def test_a_training_that_ended_early_or_is_not_over_says_so() -> None:
+    assert headline([entry(1, epochs=3), entry(2, epochs=3)]).startswith("2 of 3 epochs in ")
+    assert headline([entry(1, epochs=1)]).startswith("1 epoch in ")
+
+
 # ------------------------------------------------------------------------------------------------ command
 
 
@@ -214,7 +227,7 @@ def test_an_interrupted_training_is_reported_too(
     path = write_recipe(tmp_path, train=20)
     common = ("--run-dir", str(tmp_path / "run"), "--data-dir", str(tmp_path / "data"))
     assert call("train", str(path), *SETTINGS, *common) == 130
-    assert "1 epoch in" in capsys.readouterr().err
+    assert "1 of 8 epochs in" in capsys.readouterr().err
     assert "under-fitting" not in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 

@@ -34,6 +34,8 @@ STILL_FALLING = 0.95
 """Of the training loss from one epoch to the next."""
 SLOWLY_FALLING = 0.93
 """Of the training loss in two epochs, as schedules end."""
+SPENT_RATE = 0.1
+"""Of the highest learning rate: with less of it, a loss falls slowly whatever is left to learn."""
 JUMP = 1.5
 """Of the training loss from one epoch to the next."""
 JUMP_NATS = 0.5
@@ -326,12 +328,18 @@ def _under_fitting(entries: Entries) -> Iterator[Finding]:
             "a language_model",
         )
         return
+    rates = [rate for _, rate in curve(entries, "learning_rate")]
+    if falling:
+        first = "more training.epochs"
+    elif rates and rates[-1] < SPENT_RATE * max(rates):
+        first = "more training.epochs, as the learning rate has fallen with these; a larger model"
+    else:
+        first = "a larger model"
     yield Finding(
         "under-fitting",
         "warning",
         seen + (", and still falling" if falling else ""),
-        ("more training.epochs; " if falling else "a larger model; ")
-        + f"less dropout and augment; another training.learning_rate; {TRIAL}",
+        f"{first}; less dropout and augment; another training.learning_rate; {TRIAL}",
     )
 
 

@@ -49,7 +49,7 @@ class TrainingLog:
         _append(self.path, line.encode())
         self.content += line
         self.entries.append(dict(entry))
-        numbers = {name: value for name, value in _numbers(entry) if name not in ("epoch", "step")}
+        numbers = {name: value for name, value in _numbers(entry) if name not in ("epoch", "epochs", "step")}
         self._curves.write(int(entry["step"]), numbers)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.data.loading import lost_workers_named
-from asr.errors import AsrError, DiskFullError, ModelError
+from asr.errors import AsrError, DiskFullError, ModelError, counted
 from asr.reporting import Reporter
 from asr.training import randomness
 from asr.training.checkpoint import BestEpoch, Checkpoints, Progress, average
@@ -191,7 +191,7 @@ class _Run(Generic[ResultT]):
         with _signals_noted() as signals:
             self.signals = signals
             try:
-                while self.progress.epoch <= self.settings.epochs and not self._done_early():
+                while self.progress.epoch <= self.settings.epochs and not self._reason_to_stop():
                     self._run_epoch()
                 self._stop_if_asked()
             except DiskFullError as error:
@@ -293,6 +293,7 @@ class _Run(Generic[ResultT]):
         log.write(
             {
                 "epoch": progress.epoch,
+                "epochs": self.settings.epochs,
                 "step": progress.step,
                 "learning_rate": self.optimization.current_learning_rate,
                 **self.task.figures(totals, dev),
@@ -310,15 +311,16 @@ class _Run(Generic[ResultT]):
         for finding in self.findings.since(log.entries):
             self.reporter.warn(str(finding))
 
-    def _done_early(self) -> bool:
+    def _reason_to_stop(self) -> str | None:
+        """Why the training ends before its last epoch, if it does."""
         if not self.progress.best:
-            return False
+            return None
         best, settings = self.progress.best[0], self.settings
-        reached = settings.target is not None and best.rank[0] <= settings.target
-        out_of_patience = settings.patience is not None and (
-            self.progress.epoch - 1 - best.epoch >= settings.patience
-        )
-        return reached or out_of_patience
+        if settings.target is not None and best.rank[0] <= settings.target:
+            return "the dev set's error is as low as was asked for"
+        if settings.patience is not None and self.progress.epoch - 1 - best.epoch >= settings.patience:
+            return f"nothing better on dev for {counted(settings.patience, 'epoch')}, since epoch {best.epoch}"
+        return None
 
     def _restore(self) -> None:
         world = self.world
@@ -380,7 +382,9 @@ class _Run(Generic[ResultT]):
             )
 
     def _finish(self) -> Outcome[ResultT]:
-        model = self.task.model
+        model, epochs = self.task.model, self.progress.epoch - 1
+        if epochs < self.settings.epochs:
+            self.reporter.say(f"ended after {counted(epochs, 'epoch')}: {self._reason_to_stop()}")
         kept = self.world.first(lambda: self.checkpoints.weights(self.progress.best))
         candidates = list(kept.values())[:1]
         if len(kept) > 1:
@@ -394,7 +398,7 @@ class _Run(Generic[ResultT]):
         model.eval()
         what = f"average of {len(kept)} epochs" if winner else f"epoch {next(iter(kept)).epoch}"
         self.reporter.say(f"kept: {what}, {results[winner]}")
-        return Outcome(results[winner], self.progress.epoch - 1)
+        return Outcome(results[winner], epochs)
 
 
 @contextmanager

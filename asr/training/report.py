@@ -20,6 +20,8 @@ MOST_LINES = 8
 """In the terminal; of more findings the gravest are shown."""
 LITTLE_LEARNT = 0.9
 """Dev WER from which curves that look well are no reason to be content."""
+NOTHING_RESTORED = 1.0
+"""Error of restoration of the mean."""
 
 _WIDTH, _HEIGHT = 560, 260  # of a chart, in units of the drawing
 _DASHES = ("", "6 3", "2 3")  # lines differ by more than their colour
@@ -33,12 +35,14 @@ class Chart:
 
     Attributes:
         title: what they show.
+        meaning: how they are read, in a sentence or two.
         curves: points (epoch, value) by name; those without a point are left out.
         logarithmic: whether the scale is; values that are not above zero are left out.
         percent: whether the values are shares.
     """
 
     title: str
+    meaning: str
     curves: Mapping[str, Points]
     logarithmic: bool = False
     percent: bool = False
@@ -54,7 +58,11 @@ def summary(entries: Entries, findings: Sequence[Finding]) -> list[str]:
 
 
 def _nothing_found(entries: Entries) -> str:
-    said, wers = "nothing in the curves looks wrong", curve(entries, "dev_wer")
+    said = "nothing in the curves looks wrong"
+    restored, wers = curve(entries, "dev_restoration"), curve(entries, "dev_wer")
+    if restored and restored[-1][1] >= NOTHING_RESTORED:
+        error = f"error of restoration {restored[-1][1]:.3f}"
+        return f"{said}, but nothing has been learnt yet: {error}, no better than the mean"
     if not wers or wers[-1][1] < LITTLE_LEARNT:
         return said
     return f"{said}, but little has been learnt yet: dev WER {wers[-1][1]:.2%}"
@@ -63,7 +71,9 @@ def _nothing_found(entries: Entries) -> str:
 def headline(entries: Entries) -> str:
     """How far the training has come."""
     seconds = sum(entry.get("seconds", 0.0) for entry in entries)
-    parts = [f"{counted(len(entries), 'epoch')} in {_duration(seconds)}"]
+    planned = entries[-1].get("epochs", len(entries))
+    epochs = counted(len(entries), "epoch") if len(entries) == planned else f"{len(entries)} of {planned} epochs"
+    parts = [f"{epochs} in {_duration(seconds)}"]
     for name, figure, form in (
         ("train loss", "train_loss", ".3f"),
         ("dev loss", "dev_loss", ".3f"),
@@ -123,11 +133,30 @@ def charts(entries: Entries) -> list[Chart]:
         return {name.replace("_", " "): curve(entries, figure) for name, figure in figures.items()}
 
     all_charts = [
-        Chart("Loss (nats per label)", named(training="train_loss", dev="dev_loss"), logarithmic=True),
-        Chart("Error rates on dev", named(WER="dev_wer", CER="dev_cer"), percent=True),
-        Chart("Perplexity on dev", named(perplexity="dev_perplexity"), logarithmic=True),
+        Chart(
+            "Loss (nats per label)",
+            "Both should fall. Over-fitting: dev rises while training falls. Under-fitting: both stay high. "
+            "Dropout and augmentation make training harder, so that it may lie above dev.",
+            named(training="train_loss", dev="dev_loss"),
+            logarithmic=True,
+        ),
+        Chart(
+            "Error rates on dev",
+            "What counts, measured on recordings that are not learnt from. Words that are heard and were not said "
+            "are errors too, so it can be more than 100 %.",
+            named(WER="dev_wer", CER="dev_cer"),
+            percent=True,
+        ),
+        Chart(
+            "Perplexity on dev",
+            "On average the model is as undecided as between so many words that are equally likely.",
+            named(perplexity="dev_perplexity"),
+            logarithmic=True,
+        ),
         Chart(
             "Error of restoration (1: the mean)",
+            "Squared error of the features that are restored; 1 is that of a model which always answers with their "
+            "mean. It should fall where they are masked, too, which takes knowledge of speech.",
             named(
                 training="train_restoration",
                 dev="dev_restoration",
@@ -135,15 +164,51 @@ def charts(entries: Entries) -> list[Chart]:
                 visible="dev_visible",
             ),
         ),
-        Chart("Learning rate", named(learning_rate="learning_rate")),
-        Chart("Gradient norm before clipping", named(whole_model="gradient_norm"), logarithmic=True),
-        Chart("Clipped gradient of each layer (per weight)", layer_curves(entries, "gradient"), logarithmic=True),
-        Chart("Update over weight, of each layer", layer_curves(entries, "update_ratio"), logarithmic=True),
-        Chart("Channels that are dead", layer_curves(entries, "dead"), percent=True),
         Chart(
-            "Blanks on dev", named(blank_frames="dev_blank_share", empty_hypotheses="dev_empty_share"), percent=True
+            "Learning rate",
+            "At the end of each epoch: the warm-up, then the schedule.",
+            named(learning_rate="learning_rate"),
         ),
-        Chart("Time spent waiting for data", {"waiting": waiting}, percent=True),
+        Chart(
+            "Gradient norm before clipping",
+            "Of all weights together: about 1 to 10 in trainings that are well. A leap to many times that says "
+            "that gradients explode.",
+            named(whole_model="gradient_norm"),
+            logarithmic=True,
+        ),
+        Chart(
+            "Clipped gradient of each layer (per weight)",
+            "Root mean square. A layer that lies ten thousand times below the largest learns hardly anything: its "
+            "gradient vanishes.",
+            layer_curves(entries, "gradient"),
+            logarithmic=True,
+        ),
+        Chart(
+            "Update over weight, of each layer",
+            "How far a step moves the weights, in proportion to their size: about 0.001 is healthy. Many layers "
+            "above 0.03: the learning rate is too high; below 0.0001: too low.",
+            layer_curves(entries, "update_ratio"),
+            logarithmic=True,
+        ),
+        Chart(
+            "Channels that are dead",
+            "They are zero whatever is heard, so they neither say nor learn anything.",
+            layer_curves(entries, "dead"),
+            percent=True,
+        ),
+        Chart(
+            "Blanks on dev",
+            "CTC first learns to answer with nothing but blanks. Empty hypotheses should then become rare; blank "
+            "frames stay frequent, as there are more frames than tokens.",
+            named(blank_frames="dev_blank_share", empty_hypotheses="dev_empty_share"),
+            percent=True,
+        ),
+        Chart(
+            "Time spent waiting for data",
+            "Of the time of training. More than a quarter: the loader holds it up.",
+            {"waiting": waiting},
+            percent=True,
+        ),
     ]
     return [chart for chart in all_charts if any(chart.curves.values())]
 
@@ -173,7 +238,8 @@ def _figure(chart: Chart) -> str:
     )
     return (
         f"<figure><figcaption>{html.escape(chart.title)}</figcaption>\n"
-        f"{drawing.svg(f'{chart.title}: {said}', parts)}\n<ul>{keys}</ul></figure>"
+        f"{drawing.svg(f'{chart.title}: {said}', parts)}\n<ul>{keys}</ul>\n"
+        f"<p>{html.escape(chart.meaning)}</p></figure>"
     )
 
 
@@ -233,7 +299,8 @@ def _infinite(entries: Entries) -> str:
 
 def _table(entries: Entries) -> str:
     """The numbers behind the curves, those of layers apart."""
-    columns = list(dict.fromkeys(key for entry in entries for key, value in entry.items() if _is_number(value)))
+    columns = dict.fromkeys(key for entry in entries for key, value in entry.items() if _is_number(value))
+    columns.pop("epochs", None)  # the same in all rows
     head = "".join(f'<th scope="col">{html.escape(column.replace("_", " "))}</th>' for column in columns)
     rows = "\n".join(
         "<tr>" + "".join(f"<td>{_cell(entry.get(column))}</td>" for column in columns) + "</tr>"
@@ -264,6 +331,7 @@ section.warning { border-color: var(--c1); }
 section h3, section p { margin: 0.3rem 0; }
 small { font-weight: normal; opacity: 0.75; }
 main { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(28rem, 100%), 1fr)); gap: 1.5rem; }
+figure p { margin: 0.3rem 0; font-size: 0.8rem; opacity: 0.75; }
 figure ul { display: flex; flex-wrap: wrap; gap: 0.1rem 1rem; margin: 0; padding: 0; list-style: none;
   font-size: 0.8rem; }
 svg.key { width: 24px; height: 8px; margin-right: 0.4rem; vertical-align: middle; }
