@@ -539,7 +539,7 @@ class Frontend(Section):
     of an utterance; or of the weights."""
     groups: Count = 8
     """Of group normalisation; where they do not divide the channels, their greatest common divisor."""
-    dropout: Probability = 0.0
+    dropout: Share = 0.0
     """After each block."""
     dropout_kind: Literal["ordinary", "locked", "alpha"] = "locked"
     """Values by themselves; whole channels of an utterance; values, keeping selu's mean and variance."""
@@ -572,11 +572,11 @@ class Encoder(Section):
     hidden: Count = 256
     """Units per direction."""
     bidirectional: bool = True
-    dropout: Probability = 0.1
+    dropout: Share = 0.1
     """After each layer."""
     dropout_kind: Literal["ordinary", "locked"] = "ordinary"
     """Values by themselves, or the same units in all frames of an utterance (variational dropout)."""
-    weight_dropout: Probability = 0.0
+    weight_dropout: Share = 0.0
     """Of the weights between hidden states, drawn for each batch (DropConnect)."""
     normalization: Literal["layer", "batch", "none"] = "layer"
     """Of each layer's output: within a frame, or over the valid frames of a batch."""

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from asr import artefact, build
-from asr.config import Features, Model, Recipe
+from asr import artefact, build, idle
+from asr.config import Model, Recipe
 from asr.errors import ConfigError, ModelError
 from asr.features import FeatureExtractor
 from asr.files import read_json
@@ -18,8 +18,6 @@ from asr.text import tokenizer as tokenizers
 from asr.text.tokenizer import Tokenizer
 from asr.training.transfer import some_tokens, transfer
 
-UNUSED = {"fbank": {"n_mfcc"}, "mel": {"n_mfcc"}, "mfcc": set[str](), "spectrogram": {"n_mels", "n_mfcc"}}
-"""Settings that a kind of features doesn't look at."""
 ANEW = {"dropout", "dropout_kind", "weight_dropout", "initialization", "recurrent_initialization", "forget_bias"}
 """Settings of layers that trained weights don't depend on."""
 
@@ -49,7 +47,7 @@ def describe(recipe: Recipe, record: Path) -> dict[str, Any] | None:
         if known.get("path") != str(path):
             raise
         return known
-    _check_features(recipe.features, read_recipe(folder / artefact.CONFIG).features, folder)
+    _check_features(recipe, read_recipe(folder / artefact.CONFIG), folder)
     return {"path": str(path), **artefact.identity(folder)}
 
 
@@ -104,7 +102,7 @@ def inherit(recipe: Recipe, acoustic: AcousticModel, tokenizer: Tokenizer, repor
         return
     folder = artefact.locate(path)
     model = artefact.load(folder)
-    _check_features(recipe.features, model.config.features, folder)
+    _check_features(recipe, model.config, folder)
     taken = transfer(model.acoustic.state_dict(), model.tokenizer.surfaces, acoustic, tokenizer.surfaces)
     others = [f"\n  {line}" for line in _differences(model.config.model, recipe.model)]
     if not taken.anything:
@@ -126,11 +124,10 @@ def inherit(recipe: Recipe, acoustic: AcousticModel, tokenizer: Tokenizer, repor
         reporter.warn("weights go by their names and shapes, but that model was made otherwise" + "".join(others))
 
 
-def _check_features(wanted: Features, there: Features, folder: Path) -> None:
+def _check_features(wanted: Recipe, there: Recipe, folder: Path) -> None:
     """The lowest weights belong to certain bins at a certain rate and scale: with others they mean nothing."""
-    here, model = wanted.model_dump(mode="json"), there.model_dump(mode="json")
-    used = here.keys() - (UNUSED[wanted.kind] if wanted.kind == there.kind else set())
-    others = [key for key in here if key in used and here[key] != model[key]]
+    here, model = (idle.without(recipe).features.model_dump(mode="json") for recipe in (wanted, there))
+    others = [key for key in here if here[key] != model[key]]
     if others:
         raise ConfigError(
             "the features that this model hears are not the recipe's"

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from asr import config, language, origin, pretraining, recipe_file, stages
+from asr import config, idle, language, origin, pretraining, recipe_file, stages
 from asr.config import Recipe
 from asr.errors import ConfigError, DiskFullError, counted, quoted
 from asr.files import (
@@ -170,7 +170,7 @@ def run_stages(work: Workspace, last: str) -> None:
 def _identity(work: Workspace) -> tuple[dict[str, str], str | None]:
     """The fingerprints of all stages, and that of the weights to begin with, if there are any."""
     begun_from = (origin.describe(work.recipe, work.origin) or {}).get("weights")
-    return _fingerprints(work.recipe, begun_from), begun_from
+    return _fingerprints(idle.without(work.recipe), begun_from), begun_from
 
 
 def _run_stages(
@@ -183,6 +183,8 @@ def _run_stages(
     _guard_training(work, fingerprints, begun_from, overwrite)
     remove_partial(work.folder)
     write_text(work.folder / "config.yaml", recipe_file.to_yaml(work.recipe))
+    for remark in idle.remarks(work.recipe):
+        work.reporter.say(f"note: {remark}")
     for number, stage in enumerate(wanted, start=1):
         heading = f"[{number}/{len(wanted)}] {stage.name}"
         record = _read_record(work, stage.name)
