@@ -32,11 +32,12 @@ from torch import Tensor, nn
 from asr import build
 from asr.config import Recipe
 from asr.decoder_settings import DecoderSettings, faults
-from asr.errors import NEWER_ASR, ModelError, listing
+from asr.errors import ModelError, listing, refuse_newer_format
 from asr.features import FeatureExtractor
 from asr.files import PARTIAL, atomic_path, file_fingerprint, patiently, read_json, write_json, write_text
 from asr.model.acoustic import AcousticModel
 from asr.recipe_file import read_recipe, to_yaml
+from asr.run_folder import RunFolder
 from asr.text import tokenizer as tokenizers
 from asr.text.tokenizer import Tokenizer
 
@@ -137,17 +138,23 @@ def save_decoder(folder: str | Path, settings: DecoderSettings) -> None:
 
 def rescoring_name(settings: DecoderSettings) -> str:
     """How the language model with which settings rescore is called in a model folder."""
-    is_neural = settings.rescore is not None and settings.rescore.suffix == Path(NEURAL_RESCORING).suffix
+    from asr.text import language_models
+
+    is_neural = settings.rescore is not None and language_models.is_neural(settings.rescore)
     return NEURAL_RESCORING if is_neural else RESCORING
 
 
 def _copy_language_model(source: Path, destination: Path) -> None:
-    from asr.text import neural, ngram
+    from asr.text import language_models, ngram
+    from asr.text.ngram import NgramModel
 
-    if destination.suffix == neural.SUFFIX:
-        neural.save(neural.load(source), destination)
+    model = language_models.load(source)
+    if isinstance(model, NgramModel):
+        ngram.save(model, destination)
     else:
-        ngram.save(ngram.load(source), destination)
+        from asr.text import neural
+
+        neural.save(model, destination)
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Model:
@@ -189,12 +196,13 @@ def locate(path: str | Path) -> Path:
         ModelError: there is none.
     """
     path = Path(path)
-    for folder in (path, path / "model"):
+    run = RunFolder(path)
+    for folder in (path, run.model):
         if (folder / METADATA).is_file():
             return folder
     if not path.exists():
         raise ModelError("there is no such folder", where=path, expected="a model or the run that made it")
-    if (path / "train" / "log.jsonl").exists():
+    if (run.training / "log.jsonl").exists():
         raise ModelError(
             "this run has made no model yet: it was stopped, or goes on elsewhere",
             where=path,
@@ -267,13 +275,8 @@ def _read_metadata(path: Path) -> dict[str, Any]:
         written_in = int(metadata["format_version"])
     except (ValueError, KeyError, TypeError):
         raise ModelError("not a model's metadata", where=path, expected="JSON with a format_version") from None
-    if not 1 <= written_in <= FORMAT_VERSION:
-        raise ModelError(
-            f"this model is in format {written_in}, written by asr {metadata.get('asr_version', '(unknown)')}",
-            where=path.parent,
-            expected=f"at most format {FORMAT_VERSION}, which is what asr {ASR_VERSION} reads",
-            hint=NEWER_ASR,
-        )
+    writer = str(metadata.get("asr_version", ""))
+    refuse_newer_format(written_in, FORMAT_VERSION, "model", path.parent, writer, ModelError)
     return dict(metadata)
 
 

@@ -246,14 +246,13 @@ def scorer(settings: DecoderSettings, surfaces: Sequence[str]) -> Scorer:
     path = settings.rescore
     assert path is not None
     from asr.decoding.vocabulary import BOUNDARY
-    from asr.text import neural, ngram
+    from asr.text import language_models
+    from asr.text.ngram import NgramModel
 
-    if path.suffix == neural.SUFFIX:
-        network = neural.load(path)
-        _refuse_foreign(network.words, surfaces, path)
-        return network.log_probs
-    model = ngram.load(path)
+    model = language_models.load(path)
     _refuse_foreign(model.words, surfaces, path)
+    if not isinstance(model, NgramModel):
+        return model.log_probs
     if any(BOUNDARY in word for word in model.words):
         raise DataError(
             "an n-gram model of tokens, which has no probabilities for words",

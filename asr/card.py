@@ -35,8 +35,6 @@ with text that is {case}. It knows no words or sounds beyond its training and ma
 
 The interval is a bootstrap's, over speakers where they are known, at {confidence:g} % confidence; decoding is
 greedy unless a beam search is named.
-
-
 """
 
 

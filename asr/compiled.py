@@ -11,8 +11,9 @@ from typing import TypeVar, cast
 
 import numba
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
+
+from asr.cache import cache_folder
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -70,5 +71,5 @@ def _cached(dispatcher: numba.core.dispatcher.Dispatcher) -> object:
 def _folder() -> Path:
     sources = [path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py"))]
     digest = hashlib.sha256(b"".join(source for source in sources if b"asr.compiled" in source))
-    parent = os.environ.get("NUMBA_CACHE_DIR") or platformdirs.user_cache_path("asr") / "compiled"
+    parent = os.environ.get("NUMBA_CACHE_DIR") or cache_folder() / "compiled"
     return Path(parent) / digest.hexdigest()[:16]

@@ -14,8 +14,6 @@ from collections.abc import Iterable, Sequence
 
 MOST_SHOWN = 30
 """Lines of a listing."""
-NEWER_ASR = "a newer asr (git pull in its folder, then pip install -e .)"
-"""The hint where a file is of a later version."""
 
 
 def how_to_install(extra: str) -> str:
@@ -80,6 +78,28 @@ class DiskFullError(AsrError):
 
 class ExhaustedError(AsrError):
     """Memory has run out in a training, or so it seems; the same again goes on from its last checkpoint."""
+
+
+def refuse_newer_format(
+    found: int, newest: int, what: str, where: object, writer: str = "", error: type[AsrError] = DataError
+) -> None:
+    """Refuse a file in a format that this asr does not know yet.
+
+    Args:
+        found: the version that the file says it has.
+        newest: the one that this asr writes; it reads all before it, from 1 on.
+        what: the file holds.
+        where: the file is.
+        writer: the version of asr that wrote it, where that is known.
+        error: what to raise.
+    """
+    if not 1 <= found <= newest:
+        raise error(
+            f"this {what} is in format {found}" + (f", written by asr {writer}" if writer else ""),
+            where=where,
+            expected=f"at most format {newest}, which is what this asr reads",
+            hint="a newer asr (git pull in its folder, then pip install -e .)",
+        )
 
 
 def listing(items: Iterable[object], most: int = MOST_SHOWN) -> str:

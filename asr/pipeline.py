@@ -61,7 +61,7 @@ GUARDED = ("pretrain", "train")
 
 STAGES = (
     Stage("prepare", stages.prepare, lambda work: work.corpus_file, (), stages.corpus_inputs),
-    Stage("check", stages.check, lambda work: work.folder / "check.json", ("prepare",), lambda recipe: recipe.text),
+    Stage("check", stages.check, lambda work: work.checked, ("prepare",), lambda recipe: recipe.text),
     Stage(
         "tokens",
         stages.tokens,
@@ -151,7 +151,7 @@ def run(
             "tests": read_json(work.figures),
             "stages": {stage.name: _read_record(work, stage.name)["seconds"] for stage in stages_of(recipe)},
         }
-        write_json(folder / "results.json", results)
+        write_json(work.results, results)
     return world.broadcast(results)
 
 
@@ -182,7 +182,7 @@ def _run_stages(
 ) -> None:
     _guard_training(work, fingerprints, begun_from, overwrite)
     remove_partial(work.folder)
-    write_text(work.folder / "config.yaml", recipe_file.to_yaml(work.recipe))
+    write_text(work.config, recipe_file.to_yaml(work.recipe))
     for remark in idle.remarks(work.recipe):
         work.reporter.say(f"note: {remark}")
     for number, stage in enumerate(wanted, start=1):
@@ -211,7 +211,7 @@ def workspace(recipe: Recipe, folder: Path, data: Path, reporter: Reporter, worl
     """Where the products of a run are; the arguments are those of `run`."""
     prepare = STAGES[0]
     corpus = f"{recipe.prepare.corpus}-{_fingerprint(prepare, recipe, {})[:8]}"
-    return Workspace(recipe, folder, data / corpus, reporter, world=world)
+    return Workspace(folder, recipe, data / corpus, reporter, world=world)
 
 
 def stages_of(recipe: Recipe) -> list[Stage]:
@@ -315,11 +315,10 @@ def _changed(then: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]
 
 
 def _settings_there(work: Workspace) -> dict[str, Any]:
-    path = work.folder / "config.yaml"
-    if not path.exists():
+    if not work.config.exists():
         return {}
     begun_from = read_json(work.origin) if work.origin.exists() else {}
-    return {**flat(yaml.safe_load(path.read_text(encoding="utf-8"))), ORIGIN: begun_from.get("weights")}
+    return {**flat(yaml.safe_load(work.config.read_text(encoding="utf-8"))), ORIGIN: begun_from.get("weights")}
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -333,15 +332,11 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
-def _record_path(work: Workspace, name: str) -> Path:
-    return work.folder / "stages" / f"{name}.json"
-
-
 def _read_record(work: Workspace, name: str) -> dict[str, Any]:
-    path = _record_path(work, name)
+    path = work.record(name)
     record: dict[str, Any] = read_json(path) if path.exists() else {}
     return record
 
 
 def _write_record(work: Workspace, name: str, record: dict[str, Any]) -> None:
-    write_json(_record_path(work, name), record)
+    write_json(work.record(name), record)

@@ -44,8 +44,8 @@ def _voice(augment: Augment) -> Augment:
 def pretrain(work: Workspace) -> None:
     """Train the first layers to restore corrupted recordings, or go on where that was cut off, with a report."""
     start = job(work)
-    page, title = work.pretraining / "report.html", f"{work.recipe.name}, before any transcript"
-    with reported(work, work.pretraining, page, title, work.pretrained):
+    title = f"{work.recipe.name}, before any transcript"
+    with reported(work, work.pretraining, work.pretraining_report, title, work.pretrained):
         denoising.train(start, work.reporter)
         denoising.save(start.model, work.pretrained)
 

@@ -17,7 +17,7 @@ from asr.files import read_text
 from asr.mistakes import in_words
 
 
-def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read and validate a recipe as a whole.
 
     Args:
@@ -27,6 +27,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         ConfigError: the file can't be read, or keys and values are wrong: all of them together.
     """
+    path = Path(path)
     values = read_mapping(path, "values")
     for override in overrides:
         _apply(values, override)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import copy
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
@@ -28,7 +28,7 @@ from asr.data.corpora.registry import PREPARE
 from asr.data.loading import Reader
 from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.decoder_settings import DecoderSettings
-from asr.errors import DataError, DiskFullError, ModelError, counted, is_or_are, listing, some
+from asr.errors import DataError, ModelError, counted, is_or_are, listing, some
 from asr.evaluation.report import format_report, format_totals, to_results
 from asr.evaluation.wer import breakdown, score
 from asr.features import FeatureExtractor, GlobalNorm
@@ -49,7 +49,7 @@ from asr.reporting import length_of_sound
 from asr.text import tokenizer as tokenizers
 from asr.text.tokenizer import Tokenizer
 from asr.training import acoustic as acoustic_training
-from asr.training import denoising, log, loop, report
+from asr.training import denoising, loop, report
 from asr.training.distributed import World
 from asr.training.optimization import OptimizationMethods, resolve_precision
 from asr.training.optimizers import OptimizerSettings
@@ -188,7 +188,7 @@ def check(work: Workspace) -> None:
     for warning in warnings:
         work.reporter.warn(warning)
     found = {"sets": {name: asdict(summary) for name, summary in summaries.items()}, "warnings": warnings}
-    write_json(work.folder / "check.json", found)
+    write_json(work.checked, found)
 
 
 def _heard_before(work: Workspace, sets: Mapping[str, Sequence[Utterance]]) -> list[str]:
@@ -281,26 +281,13 @@ def train(work: Workspace, target: float | None = None) -> None:
         _train(work, target)
 
 
-@contextmanager
-def reported(work: Workspace, training: Path, page: Path, title: str, product: Path) -> Iterator[None]:
-    """Write a report of a training when the block ends, however it does.
-
-    Args:
-        work: where the training runs.
-        training: its folder.
-        page: the report.
-        title: of the report.
-        product: what is there when the training has ended by itself.
-    """
-    try:
-        yield
-    finally:
-        entries = log.read(training) if work.world.leads else []
-        if entries:
-            with suppress(DiskFullError):  # what stopped the training says more; `asr report` writes it later
-                for line in report.write(page, title, entries, to_yaml(work.recipe), product.exists()):
-                    work.reporter.say(line)
-                work.reporter.say(f"report: {page}")
+def reported(
+    work: Workspace, training: Path, page: Path, title: str, product: Path
+) -> AbstractContextManager[None]:
+    """Has a training of the run reported by the process that leads: see `report.reported`."""
+    if not work.world.leads:
+        return nullcontext()
+    return report.reported(training, page, title, to_yaml(work.recipe), product, work.reporter.say)
 
 
 def training_job(work: Workspace, target: float | None = None) -> acoustic_training.Job:

@@ -24,7 +24,7 @@ RECOGNISER = Path(__file__).parent / "models" / "format-1"
 
 @pytest.fixture
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setenv("ASR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("asr.text.ngram.cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.chdir(tmp_path)
     return command(capsys, "lm")
@@ -273,6 +273,16 @@ def test_a_neural_model_is_trained_and_described(run: Run, trained: Path) -> Non
     assert described.code == 0
     assert "among them </s> and <unk>" in described.out and "1 × 16 LSTM, embeddings of 8" in described.out
     assert "softmax     full, tied to the embeddings" in described.out
+
+
+def test_the_training_of_a_network_is_reported(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (trained.parent / "run" / "report.html").read_text(encoding="utf-8")
+    assert "Perplexity on dev" in page and "&quot;hidden&quot;: 16" in page
+    again = command(capsys, "report")(trained.parent / "run", "--out", tmp_path / "again.html")
+    assert again.code == 0 and "dev perplexity" in again.out
+    assert (tmp_path / "again.html").read_text(encoding="utf-8").count("<svg") == page.count("<svg")
 
 
 def test_a_neural_model_answers_as_an_n_gram_model_does(run: Run, trained: Path, tmp_path: Path) -> None:

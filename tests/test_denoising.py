@@ -312,6 +312,10 @@ def test_a_second_run_does_nothing_again(path: Path, finished: tuple[Path, Recor
     page = (folder / "pretrain" / "report.html").read_text(encoding="utf-8")
     assert "Error of restoration" in page
     assert "nats per label" not in page
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(folder / "pretrain")])
+    assert ended.value.code == 0
+    assert (folder / "pretrain" / "report.html").read_text(encoding="utf-8") == page
 
 
 def test_a_cut_off_start_resumes_exactly(path: Path, finished: tuple[Path, Recorder], tmp_path: Path) -> None:

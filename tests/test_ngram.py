@@ -44,7 +44,7 @@ Model = Mapping[Words, tuple[float, float]]  # n-grams to probability and back-o
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ASR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("asr.text.ngram.cache_folder", lambda: tmp_path / "cache")
     return tmp_path / "cache"
 
 
@@ -93,6 +93,14 @@ def test_words_outside_the_vocabulary_are_unknown(folder: Path) -> None:
     assert "a" in model and "b" not in model
     assert model.id("b") == model.unknown == 3
     assert model.log_prob(["b"]) / LN10 == pytest.approx(-0.5 - 1 - 0.75)
+
+
+def test_a_file_of_a_newer_asr_says_so(folder: Path) -> None:
+    ngram.save(read_text(folder, TINY), folder / "new.ngram")
+    path = folder / "new.ngram"
+    path.write_bytes(path.read_bytes().replace(b"asr n-gram 1", b"asr n-gram 2"))
+    with pytest.raises(DataError, match=r"format 2(.|\n)*at most format 1(.|\n)*git pull"):
+        ngram.load(path)
 
 
 @st.composite
@@ -337,7 +345,7 @@ def test_a_damaged_compact_file_is_refused(tmp_path: Path, half: bool) -> None:
     damaged = [
         content[:-8],
         content[:100],
-        content.replace(b"asr n-gram 1", b"asr n-gram 9"),
+        content.replace(b"asr n-gram 1", b"asr n-gram x"),
         content.replace(b'"log_prob"', b'"log_pr0b"'),
         content.replace(b'"I32"', b'"F32"'),
         content.replace(b'"order":"4"', b'"order":"x"'),

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr import build
+from asr import artefact, build
 from asr.decoder_settings import DecoderSettings, choose
 from asr.decoding.beam import Decoder
 from asr.decoding.rescoring import WIDER, RescoringDecoder, Weights, remembering, rescore, sentence_scores
@@ -266,6 +266,14 @@ def test_a_neural_language_model_rescores_as_well(tmp_path: Path) -> None:
     found = build.scorer(DecoderSettings(rescore=path), list("aeehistw"))(sentences)
     for scores, expected in zip(found, model.log_probs(sentences), strict=True):
         assert scores == pytest.approx(expected)
+    renamed = path.rename(tmp_path / "sea.bin")  # what a file holds counts, not what it is called
+    settings = DecoderSettings(rescore=renamed)
+    assert build.scorer(settings, list("aeehistw"))(sentences)[0] == pytest.approx(model.log_probs(sentences)[0])
+    assert artefact.rescoring_name(settings) == artefact.NEURAL_RESCORING
+    artefact.save_decoder(tmp_path, settings)
+    kept = artefact.read_decoder(tmp_path)
+    assert kept is not None and kept.rescore == tmp_path / artefact.NEURAL_RESCORING
+    assert neural.load(kept.rescore).log_probs(sentences)[0] == pytest.approx(model.log_probs(sentences)[0])
     with pytest.raises(DataError, match=r"gone\.safetensors.*no such file"):
         build.scorer(DecoderSettings(rescore=tmp_path / "gone.safetensors"), list("aeehistw"))
 

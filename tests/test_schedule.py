@@ -21,7 +21,7 @@ from asr.reporting import Silent
 from asr.training import loop
 from asr.training.optimization import OptimizationMethods
 from asr.training.optimizers import OptimizerSettings
-from asr.training.schedule import CURVES, SCHEDULES, Schedule, ScheduleShape, learning_rate_factor
+from asr.training.schedule import SCHEDULES, Schedule, ScheduleShape, learning_rate_factor
 from asr.training.task import Epoch, Loss
 
 STEPS = 100
@@ -67,6 +67,11 @@ def test_factors_are_those_of_torch(kind: str) -> None:
             scheduler.step()
 
 
+def test_other_names_are_refused() -> None:
+    with pytest.raises(ValueError, match="'cosin' is no schedule: constant, linear"):
+        Schedule("cosin", 0.0)
+
+
 def test_inverse_time_decay() -> None:
     """1 / (1 + k t), with k such that the final factor is met at the end."""
     values = [learning_rate_factor(t / 10, 0.0, "inverse_time", SHAPE) for t in range(11)]
@@ -92,7 +97,7 @@ def test_a_warm_up_leads_from_zero_to_the_start_and_then_the_rate_falls(
     assert at(share * warmup) == pytest.approx(share * start)
     assert at(warmup) == pytest.approx(start)
     assert at(math.nextafter(warmup, 0)) == pytest.approx(start)
-    if kind in CURVES and kind != "constant":
+    if kind not in ("constant", "step", "plateau"):
         assert at(1.0) == pytest.approx(SHAPE.final_factor)
     peak = warmup + 0.3 * (1 - warmup) if kind == "one_cycle" else warmup
     assert at(peak) == pytest.approx(1.0)

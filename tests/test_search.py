@@ -180,9 +180,9 @@ def test_wrong_spaces(argument: str, expected: str) -> None:
 
 
 def test_what_a_grid_can_not_have_and_keys_that_are_varied_twice() -> None:
-    message = problem("training.learning_rate=log:1e-4..1e-2", "model.encoder.dropout=0..1", "seed=1..3", grid=True)
+    message = problem("training.learning_rate=log:1e-4..1e-2", "training.warmup=0..1", "seed=1..3", grid=True)
     assert "list values: 0.0001,0.001,0.01" in message
-    assert "add a step: model.encoder.dropout=0..1/0.25" in message
+    assert "add a step: training.warmup=0..1/0.25" in message
     assert message.startswith("2 errors")
     assert "seed is varied twice" in problem("seed=1..3", "seed=4,5")
     assert "one is a part of the other" in problem("augment.noise={null,{}}", "augment.noise.probability=0..1")
@@ -805,8 +805,8 @@ def test_wrong_arguments_are_named_before_anything_runs(
         ((), "nothing is varied"),
         (("--vary", "training.epoch=1..2"), "did you mean training.epochs?"),
         (("--vary", "training.epochs=1..2", "--epochs", "3"), "training.epochs is varied"),
-        (("--vary", "model.encoder.dropout=0..1", "--sampler", "grid"), "has no steps for a grid"),
-        (("--vary", "model.encoder.dropout=0..1", "--sampler", "annealing"), "tpe"),
+        (("--vary", "training.warmup=0..1", "--sampler", "grid"), "has no steps for a grid"),
+        (("--vary", "training.warmup=0..1", "--sampler", "annealing"), "tpe"),
     ):
         assert ask(*arguments) == 2
         assert expected in capsys.readouterr().err

@@ -285,14 +285,10 @@ def _generated(
 
 def _load(path: Path) -> NgramModel | NeuralLm:
     from asr.cli.reporter import TerminalReporter
-    from asr.text import compact, ngram
+    from asr.text import language_models
 
     with announced("reading the language model …", TerminalReporter()):
-        if not (path.is_file() and compact.is_compact(path)) or ngram.is_saved(path):
-            return ngram.load(path)
-        from asr.text import neural  # torch: only where it is needed
-
-        return neural.load(path) if neural.is_neural(path) else ngram.load(path)
+        return language_models.load(path)
 
 
 def _thresholds(text: str) -> tuple[int, ...]:

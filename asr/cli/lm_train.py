@@ -13,6 +13,7 @@ import typer
 from asr.cli.inputs import check_outputs
 from asr.cli.texts import Recogniser, Texts, read_sentences, with_progress
 from asr.errors import ConfigError, DataError
+from asr.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from asr.reporting import Reporter
@@ -147,8 +148,9 @@ def train(
     from asr import build
     from asr.cli.reporter import TerminalReporter
     from asr.files import only_writer, remove_folder
-    from asr.training import language, loop
+    from asr.training import language, loop, report
     from asr.training.checkpoint import claim
+    from asr.training.optimization import resolve_precision
 
     wanted = _Wanted(
         tokens_of=tokens_of,
@@ -181,9 +183,11 @@ def train(
         precision=precision,
         threads=threads,
     )
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    where = f"{trained.device} in {resolve_precision(precision, trained.device)}"
     reporter.say(
-        f"{sum(parameter.numel() for parameter in network.parameters()):,} parameters on {trained.device}, "
-        f"{len(units.symbols):,} {units.kind}, {len(sets.train):,} sentences, {len(sets.dev):,} to measure with"
+        f"{parameters:,} parameters on {where}, {len(units.symbols):,} {units.kind}, "
+        f"{len(sets.train):,} sentences, {len(sets.dev):,} to measure with"
     )
     # What decides the weights. An option that is new belongs here only where it is given: without it, trainings
     # that are under way are the same as before.
@@ -206,8 +210,10 @@ def train(
     job = language.Job(trained, sets.train, sets.dev, settings, seed, folder, batch_units, longest, draws)
     with only_writer(folder):
         claim(folder / SETTINGS, identity, overwrite, lambda: remove_folder(folder / "checkpoints"))
-        outcome = language.train(job, reporter)
-        neural.save(trained, out)
+        described = (folder / SETTINGS).read_text(encoding="utf-8")
+        with report.reported(folder, RunFolder(folder).report, out.stem, described, out, reporter.say):
+            outcome = language.train(job, reporter)
+            neural.save(trained, out)
     reporter.say(f"wrote {out}: {outcome.dev} per word, after {outcome.epochs} epochs")
 
 

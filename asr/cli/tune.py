@@ -81,7 +81,7 @@ def decoder(
     weights = own.model_dump(include={*tuning.RANGES, "beam_width"}) if as_before else {}
     settings = DecoderSettings(lm=lm or own.lm, lexicon=lexicon or own.lexicon, **weights)
     heard = _listen(folder, loaded, manifest, device, batch_size, settings, reporter)
-    with reporter.progress("tune", trials + len(tuning.BEAM_WIDTHS)) as advance:
+    with reporter.progress("tune", (trials if settings.lm else 1) + len(tuning.BEAM_WIDTHS)) as advance:
         table = _Table(_DECODER_COLUMNS, advance)
         tuned = tuning.tune(*heard, settings, trials, seed, threads, table)
     best = tuned.best.score

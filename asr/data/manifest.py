@@ -64,7 +64,7 @@ class Utterance:
         return None if speaker is None else str(speaker)
 
 
-def read_manifest(path: Path, transcribed: bool = True) -> list[Utterance]:
+def read_manifest(path: str | Path, transcribed: bool = True) -> list[Utterance]:
     """Read a manifest.
 
     Args:
@@ -74,6 +74,7 @@ def read_manifest(path: Path, transcribed: bool = True) -> list[Utterance]:
     Raises:
         DataError: the file is missing or empty, or lines are wrong: all of them together, by line number.
     """
+    path = Path(path)
     return parse_manifest(manifest_text(path), path, transcribed)
 
 
@@ -160,7 +161,7 @@ def _seconds(key: str, value: Any) -> float:
     return float(value)
 
 
-def write_manifest(path: Path, utterances: Iterable[Utterance], relative: bool = False) -> None:
+def write_manifest(path: str | Path, utterances: Iterable[Utterance], relative: bool = False) -> None:
     """Write a manifest atomically.
 
     Args:
@@ -171,6 +172,7 @@ def write_manifest(path: Path, utterances: Iterable[Utterance], relative: bool =
     Raises:
         ConfigError: it is on another drive of Windows than a recording, and is to name that relative to its folder.
     """
+    path = Path(path)
     folder = path.parent.resolve()
     lines = []
     for utterance in utterances:

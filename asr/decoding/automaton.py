@@ -22,7 +22,7 @@ from safetensors.numpy import save as to_safetensors
 from asr.compiled import compiled
 from asr.decoding.spelling import code_points
 from asr.decoding.types import Slot
-from asr.errors import NEWER_ASR, DataError
+from asr.errors import DataError, refuse_newer_format
 from asr.files import write_bytes
 from asr.hashing import EMPTY, Table, arc, find, put, setdefault, table
 from asr.text.grammar import Alternatives, Grammar, Named, Node, Reference, Repeat, Sequence, Valued, Word, parse
@@ -367,7 +367,7 @@ def _spell(
 # -------------------------------------------------------------------------------------------------------- files
 
 
-def save(automaton: Automaton, path: Path) -> None:
+def save(automaton: Automaton, path: str | Path) -> None:
     """Write an automaton and its grammar into one file."""
     keys, targets = automaton.arcs
     places = np.argsort(keys)[np.count_nonzero(keys == EMPTY) :]
@@ -383,10 +383,10 @@ def save(automaton: Automaton, path: Path) -> None:
         "grammar": str(automaton.grammar),
     }
     # One entry, since safetensors writes several in any order.
-    write_bytes(path, to_safetensors(arrays, {DESCRIPTION: json.dumps(description, ensure_ascii=False)}))
+    write_bytes(Path(path), to_safetensors(arrays, {DESCRIPTION: json.dumps(description, ensure_ascii=False)}))
 
 
-def load(path: Path) -> Automaton:
+def load(path: str | Path) -> Automaton:
     """Read a file that `save` wrote.
 
     Raises:
@@ -395,7 +395,7 @@ def load(path: Path) -> Automaton:
     try:
         with safe_open(path, framework="numpy") as file:
             description = json.loads(file.metadata()[DESCRIPTION])
-            _check_version(int(description["format_version"]), path)
+            refuse_newer_format(int(description["format_version"]), FORMAT_VERSION, "vocabulary", path)
             arcs, accepting = _checked(*(file.get_tensor(name) for name in ("arcs", "targets", "accepting")))
         words, slots, grammar = (description[name] for name in ("words", "slots", "grammar"))
         return Automaton(arcs, accepting, tuple(words), tuple(slots), grammar)
@@ -407,16 +407,6 @@ def load(path: Path) -> Automaton:
             where=path,
             expected="a file that `asr vocab build` has made of a grammar",
         ) from None
-
-
-def _check_version(version: int, path: Path) -> None:
-    if version > FORMAT_VERSION:
-        raise DataError(
-            f"this vocabulary is in format {version}",
-            where=path,
-            expected=f"at most format {FORMAT_VERSION}, which is what this asr reads",
-            hint=f"{NEWER_ASR}, or build it again",
-        )
 
 
 def _checked(

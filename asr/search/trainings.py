@@ -14,13 +14,13 @@ from asr import pipeline, recipe_file, stages
 from asr.config import Recipe
 from asr.files import clear_folder, fingerprint, only_writer, refuse_folder_of_others, write_text
 from asr.reporting import Advance, Reporter
+from asr.run_folder import RunFolder
 from asr.search import study
 from asr.search.study import Figures, Objective, OnEpoch, Plan, Trial
 from asr.training import log
 from asr.training.checkpoint import claim
 
 _IDENTITY = "study.json"  # in the folder of a search: the settings that it is bound to
-_CHECKED = ("check.json", "stages/check.json")  # of the corpus: where a trial has the same, it needs no other check
 _ELSEWHERE = {f"training.{name}" for name in stages.WHERE_AND_HOW_FAST}
 
 
@@ -92,14 +92,15 @@ def objective(recipe: Recipe, folder: Path, data: Path, reporter: Reporter) -> O
     """What runs a trial: the stages of the recipe up to the training, with the trial's settings."""
 
     def train(number: int, settings: Mapping[str, Any], on_epoch: OnEpoch) -> None:
-        place = trial_folder(folder, number)
+        place, checked = RunFolder(trial_folder(folder, number)), RunFolder(folder)
         with_settings = recipe_file.with_settings(recipe, settings)
-        for entry in log.read(place / "train"):  # of a trial that was cut off
+        for entry in log.read(place.training):  # of a trial that was cut off
             on_epoch(entry["epoch"], Figures(entry["dev_cer"], entry["dev_wer"], entry["dev_loss"]))
-        for name in _CHECKED:
-            write_text(place / name, (folder / name).read_text(encoding="utf-8"))
-        written = _Written(place / "output.txt", reporter, f"trial {number}, ")
-        work = pipeline.workspace(with_settings, place, data, written)
+        # The corpus is looked at once: where a trial has the same, it needs no other check.
+        for source, copy in ((checked.checked, place.checked), (checked.record("check"), place.record("check"))):
+            write_text(copy, source.read_text(encoding="utf-8"))
+        written = _Written(place.folder / "output.txt", reporter, f"trial {number}, ")
+        work = pipeline.workspace(with_settings, place.folder, data, written)
         pipeline.run_stages(replace(work, on_epoch=on_epoch), "train")
 
     return train
@@ -114,10 +115,10 @@ def remove_weights(folder: Path, trials: Sequence[Trial], best: Trial | None) ->
     """Remove the weights of trials that have ended, but those of the best."""
     for trial in trials:
         if trial is not best:
-            place = trial_folder(folder, trial.number)
-            for name in ("train/checkpoints", "train/final", "pretrain/checkpoints"):
-                shutil.rmtree(place / name, ignore_errors=True)
-            (place / "pretrain" / "final.safetensors").unlink(missing_ok=True)
+            place = RunFolder(trial_folder(folder, trial.number))
+            for weights in (place.training / "checkpoints", place.trained, place.pretraining / "checkpoints"):
+                shutil.rmtree(weights, ignore_errors=True)
+            place.pretrained.unlink(missing_ok=True)
 
 
 def _identity(recipe: Recipe, plan: Plan) -> dict[str, Any]:

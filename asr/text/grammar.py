@@ -261,13 +261,13 @@ class Grammar:
         return counts
 
 
-def read(path: Path, language: str = "en") -> Grammar:
+def read(path: str | Path, language: str = "en") -> Grammar:
     """Read a grammar file, in UTF-8.
 
     Raises:
         DataError, ConfigError, MissingDependencyError: the file is missing; or as `parse`.
     """
-    return parse(read_text(path, kind="grammar"), str(path), language)
+    return parse(read_text(Path(path), kind="grammar"), str(path), language)
 
 
 def parse(text: str, name: str = "<grammar>", language: str = "en") -> Grammar:

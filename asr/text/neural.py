@@ -21,7 +21,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from asr.errors import NEWER_ASR, ConfigError, DataError, ModelError
+from asr.errors import ConfigError, DataError, ModelError, refuse_newer_format
 from asr.files import write_bytes
 from asr.text import compact, units
 from asr.text.neural_network import Architecture, LanguageNetwork, State, state_of
@@ -191,7 +191,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> NeuralLm:
         raise DataError("this is no neural language model", where=path, expected="what `asr lm train` writes")
     try:
         description = json.loads(compact.metadata(path)[_DESCRIPTION])
-        _check_version(description["format_version"], path)
+        refuse_newer_format(description["format_version"], FORMAT_VERSION, "language model", path)
         parts = _parts(from_safetensors(path.read_bytes()))
         known = units.load(description["units"], {name: part.numpy() for name, part in parts["units"].items()})
         network = LanguageNetwork(Architecture(**description["architecture"]))
@@ -237,16 +237,6 @@ def extended(model: NeuralLm, words: Iterable[str], dropout: float) -> NeuralLm:
     state["bias"][[UNKNOWN, *range(before, before + len(new))]] -= math.log(1 + len(new))
     network.load_state_dict(state)
     return NeuralLm(Words([*model.words[len(units.SPECIAL) :], *new]), network.to(model.device))
-
-
-def _check_version(version: int, path: Path) -> None:
-    if not 1 <= version <= FORMAT_VERSION:
-        raise DataError(
-            f"this language model is in format {version}",
-            where=path,
-            expected=f"at most format {FORMAT_VERSION}, which is what this asr reads",
-            hint=NEWER_ASR,
-        )
 
 
 def _parts(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:

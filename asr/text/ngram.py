@@ -9,7 +9,6 @@ faster and smaller language model queries").
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,11 +17,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 
+from asr.cache import cache_folder
 from asr.compiled import compiled, kernel
-from asr.errors import ConfigError, DataError, DiskFullError
+from asr.errors import ConfigError, DataError, DiskFullError, refuse_newer_format
 from asr.hashing import EMPTY, Table, arc, find
 from asr.text import arpa, compact
 from asr.text.arpa import UNKNOWN, Entries
@@ -33,7 +32,8 @@ SMALLEST = 1e-99
 """In place of a probability of 0, which has no logarithm."""
 SUFFIX = ".ngram"
 _KIND = "asr n-gram"
-_FORMAT = f"{_KIND} 1"  # raised whenever an older asr could not read, or would misread, the compact form
+FORMAT_VERSION = 1
+"""Of the compact form; raised whenever an older asr could not read, or would misread, what is written."""
 
 # The arrays of a compact file, with logarithms in 32 and in 16 bits.
 _WHOLE = {
@@ -234,9 +234,7 @@ def check_name(path: Path, half: bool = False) -> None:
 
 
 def _load_arpa(path: Path) -> NgramModel:
-    named = os.environ.get("ASR_CACHE")
-    folder = Path(named) if named else platformdirs.user_cache_path("asr")
-    kept = folder / "ngram" / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}{SUFFIX}"
+    kept = cache_folder() / "ngram" / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}{SUFFIX}"
     state = path.stat()
     stamp = {"source": f"{state.st_size} bytes, {state.st_mtime_ns} ns"}
     try:
@@ -268,7 +266,7 @@ def _spelled(model: NgramModel) -> dict[str, NDArray[Any]]:
 
 
 def _described(model: NgramModel) -> dict[str, str]:
-    return {"format": _FORMAT, "order": str(model.order)}
+    return {"format": f"{_KIND} {FORMAT_VERSION}", "order": str(model.order)}
 
 
 def is_saved(path: Path) -> bool:
@@ -290,7 +288,9 @@ def _load_compact(path: Path, source: Mapping[str, str] | None = None) -> NgramM
         raise DataError("this is no n-gram language model", where=path, expected="ARPA, or asr's compact form")
     metadata, arrays = compact.load(path)
     try:
-        for name, value in {"format": _FORMAT, **(source or {})}.items():
+        version = int(metadata["format"].removeprefix(_KIND))
+        refuse_newer_format(version, FORMAT_VERSION, "language model", path)
+        for name, value in (source or {}).items():
             if metadata.get(name) != value:
                 raise ValueError(f"{name} is {metadata.get(name)}, not {value}")
         words = tuple(arrays["words"].tobytes().decode().split("\n"))

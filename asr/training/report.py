@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
 from asr import axes, pictures
 from asr.axes import Axis, Drawing
-from asr.errors import counted
+from asr.errors import DiskFullError, counted
 from asr.files import write_text
+from asr.training import log
 from asr.training.diagnosis import Entries, Finding, curve, curve_of_steps, diagnose, layer_curves
 
 Points = Sequence[tuple[int, float]]
@@ -89,6 +91,30 @@ def headline(entries: Entries) -> str:
     return ", ".join(parts)
 
 
+@contextmanager
+def reported(
+    training: Path, path: Path, title: str, settings: str, product: Path, say: Callable[[str], None]
+) -> Iterator[None]:
+    """Write the report of a training when the block ends, however it does, and say in short what it says.
+
+    Args:
+        training: its folder.
+        path: of the page.
+        title: of the training.
+        settings: as text.
+        product: what is there when the training has come to its end.
+        say: told the lines.
+    """
+    try:
+        yield
+    finally:
+        entries = log.read(training)
+        if entries:
+            with suppress(DiskFullError):  # what stopped the training says more; `asr report` writes it later
+                for line in [*write(path, title, entries, settings, product.exists()), f"report: {path}"]:
+                    say(line)
+
+
 def write(path: Path, title: str, entries: Entries, settings: str, finished: bool) -> list[str]:
     """Write the page.
 
@@ -96,7 +122,7 @@ def write(path: Path, title: str, entries: Entries, settings: str, finished: boo
         path: of the file, which is replaced.
         title: of the training.
         entries: of its log; at least one.
-        settings: the recipe's text.
+        settings: as text.
         finished: whether the training has come to its end.
 
     Returns:

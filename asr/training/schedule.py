@@ -40,11 +40,14 @@ def learning_rate_factor(progress: float, warmup: float, kind: str, shape: Sched
     Args:
         progress: share of the training that is done, in [0, 1].
         warmup: share of it in which the rate rises.
-        kind: one of `CURVES`; constant, step, or plateau without its plateaus.
+        kind: one of `SCHEDULES`; plateau without its plateaus.
         shape: of the curve.
+
+    Raises:
+        KeyError: there is no such schedule.
     """
     shape = shape or ScheduleShape()
-    curve = CURVES.get(kind, _constant)
+    curve = CURVES[kind]
     if progress < warmup:
         return progress / warmup * curve(0.0, shape.final_factor)
     if kind == "step":
@@ -85,10 +88,13 @@ CURVES: dict[str, Callable[[float, float], float]] = {
     "inverse_time": _inverse_time,
     "exponential": _exponential,
     "one_cycle": _one_cycle,
+    "step": _constant,
+    "plateau": _constant,
 }
-"""From the share of the time after the warm-up and the final factor to the factor: Loshchilov and Hutter 2017
-(cosine), Robbins and Monro 1951 (inverse_time), Smith and Topin 2018 (one_cycle; its momentum does not cycle)."""
-SCHEDULES = (*CURVES, "step", "plateau")
+"""From the share of the time after the warm-up and the final factor to the factor, before steps and plateaus:
+Loshchilov and Hutter 2017 (cosine), Robbins and Monro 1951 (inverse_time), Smith and Topin 2018 (one_cycle; its
+momentum does not cycle)."""
+SCHEDULES = tuple(CURVES)
 
 
 class Schedule:
@@ -98,9 +104,14 @@ class Schedule:
         kind: one of `SCHEDULES`.
         warmup: share of the training in which the learning rate rises from zero.
         shape: of the schedule.
+
+    Raises:
+        ValueError: there is no such schedule.
     """
 
     def __init__(self, kind: str, warmup: float, shape: ScheduleShape | None = None) -> None:
+        if kind not in SCHEDULES:
+            raise ValueError(f"{kind!r} is no schedule: {', '.join(SCHEDULES)}")
         self.kind, self.warmup, self.shape = kind, warmup, shape or ScheduleShape()
         self.growth = 1.0
         self.plateau = _Plateau()

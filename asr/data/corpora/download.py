@@ -16,8 +16,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-import platformdirs
-
+from asr.cache import cache_folder
 from asr.errors import DataError
 from asr.files import atomic_path, full_disk_in_words, one_at_a_time, patiently
 
@@ -88,7 +87,7 @@ def obtain(archive: Archive, source: Path | None, output: Path, progress: Progre
 
 def fetch(archive: Archive, progress: Progress) -> Path:
     """An archive's content in the user's cache, downloaded the first time, by one process alone."""
-    cache = platformdirs.user_cache_path("asr")
+    cache = cache_folder()
     folder = cache / archive.name
     if folder.is_dir():
         return folder

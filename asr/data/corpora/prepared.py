@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import platformdirs
-
+from asr.cache import cache_folder
 from asr.data.manifest import Utterance, write_manifest
 from asr.errors import DataError, listing
 from asr.files import write_json
@@ -54,7 +53,7 @@ def refuse_missing(corpus: Path, utterances: Iterable[Utterance]) -> None:
     missing = sorted(path for path in recordings if not path.exists())
     if not missing:
         return
-    cache = platformdirs.user_cache_path("asr").resolve()
+    cache = cache_folder().resolve()
     unpacked = {cache / path.relative_to(cache).parts[0] for path in missing if path.is_relative_to(cache)}
     folders = [str(folder) for folder in (corpus, *sorted(unpacked)) if folder.is_dir()]
     raise DataError(
