@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -113,15 +114,26 @@ class Range(Section):
         return self.low, self.high
 
 
-def _within(least: float, most: float) -> AfterValidator:
-    """Of a range: that its ends are between two bounds."""
+@dataclass(frozen=True)
+class Within:
+    """Sees that the ends of a range are between two bounds."""
 
-    def check(value: Range) -> Range:
-        if not least <= value.low <= value.high <= most:
-            raise ValueError(f"[{value.low:g}, {value.high:g}] is not within {least:g} and {most:g}")
+    least: float
+    most: float
+
+    def __call__(self, value: Range) -> Range:
+        """The range, if it is.
+
+        Raises:
+            ValueError: it is not.
+        """
+        if not self.least <= value.low <= value.high <= self.most:
+            raise ValueError(f"[{value.low:g}, {value.high:g}] is not within {self.least:g} and {self.most:g}")
         return value
 
-    return AfterValidator(check)
+
+def _within(least: float, most: float) -> AfterValidator:
+    return AfterValidator(Within(least, most))
 
 
 # ---------------------------------------------------------------------------------------------- prepare
@@ -142,10 +154,13 @@ class ManifestsCorpus(Section):
 
     corpus: Literal["manifests"]
     train: RecipePath
+    """Manifest of the training set: JSON lines with audio_filepath, duration and text."""
     dev: RecipePath
+    """Manifest of the dev set, on which epochs are compared. None of its recordings may be in the training set."""
     tests: dict[Annotated[str, AfterValidator(_test_set)], RecipePath] = Field(min_length=1)
+    """Manifests of the test sets, by the names that their reports shall have: {test: test.jsonl}."""
     extra: tuple[RecipePath, ...] = ()
-    """Further manifests, added to the training set."""
+    """Further manifests that are added to the training set."""
 
 
 class CommandsCorpus(Section):
@@ -153,12 +168,15 @@ class CommandsCorpus(Section):
 
     corpus: Literal["commands"]
     grammar: RecipePath = Path("grammar.txt")
-    """A grammar file; relative to the recipe's folder."""
+    """Grammar file of what is said; relative to the recipe's folder."""
     train_utterances: Count = 3000
+    """Sentences in the training set."""
     dev_utterances: Count = 200
+    """Sentences in the dev set."""
     test_utterances: Count = 500
+    """Sentences in the test set."""
     seed: Seed = 1
-    """Of the corpus alone: other seeds of the training see the same corpus."""
+    """Seed of the corpus alone: other seeds of the training see the same corpus."""
 
 
 class FsddCorpus(Section):
@@ -166,44 +184,45 @@ class FsddCorpus(Section):
 
     corpus: Literal["fsdd"]
     source: RecipePath | None = None
-    """A folder that holds `recordings/`; without it the official archive is downloaded."""
+    """Folder that holds `recordings/`; without it the official archive is downloaded."""
     held_out_speaker: str | None = None
     """Leave-one-speaker-out: this speaker is the test, the others are the training."""
     recordings_per_digit: Count | None = None
     """Train on so many recordings of each digit, drawn from those of all speakers together; null takes them all."""
     test_strings: Count = 500
+    """Strings of digits in the test set."""
     seed: Seed = 1
-    """Of the strings, and of the recordings that are drawn."""
+    """Seed of the strings, and of the recordings that are drawn."""
 
 
 class Speechocean762Corpus(Section):
-    """speechocean762: English read by Mandarin speakers, half of them children."""
+    """English read by Mandarin speakers, half of them children."""
 
     corpus: Literal["speechocean762"]
     source: RecipePath | None = None
-    """A folder that holds `train/`, `test/` and `WAVE/`, or the archive; without it that is downloaded."""
+    """Folder that holds `train/`, `test/` and `WAVE/`, or the archive; without it that is downloaded."""
     dev_speakers: RecipePath = Path("dev_speakers.txt")
-    """A file of the training speakers that are held out; relative to the recipe's folder."""
+    """File that lists the training speakers who are held out as the dev set; relative to the recipe's folder."""
     extra: tuple[RecipePath, ...] = ()
     """Manifests, and folders in LibriSpeech's or LJ Speech's layout, that are added to the training set."""
 
 
 class YesnoCorpus(Section):
-    """yesno: one man says yes and no in Hebrew, 60 recordings of eight words."""
+    """One man says yes and no in Hebrew: 60 recordings of eight words."""
 
     corpus: Literal["yesno"]
     source: RecipePath | None = None
-    """A folder that holds the recordings, or the archive; without it that is downloaded."""
+    """Folder that holds the recordings, or the archive; without it that is downloaded."""
 
 
 class An4Corpus(Section):
-    """AN4: people spell and count, 1991."""
+    """People spell and count (AN4, 1991)."""
 
     corpus: Literal["an4"]
     source: RecipePath | None = None
-    """A folder that holds `etc/` and `wav/`, or the archive; without it that is downloaded."""
+    """Folder that holds `etc/` and `wav/`, or the archive; without it that is downloaded."""
     seed: Seed = 1
-    """Of the choice of the speakers that are the dev set."""
+    """Seed of the choice of the speakers that are the dev set."""
 
 
 LibrispeechSet = Literal[
@@ -220,14 +239,17 @@ LibrispeechSet = Literal[
 
 
 class LibrispeechCorpus(Section):
-    """LibriSpeech: English audiobooks, and its miniature (train-clean-5, dev-clean-2)."""
+    """English audiobooks, and their miniature (train-clean-5, dev-clean-2)."""
 
     corpus: Literal["librispeech"]
     source: RecipePath | None = None
-    """A folder that holds the sets or their archives; without it those are downloaded."""
+    """Folder that holds the sets or their archives; without it those are downloaded."""
     train: tuple[LibrispeechSet, ...] = Field(("train-clean-100",), min_length=1)
+    """Sets to learn from."""
     dev: LibrispeechSet = "dev-clean"
+    """The dev set."""
     tests: tuple[LibrispeechSet, ...] = Field(("test-clean", "test-other"), min_length=1)
+    """Test sets, each with a report of its own."""
 
 
 class SpeechCommandsCorpus(Section):
@@ -235,7 +257,7 @@ class SpeechCommandsCorpus(Section):
 
     corpus: Literal["speech-commands"]
     source: RecipePath | None = None
-    """A folder that holds a folder for each word, or the archive; without it that is downloaded."""
+    """Folder that holds a folder for each word, or the archive; without it that is downloaded."""
 
 
 class CommonVoiceCorpus(Section):
@@ -245,9 +267,10 @@ class CommonVoiceCorpus(Section):
     source: RecipePath | None = None
     """The archive, or a folder that holds what it holds; it has to be named."""
     language: str | None = None
-    """Its code, where the source has several."""
+    """Code of the language, where the source has several."""
     train: Literal["train", "validated"] = "train"
-    """Each sentence once; or all that is validated, of the speakers who are not in the dev and test set."""
+    """train: each sentence once; validated: all that is validated, of the speakers who are in neither the dev nor
+    the test set."""
 
 
 Corpus = (
@@ -282,14 +305,17 @@ class Text(Section):
     """How transcripts are normalised before training and scoring (always Unicode NFC, single spaces)."""
 
     case: Literal["lower", "upper", "keep"] = "lower"
+    """Letters of transcripts: made lower-case, made upper-case, or kept as they are."""
     punctuation: Literal["remove", "keep"] = "remove"
+    """Whether punctuation is removed, or kept and learnt."""
     keep_characters: str = "'"
     """Punctuation that stays when the rest is removed."""
     replacements: Replacements = ()
     """What is put in place of what is written, such as {"&": and, "Dr.": Doctor}, one after another, before letter
     case and punctuation change: a single character wherever it stands, anything longer as whole words."""
     patterns: Replacements = ()
-    """The same after them, of regular expressions, such as {'(\\d+)km': '\\1 kilometres'}."""
+    """Regular expressions and what is put in place of what they match, after the replacements, such as {'(\\d+)km':
+    '\\1 kilometres'}."""
 
     @field_validator("patterns")
     @classmethod
@@ -303,13 +329,15 @@ class Text(Section):
 
 
 class Tokens(Section):
-    """The output units."""
+    """The output units of the model."""
 
     kind: Literal["characters", "words", "bpe", "unigram"] = "characters"
+    """What the model writes: characters; whole words, where there are few; or sentencepiece units that are learnt
+    from the transcripts (bpe, unigram)."""
     size: Count | None = None
     """Number of sentencepiece units (bpe and unigram only)."""
     keep: bool = False
-    """With training.init_from: all tokens of that model, and those that only the new transcripts have besides."""
+    """With training.init_from: keep all tokens of that model, and add those that only the new transcripts have."""
 
     @model_validator(mode="after")
     def _size_where_it_means_something(self) -> Tokens:
@@ -325,20 +353,25 @@ class Tokens(Section):
 
 
 class Features(Section):
-    """Waveform to feature frames."""
+    """How a waveform becomes feature frames."""
 
     kind: Literal["fbank", "mel", "mfcc", "spectrogram"] = "fbank"
+    """fbank: log-mel energies as Kaldi has them; mel: those of librosa; mfcc: cepstra; spectrogram: log power of
+    each frequency."""
     sample_rate: Annotated[int, Field(ge=4000, le=48000)] = 16000
-    """Hertz; recordings at other rates are resampled."""
+    """Sampling rate in hertz; recordings at other rates are resampled."""
     frame_length_ms: Positive = 25.0
+    """Length of a frame in milliseconds."""
     frame_shift_ms: Positive = 10.0
+    """Milliseconds from the beginning of a frame to that of the next."""
     n_mels: Annotated[int, Field(ge=4, le=256)] = 80
+    """Number of mel filters (fbank, mel and mfcc)."""
     n_mfcc: Annotated[int, Field(ge=2, le=80)] = 13
-    """Cepstral coefficients, C0 first (mfcc only)."""
+    """Number of cepstral coefficients, C0 first (mfcc only)."""
     deltas: Annotated[int, Field(ge=0, le=2)] = 0
     """Orders of time derivatives appended to the features."""
     normalization: Literal["utterance", "global", "none"] = "utterance"
-    """Zero mean and unit variance per bin, over the utterance or over the training set."""
+    """Zero mean and unit variance per bin: over each utterance, over the training set (global), or not at all."""
 
     @model_validator(mode="after")
     def _can_be_computed(self) -> Features:
@@ -353,40 +386,45 @@ class Features(Section):
 
 
 class SpecAugment(Section):
-    """Park et al. 2019, without time warping."""
+    """Masks over bands of frequency and stretches of time: Park et al. 2019, without time warping."""
 
     probability: Probability = 1.0
-    """Of an utterance's having masks at all."""
+    """Share of the utterances that are masked at all."""
     freq_masks: Annotated[int, Field(ge=0)] = 2
+    """Number of frequency masks."""
     freq_width: Count = 20
     """Widest frequency mask, in bins."""
     time_masks: Annotated[int, Field(ge=0)] = 2
+    """Number of time masks."""
     time_width: Count = 40
     """Widest time mask, in frames."""
     time_fraction: Probability = 0.2
     """Widest time mask, as a share of the utterance."""
     start_epoch: Count = 1
-    """First epoch in which it is used; epochs count from 1."""
+    """First epoch in which there are masks; epochs count from 1."""
 
 
 class Silence(Section):
     """Quiet before and after what is said, as where a microphone is on before and after it."""
 
     probability: Probability = 0.5
+    """Share of the samples to which this is done."""
     seconds: Annotated[Range, _within(0, 30)] = Range(low=0, high=1)
-    """At each of the two ends."""
+    """Length of the quiet at each of the two ends, in seconds."""
     below_db: Annotated[Range, _within(0, 200)] = Range(low=20, high=80)
-    """By how much it is softer than speech."""
+    """By how many decibels it is softer than the speech."""
     alone: Probability = 0.02
-    """Samples in which nothing is said at all, as a share of the others, besides which they are heard."""
+    """Samples in which nothing is said at all, as a share of the others, to which they are added."""
 
 
 class Speed(Section):
-    """Tempo and pitch together. A list of factors will do."""
+    """Tempo and pitch change together. A list of factors will do: [0.9, 1.0, 1.1]."""
 
     probability: Probability = 1.0
+    """Share of the samples to which this is done."""
     factors: tuple[Annotated[float, Field(ge=0.25, le=4)], ...] = (0.9, 1.0, 1.1)
-    """Each as likely as the others; an empty list is off, as models of long ago have it."""
+    """Factors to draw from, each as likely as the others; above 1 is faster. An empty list is off, as models of
+    long ago have it."""
 
     @model_validator(mode="before")
     @classmethod
@@ -395,46 +433,57 @@ class Speed(Section):
 
 
 class Pitch(Section):
-    """Pitch and formants together; the tempo stays."""
+    """Pitch and formants rise or fall together; the tempo stays."""
 
     probability: Probability = 0.5
+    """Share of the samples to which this is done."""
     semitones: Annotated[Range, _within(-12, 12)] = Range(low=-2, high=2)
+    """Semitones by which the pitch rises."""
 
 
 class Tempo(Section):
-    """The tempo; the pitch stays."""
+    """The tempo changes; the pitch stays."""
 
     probability: Probability = 0.5
+    """Share of the samples to which this is done."""
     factor: Annotated[Range, _within(0.5, 2)] = Range(low=0.9, high=1.1)
+    """Factor of the tempo; above 1 is faster."""
 
 
 class Reverb(Section):
-    """A room. Words keep their times, and the utterance its loudness."""
+    """The sound of a room. Words keep their times, and the utterance its loudness."""
 
     probability: Probability = 0.3
+    """Share of the samples to which this is done."""
     rt60_seconds: Annotated[Range, _within(0.02, 2)] = Range(low=0.1, high=0.4)
-    """Of simulated rooms: seconds in which the sound falls by 60 dB."""
+    """Reverberation time of simulated rooms: seconds in which the sound falls by 60 dB."""
     kind: Literal["decay", "image"] = "decay"
-    """Of simulated rooms: noise that decays, drawn anew each time; or boxes, by the image method."""
+    """How rooms are simulated. decay: noise that decays, drawn anew each time; image: boxes, by the image
+    method."""
     rooms: Annotated[int, Field(ge=1, le=1000)] = 200
-    """How many boxes; each takes a process some 10 ms to work out, once, and eight times that at twice the rt60."""
+    """Number of boxes (image only); each takes a process some 10 ms to work out, once, and eight times that at
+    twice the rt60."""
     folder: RecipePath | None = None
-    """Recordings of impulse responses, in place of simulated rooms."""
+    """Folder of recorded impulse responses, in place of simulated rooms."""
 
 
 class Noise(Section):
     """Noise at a random signal-to-noise ratio."""
 
     probability: Probability = 0.5
+    """Share of the samples to which this is done."""
     snr_db: Range = Range(low=5, high=30)
+    """Signal-to-noise ratio in decibels."""
     snr_of: Literal["utterance", "speech"] = "utterance"
-    """The power of the whole utterance, as is usual; or without its pauses (softer than the loudest by 30 dB)."""
+    """What counts as the signal: the whole utterance, as is usual, or the speech in it, without pauses (what is
+    softer than the loudest by 30 dB)."""
     colour: Annotated[Range, _within(-2, 3)] = Range(low=0, high=2)
-    """Of generated noise, how its spectrum falls from 60 Hz on, where it begins: 0 white, 1 pink, 2 brown."""
+    """How the spectrum of generated noise falls, from 60 Hz on: 0 is white, 1 pink, 2 brown."""
     folder: RecipePath | None = None
-    """Recordings of noise, in place of generated noise."""
+    """Folder of recorded noise, in place of generated noise."""
     at_once: tuple[Annotated[int, Field(ge=1, le=20)], Annotated[int, Field(ge=1, le=20)]] = (1, 1)
-    """How many recordings sound together, at least and at most: [3, 7] of a folder of speech make babble."""
+    """How many recordings of the folder sound together, at least and at most: [3, 7] of a folder of speech make
+    babble."""
 
     @field_validator("at_once")
     @classmethod
@@ -445,42 +494,50 @@ class Noise(Section):
 
 
 class Gain(Range):
-    """Decibels by which it becomes louder."""
+    """Decibels by which it becomes louder. A pair will do: [-6, 6]."""
 
     low: Decibels = -6.0
+    """Least gain in decibels; below 0 is softer."""
     high: Decibels = 6.0
+    """Greatest gain in decibels."""
     probability: Probability = 1.0
+    """Share of the samples to which this is done."""
 
 
 class Telephone(Section):
     """A telephone line: a narrow band, 8 kHz, and a codec."""
 
     probability: Probability = 0.2
+    """Share of the samples to which this is done."""
     band_hz: Annotated[Range, _within(0, 4000)] = Range(low=300, high=3400)
-    """The frequencies that pass."""
+    """Frequencies that pass, in hertz."""
     codecs: Annotated[tuple[Literal["mu-law", "a-law", "adpcm", "gsm"], ...], Field(min_length=1)] = (
         "mu-law",
         "a-law",
         "gsm",
     )
-    """Each as likely as the others."""
+    """Codecs to draw from, each as likely as the others."""
 
 
 class Codec(Section):
     """A lossy codec, as of messengers and of compressed files."""
 
     probability: Probability = 0.1
+    """Share of the samples to which this is done."""
     codecs: Annotated[tuple[Literal["opus", "mp3"], ...], Field(min_length=1)] = ("opus", "mp3")
-    """Each as likely as the others; opus takes by far the longest of all that can be done here."""
+    """Codecs to draw from, each as likely as the others; opus takes by far the longest of all that can be done
+    here."""
     kbps: Annotated[Range, _within(6, 320)] = Range(low=8, high=32)
-    """Kilobits a second; the codec takes the nearest that it has."""
+    """Bit rate in kilobits a second; the codec takes the nearest that it has."""
 
 
 class Concatenate(Section):
     """Strings of several utterances of one speaker, with pauses, in place of single ones."""
 
     max_utterances: Count = 8
+    """Most utterances in a string."""
     pause_seconds: Annotated[Range, _within(0, 30)] = Range(low=0.0, high=0.3)
+    """Length of the pause between two of them, in seconds."""
 
 
 class Augment(Section):
@@ -526,25 +583,29 @@ class Frontend(Section):
     """The CNN between the features and the recurrent layers."""
 
     kind: Literal["conv1d", "conv2d", "vgg", "resnet", "inception"] = "conv1d"
+    """Kind of the blocks: 1-D or 2-D convolutions, VGG, residual, or inception blocks."""
     channels: tuple[Count, ...] = (128, 128)
     """Output channels of each block."""
     strides: tuple[Annotated[int, Field(ge=1, le=4)], ...] = (2, 2)
     """Stride in time of each block; their product is the subsampling."""
     kernel: Annotated[int, Field(ge=1, le=31)] = 5
-    """Width of the convolutions in time, odd (conv1d and conv2d only; the others are 3)."""
+    """Width of the convolutions in time, odd (conv1d and conv2d only; that of the others is 3)."""
     activation: Activation = "relu"
-    """selu normalises itself only with initialization lecun_normal, normalization none and dropout_kind alpha."""
+    """Activation function. selu normalises itself only with initialization lecun_normal, normalization none and
+    dropout_kind alpha."""
     normalization: Literal["batch", "layer", "group", "instance", "weight", "none"] = "batch"
-    """Over the valid frames of a batch, within a frame, within groups of an utterance's channels, within a channel
-    of an utterance; or of the weights."""
+    """batch: over the valid frames of a batch; layer: within a frame; group: within groups of an utterance's
+    channels; instance: within a channel of an utterance; weight: of the weights."""
     groups: Count = 8
-    """Of group normalisation; where they do not divide the channels, their greatest common divisor."""
+    """Number of groups of group normalisation; where it does not divide the channels, the greatest common
+    divisor."""
     dropout: Share = 0.0
-    """After each block."""
+    """Share of the values that are dropped after each block."""
     dropout_kind: Literal["ordinary", "locked", "alpha"] = "locked"
-    """Values by themselves; whole channels of an utterance; values, keeping selu's mean and variance."""
+    """What is dropped. ordinary: values by themselves; locked: whole channels of an utterance; alpha: values,
+    keeping selu's mean and variance."""
     initialization: Initialization = "he_normal"
-    """Of the convolutions' weights."""
+    """How the convolutions' weights begin."""
 
     @model_validator(mode="before")
     @classmethod
@@ -568,26 +629,30 @@ class Encoder(Section):
     """The recurrent layers."""
 
     cell: Literal["lstm", "gru"] = "lstm"
+    """Kind of the recurrent cells."""
     layers: Count = 3
+    """Number of recurrent layers."""
     hidden: Count = 256
-    """Units per direction."""
+    """Units of a layer, in each direction."""
     bidirectional: bool = True
+    """Whether each layer goes through the utterance in both directions."""
     dropout: Share = 0.1
-    """After each layer."""
+    """Share of the values that are dropped after each layer."""
     dropout_kind: Literal["ordinary", "locked"] = "ordinary"
-    """Values by themselves, or the same units in all frames of an utterance (variational dropout)."""
+    """What is dropped. ordinary: values by themselves; locked: the same units in all frames of an utterance
+    (variational dropout)."""
     weight_dropout: Share = 0.0
-    """Of the weights between hidden states, drawn for each batch (DropConnect)."""
+    """Share of the weights between hidden states that are dropped, drawn for each batch (DropConnect)."""
     normalization: Literal["layer", "batch", "none"] = "layer"
-    """Of each layer's output: within a frame, or over the valid frames of a batch."""
+    """How each layer's output is normalised. layer: within a frame; batch: over the valid frames of a batch."""
     projection: Count | None = None
     """Width of a linear layer after each recurrent layer, or null for none."""
     residual: bool = False
     """Add each layer's input to its output where the widths agree."""
     initialization: Initialization = "xavier_uniform"
-    """Of the weights from the input, each gate by itself."""
+    """How the weights from the input begin, each gate by itself."""
     recurrent_initialization: Initialization = "orthogonal"
-    """Of the weights between hidden states, each gate by itself."""
+    """How the weights between hidden states begin, each gate by itself."""
     forget_bias: float = 1.0
     """First bias of an LSTM's forget gates: above 0 they start open, and remember."""
 
@@ -616,18 +681,19 @@ class Pretrain(Section):
     layers: Count | None = None
     """How many recurrent layers take part, the first ones; null: all."""
     epochs: Count = 10
+    """How often the recordings are gone through, at most."""
     batch_seconds: Positive = 60.0
     """Most audio in a batch, padding included."""
     learning_rate: Positive = 1e-3
-    """Of adamw, with a cosine schedule."""
+    """Learning rate of adamw at the end of the warm-up; then it falls as a cosine."""
     patience: Count | None = None
     """Stop after this many epochs without a better dev loss, or null to never stop early."""
     mask_share: Share = 0.3
-    """Of the frames, masked in spans and to be guessed."""
+    """Share of the frames that are masked in spans, and to be guessed."""
     mask_span: Count = 12
     """Width of a span, in frames."""
     mask_band: Share = 0.2
-    """Widest band of bins to be masked in a whole utterance, as a share of the bins."""
+    """Widest band of bins that is masked in a whole utterance, as a share of the bins."""
     noise: Noise | None = Noise()
     """To be removed again; null for none."""
 
@@ -641,40 +707,43 @@ class LanguageModel(Section):
     """Text files (.gz too), a sentence to a line. Each has a model of its own, and so have the transcripts of each
     value of the field `corpus`; all are mixed so as to foresee the transcripts of the dev set best."""
     vocabulary: Count | None = None
-    """Know only so many words, the most frequent; null: all. Where there are texts: of these, and all of the
-    transcripts besides."""
+    """Most words that it knows, the most frequent ones, and null for all. Where there are texts: words of these,
+    besides all of the transcripts."""
     prune: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """For each length, n-grams that occur so often or less are left out, such as [0, 0, 1]; where there are texts,
     those of the texts."""
     trials: Count = 60
-    """Weights that are tried on the dev set."""
+    """How many weights are tried on the dev set."""
 
 
 class Training(Section):
     """The training loop."""
 
     epochs: Count = 30
+    """How often the training set is gone through, at most."""
     init_from: RecipePath | None = None
-    """A model, or the run that made it, to begin with its weights: see `asr.training.transfer`."""
+    """A model, or the run that made it, with whose weights to begin: see `asr.training.transfer`."""
     rounds: Count = 1
-    """How often an epoch goes through the training set: more where it is tiny, and measuring dev takes longer."""
+    """How often one epoch goes through the training set: more where it is tiny, and measuring dev takes longer."""
     batch_seconds: Positive = 60.0
     """Most audio in a batch, padding included."""
     optimizer: Literal[
         "sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamw", "nadam"
     ] = "adamw"
+    """Rule by which gradients become steps."""
     momentum: Share = 0.9
-    """Of momentum and nesterov."""
+    """What momentum and nesterov keep of the step before."""
     betas: tuple[Share, Share] = (0.9, 0.98)
-    """Of adam, adamw and nadam: what is kept of the mean of gradients, and of that of their squares."""
+    """What adam, adamw and nadam keep of the mean of gradients, and of that of their squares."""
     rho: Share = 0.95
-    """Of adadelta and rmsprop: what is kept of the mean of squared gradients."""
+    """What adadelta and rmsprop keep of the mean of squared gradients."""
     backstitch: NotNegative = 0.0
-    """Of sgd: how far to step back on a batch before the step forward, as a share of the learning rate (0.3)."""
+    """With sgd: how far to step back on a batch before the step forward, as a share of the learning rate (0.3); 0
+    is off."""
     backstitch_interval: Count = 1
-    """On the first of every so many batches."""
+    """Backstitch is done on the first of every so many batches."""
     learning_rate: Positive = 1e-3
-    """At the end of the warm-up."""
+    """Learning rate at the end of the warm-up."""
     rates: dict[str, NotNegative] = {}
     """Factors of the learning rate of parts of the model, such as {frontend: 0.1}; 0 freezes a part."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -686,27 +755,29 @@ class Training(Section):
     schedule: Literal[
         "constant", "linear", "cosine", "inverse_time", "step", "exponential", "one_cycle", "plateau"
     ] = "cosine"
-    """How it falls after the warm-up."""
+    """How the learning rate falls after the warm-up."""
     final_factor: Annotated[float, Field(gt=0, le=1)] = 0.01
-    """What is left of the learning rate at the end; of plateau, the least that may be left."""
+    """Share of the learning rate that is left at the end; with plateau, the least that may be left."""
     step_at: tuple[Probability, ...] = (0.5, 0.75)
-    """Of step: shares of all steps after which the learning rate falls."""
+    """With step: shares of the training after which the learning rate falls."""
     step_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Of step and plateau: what it is multiplied by then."""
+    """With step and plateau: what the learning rate is multiplied by when it falls."""
     plateau_patience: Annotated[int, Field(ge=0)] = 2
-    """Of plateau: it falls when more epochs than this have brought no better dev CER, nor a better loss at that."""
+    """With plateau: the learning rate falls when more epochs than this have brought no better dev CER, and no lower
+    dev loss at the same CER."""
     batch_growth: Annotated[float, Field(ge=1)] = 1.0
     """Batches grow by what the learning rate should fall by, up to so many times, before it falls; 1 is off."""
     weight_decay: NotNegative = 0.01
-    """Of matrices; decoupled in adamw, an L2 penalty in the other optimisers."""
+    """Weight decay of matrices (biases and normalisation have none): decoupled in adamw, an L2 penalty in the other
+    optimisers."""
     l1: NotNegative = 0.0
     """L1 penalty on matrices: weights that matter little become about zero."""
     max_norm: Positive | None = None
-    """Each unit's incoming weights are scaled down to this L2 norm after a step."""
+    """Greatest L2 norm of each unit's incoming weights, to which they are scaled down after a step; null is off."""
     clip_norm: Positive | None = 5.0
-    """Gradients with a larger L2 norm are scaled down to it."""
+    """Greatest L2 norm of the gradient, to which it is scaled down; null is off."""
     clip_value: Positive | None = None
-    """Numbers in a gradient that are larger, either way, are cut to it."""
+    """Greatest size of each number in the gradient, to which it is cut; null is off."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """What a moving average of the weights keeps in each step (0.999), or null; it is measured and kept in their
     place, while training goes on with the weights themselves."""
@@ -719,15 +790,16 @@ class Training(Section):
     consistency: NotNegative = 0.0
     """Weight (0.2) of what two views of an utterance, under other masks of SpecAugment, disagree in; 0 is off."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """auto: bf16 where the GPU, or the CPU, multiplies matrices in it, else fp32."""
+    """Numbers with which the network computes. auto: bf16 where the GPU, or the CPU, multiplies matrices in it,
+    else fp32."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """Where the network is: auto, cpu, cuda or cuda:N."""
     workers: Annotated[int, Field(ge=0, le=64)] = 1
     """Processes that read and augment audio; 0 does it in the training process."""
     threads: Count | None = None
     """CPU threads of the network, or null for the cores that the workers leave."""
     checkpoint_minutes: Positive = 10.0
-    """A checkpoint is written at each epoch's end, and this often inside long epochs."""
+    """Minutes between checkpoints inside long epochs; there is one at each epoch's end, too."""
 
     @model_validator(mode="after")
     def _suits_the_optimizer(self) -> Training:
@@ -760,15 +832,18 @@ class Evaluate(Section):
     bootstrap: Count = 1000
     """Resamples behind the confidence interval."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """Confidence of the interval around the word error rate."""
     fields: tuple[str, ...] = ("speaker",)
-    """Manifest fields to report apart."""
+    """Fields of the manifests by whose values errors are reported apart."""
 
 
 class Recipe(Section):
     """A whole recipe."""
 
     name: Annotated[str, Field(pattern=f"^{NAME}$"), AfterValidator(_name)]
+    """Name of the run and of its model."""
     seed: Seed = 1
+    """Seed of all that is random in a training: first weights, dropout, order of batches, augmentation."""
     prepare: Prepare
     text: Text = Text()
     tokens: Tokens = Tokens()

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from asr import catalogue
+
+if TYPE_CHECKING:
+    from asr.reference import Part
 
 app = typer.Typer(no_args_is_help=True, help="List, show and copy the recipes that ship with asr.")
 
@@ -39,3 +45,53 @@ def copy(
     """Copy a recipe's folder, to be changed at will. Nothing is overwritten."""
     folder = catalogue.copy(name, destination or Path(name))
     typer.echo(f"{folder / catalogue.RECIPE} is yours to change; then: asr train {folder}")
+
+
+@app.command(
+    short_help="Say what can be set in a recipe.",
+    epilog="Examples:\n\n  asr recipes settings training\n\n  asr recipes settings augment.noise training.schedule",
+)
+def settings(
+    keys: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY...]", help="Sections or single settings.", show_default="names of all"),
+    ] = None,
+) -> None:
+    """Say what can be set in a recipe: the default of each setting, what it may be, and what it means."""
+    from asr import reference
+
+    width = min(shutil.get_terminal_size().columns, 116)
+    if not keys:
+        blocks = [_names(part, width) for part in reference.parts()]
+    else:
+        blocks = [block for key in keys for part in reference.about(key) for block in _described(part, width)]
+    typer.echo("\n\n".join("\n".join(lines) for lines in blocks))
+
+
+def _heading(part: Part) -> str:
+    choice = f" (corpus: {part.choice})" if part.choice else ""
+    off = " (off unless a recipe has it)" if part.off else ""
+    return f"{part.key}{choice}: {part.meaning}{off}" if part.key else "Outside of all sections:"
+
+
+def _names(part: Part, width: int) -> list[str]:
+    names = ", ".join(setting.key.rpartition(".")[2] for setting in part.settings)
+    return [*textwrap.wrap(_heading(part), width), *_indented(names, width, 2)]
+
+
+def _described(part: Part, width: int) -> Iterator[list[str]]:
+    """A block for the section and one for each setting."""
+    yield textwrap.wrap(_heading(part), width)
+    for setting in part.settings:
+        value = "" if setting.default is None else f" = {setting.default}"
+        yield [
+            f"  {setting.key}{value}",
+            *_indented(setting.allowed + ("; has to be given" if setting.default is None else ""), width, 6),
+            *_indented(setting.meaning, width, 6),
+        ]
+
+
+def _indented(text: str, width: int, spaces: int) -> list[str]:
+    return textwrap.wrap(
+        text, width, initial_indent=" " * spaces, subsequent_indent=" " * spaces, break_on_hyphens=False
+    )

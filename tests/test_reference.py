@@ -1,0 +1,88 @@
+"""Everything that can be set is told, truly."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from command_line import command
+
+from asr import recipe_file, reference
+from asr.config import CORPORA
+from asr.errors import ConfigError
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+SETTINGS = {setting.key: setting for part in reference.parts() for setting in part.settings}
+
+
+def test_every_key_of_every_recipe_is_told() -> None:
+    for path in RECIPES.glob("*/recipe.yaml"):
+        values = yaml.safe_load(recipe_file.to_yaml(recipe_file.read_recipe(path)))
+        told = set(SETTINGS) | {part.key for part in reference.parts()} | {"prepare.corpus"}
+        for section, content in values.items():
+            keys = [section, *(f"{section}.{key}" for key in content)] if isinstance(content, dict) else [section]
+            assert told.issuperset(keys)
+
+
+@pytest.mark.parametrize("key", SETTINGS)
+def test_each_setting_has_a_meaning_in_a_sentence(key: str) -> None:
+    meaning = SETTINGS[key].meaning
+    assert re.match(r"[A-Z`]|auto:|batch:|fbank:|train:", meaning)
+    assert meaning.endswith((".", "}.", ")."))
+    assert not meaning.startswith(("Of ", "At "))
+
+
+@pytest.mark.parametrize("key", [key for key in SETTINGS if key != "name" and not key.startswith("prepare.")])
+def test_defaults_are_values_that_a_recipe_may_have(key: str) -> None:
+    default = SETTINGS[key].default
+    assert default is not None
+    recipe = recipe_file.read_recipe(RECIPES / "an4" / "recipe.yaml")
+    assert recipe_file.with_settings(recipe, {key: yaml.safe_load(default)})
+
+
+@pytest.mark.parametrize(
+    ("key", "default", "allowed"),
+    [
+        ("training.epochs", "30", "a whole number, 1 or more"),
+        ("training.step_factor", "0.1", "a number, above 0, below 1"),
+        ("training.betas", "[0.9, 0.98]", "a pair; each: a number, 0 or more, below 1"),
+        ("training.unfreeze", "{}", "{name: value}; each value: a whole number, 1 or more"),
+        ("training.clip_value", "null", "a number, above 0, or null"),
+        ("features.sample_rate", "16000", "a whole number, 4000 or more, at most 48000"),
+        ("augment.tempo.factor", "[0.9, 1.1]", "a range [low, high] within 0.5 and 2"),
+        ("augment.speed.factors", "[0.9, 1.0, 1.1]", "a list; each: a number, 0.25 or more, at most 4"),
+        ("augment.gain_db.low", "-6.0", "a number, -60 or more, at most 60"),
+        ("text.case", "lower", "lower, upper or keep"),
+        ("text.replacements", "[]", "pairs {from: to}"),
+        ("tokens.keep", "false", "true or false"),
+        ("prepare.train", None, "a path"),
+    ],
+)
+def test_what_is_allowed(key: str, default: str | None, allowed: str) -> None:
+    settings = [setting for part in reference.about(key) for setting in part.settings]
+    assert (settings[0].default, settings[0].allowed) == (default, allowed)
+
+
+def test_sections_settings_and_ends_of_names_are_found() -> None:
+    assert [part.key for part in reference.about("model")] == ["model", "model.frontend", "model.encoder"]
+    (part,) = reference.about("training.rho")
+    assert [setting.key for setting in part.settings] == ["training.rho"]
+    assert [part.key for part in reference.about("dropout")] == ["model.frontend", "model.encoder"]
+    assert {part.choice for part in reference.about("prepare")} == set(CORPORA)
+    with pytest.raises(ConfigError, match="did you mean momentum"):
+        reference.about("momentun")
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "70")
+    run = command(capsys, "recipes", "settings")
+    every = run().out
+    assert all(name.rpartition(".")[2] in every for name in SETTINGS)
+    assert max(map(len, every.splitlines())) <= 70
+    some = run("training.epochs", "pretrain").out
+    assert "  training.epochs = 30\n      a whole number, 1 or more\n      How often" in some
+    assert "(off unless" in some and "training.rho" not in some
+    wrong = run("training.epoch")
+    assert wrong.code == 2 and "did you mean training.epochs" in wrong.err
