@@ -39,15 +39,14 @@ class Axis:
         return (self._scaled(value) - low) / (high - low)
 
     def ticks(self) -> list[float]:
-        """Round values within: powers of ten, with 2 and 5 where they are few; or, where these are, equal steps."""
+        """Round values within: powers of ten, with 3, or 2 and 5, where they are few; else equal steps."""
         if self.logarithmic:
-            low, high = math.log10(self.low), math.log10(self.high)
-            mantissas = (1, 2, 5) if high - low < 2 else (1,)
-            powers = range(math.floor(low), math.ceil(high) + 1)
-            ticks = [mantissa * 10.0**power for power in powers for mantissa in mantissas]
-            inside = [tick for tick in ticks if -1e-9 <= self.place(tick) <= 1 + 1e-9]
-            if len(inside) >= FEWEST:
-                return inside[:: max(len(inside) // (self.most + 1), 1)]
+            powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            for mantissas in ((1,), (1, 3), (1, 2, 5)):
+                ticks = [mantissa * 10.0**power for power in powers for mantissa in mantissas]
+                inside = [tick for tick in ticks if -1e-9 <= self.place(tick) <= 1 + 1e-9]
+                if len(inside) >= FEWEST:
+                    return inside[:: max(len(inside) // (self.most + 1), 1)]
         least = (self.high - self.low) / self.most
         step = 10 ** math.floor(math.log10(least))
         step *= next(factor for factor in (1, 2, 5, 10) if factor * step >= least * 0.999)

@@ -251,7 +251,7 @@ def test_it_does_better_than_the_mean(path: Path, tmp_path: Path) -> None:
     batch = next(iter(task.epoch(1, 0).batches))
     loss = task.loss(batch, nullcontext())
     total = {name: float(value) for name, value in loss.sums.items()}
-    assert task.figures(total, restored)["train_restoration"] == pytest.approx(loss.mean.item(), rel=1e-5)
+    assert task.figures(total)["train_restoration"] == pytest.approx(loss.mean.item(), rel=1e-5)
 
 
 # --------------------------------------------------------------------------------- the stage, as a whole

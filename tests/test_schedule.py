@@ -188,6 +188,10 @@ class Dev(NamedTuple):
     def rank(self) -> tuple[float, float]:
         return self.error, 0.0
 
+    @property
+    def logged(self) -> dict[str, float]:
+        return {"dev_error": self.error}
+
     def __str__(self) -> str:
         return f"dev {self.error}"
 
@@ -218,8 +222,8 @@ class Line:
         self.measured.append(self.model[0].weight.detach().clone())
         return Dev(next(self.errors))
 
-    def figures(self, totals: Mapping[str, float], dev: Dev) -> dict[str, float]:
-        return {"train_loss": totals["loss"], "dev_error": dev.error}
+    def figures(self, totals: Mapping[str, float]) -> dict[str, float]:
+        return {"train_loss": totals["loss"]}
 
     def note(self, totals: Mapping[str, float]) -> str:
         return ""

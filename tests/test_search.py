@@ -35,7 +35,7 @@ from asr.search import picture, report, space, study, trainings
 from asr.search.space import Choices, Interval, resolve, split
 from asr.search.study import Figures, OnEpoch, Plan, Trial
 from asr.training.loop import InterruptedTrainingError
-from asr.training.validation import DivergedTrainingError
+from asr.training.task import DivergedTrainingError
 
 pytest.importorskip("optuna")
 

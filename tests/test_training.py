@@ -36,6 +36,7 @@ from asr.training.acoustic import AcousticTask
 from asr.training.loop import InterruptedTrainingError
 from asr.training.optimization import Optimization, parameter_groups
 from asr.training.schedule import FINAL_FACTOR, learning_rate_factor
+from asr.training.task import DivergedTrainingError
 from asr.training.validation import DevResult
 
 LONG_ENOUGH = "training.epochs=12"
@@ -47,9 +48,11 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_recipe(tmp_path_factory.mktemp("tones"))
 
 
-def run(path: Path, folder: Path, *settings: str, reporter: Recorder | None = None) -> dict:
+def run(
+    path: Path, folder: Path, *settings: str, reporter: Recorder | None = None, overwrite: bool = False
+) -> dict:
     recipe = read_recipe(path, [*SETTINGS, *settings])
-    return pipeline.run(recipe, folder, folder.parent / "data", reporter or Recorder())
+    return pipeline.run(recipe, folder, folder.parent / "data", reporter or Recorder(), overwrite)
 
 
 def log(folder: Path) -> list[dict]:
@@ -252,6 +255,19 @@ def test_early_stopping_keeps_the_best(path: Path, tmp_path: Path) -> None:
     learnt = metadata["training"]["sample_seconds"]  # of 120
     assert durations[59] - 0.01 <= learnt["typical"] <= durations[60] + 0.01
     assert durations[-3] <= learnt["long"] <= durations[-1]
+
+
+def test_a_training_that_runs_away_at_once_is_reported(path: Path, tmp_path: Path) -> None:
+    settings = ("training.optimizer=sgd", "training.learning_rate=1e30", "training.clip_norm=null")
+    reporter = Recorder()
+    with pytest.raises(DivergedTrainingError):
+        run(path, tmp_path / "run", *settings, "training.warmup=0", reporter=reporter)
+    (entry,) = log(tmp_path / "run")
+    assert "train_loss" in entry and "dev_loss" not in entry
+    assert any(said.startswith("1 of 8 epochs in ") for said in reporter.said)
+    assert (tmp_path / "run" / "report.html").exists()
+    run(path, tmp_path / "run", *settings[:1], "training.learning_rate=0.1", overwrite=True)
+    assert [entry["epoch"] for entry in log(tmp_path / "run")] == list(range(1, 9))
 
 
 def test_silence_is_heard_in_training(path: Path, tmp_path: Path) -> None:

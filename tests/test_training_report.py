@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tones import SETTINGS, write_recipe
 
+from asr.axes import Axis
 from asr.cli import main
 from asr.training import log
 from asr.training.acoustic import AcousticTask
@@ -120,6 +122,15 @@ def test_points_stand_where_their_values_are() -> None:
     assert x2 > x1
     assert y2 - y1 == pytest.approx(y3 - y2, abs=0.2)
     assert y2 > y1  # downwards
+
+
+@given(st.floats(-6, 6), st.floats(0.7, 8))
+def test_the_labels_of_a_logarithmic_scale_are_spread_over_it(low: float, decades: float) -> None:
+    axis = Axis(10**low, 10 ** (low + decades), logarithmic=True)
+    places = [axis.place(tick) for tick in axis.ticks()]
+    assert len(places) >= 3
+    assert places == sorted(places) and places[0] >= -1e-6 and places[-1] <= 1 + 1e-6
+    assert max(later - place for place, later in pairwise([0.0, *places, 1.0])) < 0.62
 
 
 values = st.one_of(st.floats(), st.floats(0, 1), st.integers(-5, 5))

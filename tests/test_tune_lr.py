@@ -108,12 +108,14 @@ def test_rates_grow_by_the_same_factor_and_the_loss_is_smoothed() -> None:
         mean = sum(w * loss for w, loss in zip(weights, losses, strict=True)) / sum(weights)
         assert point.smoothed == pytest.approx(mean)
     assert not test.diverged
+    assert test.proposed is None
 
 
 def test_few_steps_find_what_many_do() -> None:
     """Nearly: in few steps less is learnt at each rate, and so it may be higher."""
     tests = [range_test(Regression(), settings(), steps=steps, highest=10) for steps in (20, 75, 300, 900)]
-    proposed = [test.proposed for test in tests]
+    proposed = [test.proposed or 0.0 for test in tests]
+    assert min(proposed) > 0
     assert max(proposed) < 3 * min(proposed)
 
 
@@ -232,6 +234,17 @@ def test_the_command_proposes_a_rate_that_works_and_touches_no_run(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "lr.html", "runs"]
     assert ask("--out", "lr.html") == 2
     assert "already there" in capsys.readouterr().err
+
+
+def test_nothing_is_proposed_before_it_diverges(
+    ask: Ask, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask("--steps", "60", "--highest", "0.005", "--out", "lr.html") == 1
+    said = capsys.readouterr()
+    assert "it has not diverged at 5.0e-03, so none is proposed" in said.out
+    assert "try: asr" not in said.out and "the same with --highest 0.05" in said.err
+    page = (tmp_path / "lr.html").read_text(encoding="utf-8")
+    assert "least loss" in page and "proposed 1" not in page and "proposed 2" not in page
 
 
 def test_wrong_arguments_are_named(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:

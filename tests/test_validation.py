@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from asr.data.loading import Batch
 from asr.data.manifest import Utterance
 from asr.features import FeatureExtractor, LogMel
 from asr.text import tokenizer
-from asr.training.validation import DivergedTrainingError, validate
+from asr.training.task import DivergedTrainingError
+from asr.training.validation import DevResult, validate
 
 
 class Said(nn.Module):
@@ -68,6 +70,17 @@ def test_blanks_empty_hypotheses_and_infinite_losses_are_counted() -> None:
     assert found.figures["infinite"] == 1
     assert set(found.figures) == {"loss", "wer", "cer", "blank_share", "empty_share", "infinite"}
     assert all(isinstance(value, int | float) for value in found.figures.values())
+
+
+def test_blanks_are_better_than_noise_and_anything_learnt_is_better_than_blanks() -> None:
+    """As CTC begins: what an untrained model says by chance has fewer errors than blanks, and a higher loss."""
+    noise, blanks, later = (DevResult(loss, 1.0, cer) for loss, cer in ((10.0, 0.876), (4.3, 1.0), (3.7, 1.0)))
+    learnt, better = (
+        DevResult(3.9, 0.9, 0.7),
+        DevResult(4.0, 0.8, 0.3),
+    )  # with fewer errors the loss may rise
+    assert better.rank < learnt.rank < later.rank < blanks.rank < noise.rank
+    assert DevResult(1.0, 2.0, 1.5).rank < DevResult(2.0, 1.0, 0.8).rank < DevResult(math.nan, 1.0, 1.0).rank
 
 
 def test_a_model_that_has_run_away_is_called_that() -> None:

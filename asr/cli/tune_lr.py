@@ -67,7 +67,8 @@ def lr(
             "more --steps, another --highest, or `asr train RECIPE --overfit 10`, to see whether it learns"
         )
         raise typer.Exit(1)
-    if not test.diverged:
-        reporter.warn("a higher --highest would show where it diverges")
+    if test.proposed is None:
+        reporter.warn(f"nothing is proposed until it diverges: the same with --highest {10 * highest:g}")
+        raise typer.Exit(1)
     command = ["asr", "train", recipe, *(settings or ()), f"training.learning_rate={test.proposed:g}"]
     typer.echo(f"try: {' '.join(map(quoted, command))}")

@@ -22,7 +22,7 @@ from asr.errors import AsrError, ConfigError, DiskFullError, ExhaustedError, Mis
 from asr.search import space as spaces
 from asr.search.space import Choices, Interval, Space
 from asr.training.loop import InterruptedTrainingError
-from asr.training.validation import DivergedTrainingError
+from asr.training.task import DivergedTrainingError
 
 if TYPE_CHECKING:
     import optuna

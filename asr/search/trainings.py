@@ -95,7 +95,8 @@ def objective(recipe: Recipe, folder: Path, data: Path, reporter: Reporter) -> O
         place, checked = RunFolder(trial_folder(folder, number)), RunFolder(folder)
         with_settings = recipe_file.with_settings(recipe, settings)
         for entry in log.read(place.training):  # of a trial that was cut off
-            on_epoch(entry["epoch"], Figures(entry["dev_cer"], entry["dev_wer"], entry["dev_loss"]))
+            if "dev_cer" in entry:  # as all have but one that has diverged
+                on_epoch(entry["epoch"], Figures(entry["dev_cer"], entry["dev_wer"], entry["dev_loss"]))
         # The corpus is looked at once: where a trial has the same, it needs no other check.
         for source, copy in ((checked.checked, place.checked), (checked.record("check"), place.record("check"))):
             write_text(copy, source.read_text(encoding="utf-8"))

@@ -169,16 +169,10 @@ class AcousticTask:
         plan = plan_in_order(share, job.batch_seconds / job.world.size)
         return validate(self.model, job.extractor, self._dev_loader(plan), job.dev_reader.tokenizer, job.world)
 
-    def figures(self, totals: Mapping[str, float], dev: DevResult) -> dict[str, Any]:
+    def figures(self, totals: Mapping[str, float]) -> dict[str, Any]:
         return {
             "train_loss": mean(totals, "loss", "labels"),
-            "dev_loss": dev.loss,
-            "dev_wer": dev.wer,
-            "dev_cer": dev.cer,
-            "dev_blank_share": dev.blank_share,
-            "dev_empty_share": dev.empty_share,
             "infinite_losses": totals.get("infinite", 0.0),
-            "dev_infinite": list(dev.infinite),
             "audio_seconds": totals.get("audio_seconds", 0.0),
             "masked": totals.get("masked", 0.0) > 0,  # of this epoch: the next one may have begun to be read
         }

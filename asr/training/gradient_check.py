@@ -16,8 +16,8 @@ TOLERANCE = 1e-4
 """Relative. A few ReLUs or maxima that change sides within a step may cost 1e-5; a wrong formula costs 1e-2 or more
 (Karpathy, CS231n notes)."""
 NEGLIGIBLE = 1e-8
-"""Gradients as small as this, in both ways, agree: some are zero but for rounding, such as that of a bias before a
-normalisation."""
+"""Gradients that differ by as little as this agree: some are zero but for rounding, such as that of a bias before a
+normalisation, or nearly so, such as that of one factor of all that is normalised then."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Comparison:
     @property
     def right(self) -> bool:
         """Whether they agree."""
-        return self.error <= TOLERANCE or max(self.analytic, self.numeric) <= NEGLIGIBLE
+        return self.error <= TOLERANCE or self.error * max(self.analytic, self.numeric) <= NEGLIGIBLE
 
 
 def check_gradients(

@@ -61,6 +61,14 @@ class DevResult:
         """Smaller is better: the perplexity per word."""
         return comparable(self.measured.perplexity), 0.0
 
+    @property
+    def logged(self) -> Mapping[str, float]:
+        """What the log has of them."""
+        return {
+            "dev_perplexity": self.measured.perplexity,
+            "dev_perplexity_known": self.measured.perplexity_known,
+        }
+
     def __str__(self) -> str:
         return f"dev perplexity {self.measured.perplexity:.2f}"
 
@@ -122,13 +130,8 @@ class LanguageTask:
     def validate(self) -> DevResult:
         return DevResult(measure(self.job.model, self.job.dev))
 
-    def figures(self, totals: Mapping[str, float], dev: DevResult) -> dict[str, float]:
-        return {
-            "train_loss": mean(totals, "loss", "units"),
-            "dev_perplexity": dev.measured.perplexity,
-            "dev_perplexity_known": dev.measured.perplexity_known,
-            "units": totals.get("units", 0.0),
-        }
+    def figures(self, totals: Mapping[str, float]) -> dict[str, Any]:
+        return {"train_loss": mean(totals, "loss", "units"), "units": totals.get("units", 0.0)}
 
     def note(self, totals: Mapping[str, float]) -> str:
         return f"loss {mean(totals, 'loss', 'units'):.3f}"

@@ -25,7 +25,7 @@ from asr.training.log import TrainingLog
 from asr.training.memory import is_lack_of_memory
 from asr.training.optimization import Optimization, OptimizationMethods
 from asr.training.schedule import Schedule, ScheduleShape
-from asr.training.task import Epoch, ResultT, Task, mean
+from asr.training.task import DivergedTrainingError, Epoch, ResultT, Task, mean
 from asr.training.watch import averages, is_due, watched_step
 
 CORES = torch.get_num_threads()
@@ -277,7 +277,7 @@ class _Run(Generic[ResultT]):
     def _end_epoch(self) -> None:
         progress = self.progress
         with self.optimization.averaged():
-            dev = self.task.validate()
+            dev = self._validate()
             epoch, weights = BestEpoch(dev.rank, progress.epoch), self.task.model.state_dict()
             progress.best = self.world.first(lambda: self.checkpoints.keep_best(progress.best, epoch, weights))
         self.schedule.end_epoch(dev.rank)
@@ -287,29 +287,40 @@ class _Run(Generic[ResultT]):
         self._save()
         self.on_epoch(progress.epoch - 1, dev)
 
+    def _validate(self) -> ResultT:
+        try:
+            return self.task.validate()
+        except DivergedTrainingError:
+            if self.log:  # so that there is a report of how it came
+                self.log.write(self._figures())
+            raise
+
     def _tell(self, log: TrainingLog, dev: ResultT) -> None:
         """Log an epoch, and say how it went."""
-        progress, totals = self.progress, self.progress.totals
-        log.write(
-            {
-                "epoch": progress.epoch,
-                "epochs": self.settings.epochs,
-                "step": progress.step,
-                "learning_rate": self.optimization.current_learning_rate,
-                **self.task.figures(totals, dev),
-                "infinite": [name for name, first in progress.infinite.items() if first == progress.epoch],
-                "gradient_norm": mean(totals, "gradient_norm", "learnt"),
-                "skipped_steps": totals["skipped"],
-                "layers": averages(totals),
-                "seconds": totals["seconds"],
-                "seconds_waiting_for_data": totals["waited"],
-            }
-        )
+        totals = self.progress.totals
+        log.write({**self._figures(), **dev.logged})
         self.reporter.say(
-            f"epoch {progress.epoch:3d}  train {self.task.note(totals)}  {dev}  {totals['seconds']:.0f} s"
+            f"epoch {self.progress.epoch:3d}  train {self.task.note(totals)}  {dev}  {totals['seconds']:.0f} s"
         )
         for finding in self.findings.since(log.entries):
             self.reporter.warn(str(finding))
+
+    def _figures(self) -> dict[str, Any]:
+        """What to log of the epoch's steps."""
+        progress, totals = self.progress, self.progress.totals
+        return {
+            "epoch": progress.epoch,
+            "epochs": self.settings.epochs,
+            "step": progress.step,
+            "learning_rate": self.optimization.current_learning_rate,
+            **self.task.figures(totals),
+            "infinite": [name for name, first in progress.infinite.items() if first == progress.epoch],
+            "gradient_norm": mean(totals, "gradient_norm", "learnt"),
+            "skipped_steps": totals["skipped"],
+            "layers": averages(totals),
+            "seconds": totals["seconds"],
+            "seconds_waiting_for_data": totals["waited"],
+        }
 
     def _reason_to_stop(self) -> str | None:
         """Why the training ends before its last epoch, if it does."""

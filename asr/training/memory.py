@@ -89,7 +89,7 @@ class Budget:
             write_json(self.record, lowered)
             raise ExhaustedError(
                 f"out of memory with {self.key}={budget:.4g}, although a trial did fit",
-                hint=f"the same command again: it goes on from the last checkpoint with {lowered:.4g}",
+                hint=f"the same command again, which goes on with {lowered:.4g}",
             ) from None
 
 
@@ -118,7 +118,8 @@ def fitting_budget(
     while not everywhere(_fits(attempt, samples)):
         if len(samples) == 1:
             raise _too_long(samples[0])
-        lowered, seconds = budget * LOWERED, max(sample.duration for sample in samples)
+        lowered = LOWERED * min(budget, padded_seconds(samples))  # the batch may have less than it could
+        seconds = max(sample.duration for sample in samples)
         reporter.warn(
             f"out of memory with {key}={budget:.4g}, in a batch of {len(samples)} utterances of "
             f"up to {seconds:.1f} s; going on with {lowered:.4g}"

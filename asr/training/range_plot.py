@@ -29,8 +29,8 @@ def text(test: RangeTest) -> Iterator[str]:
     ):
         points = list(group)
         loss = sum(point.smoothed for point in points) / len(points)
-        notes = {"least": test.lowest.rate, "proposed": test.proposed} if test.learnt else {}
-        here = [name for name, rate in notes.items() if points[0].rate <= rate <= points[-1].rate]
+        marks = ((name.removesuffix(" loss"), rate) for name, rate in _marks(test))
+        here = [name for name, rate in marks if points[0].rate <= rate <= points[-1].rate]
         bar = "#" * min(round(_BAR * loss / top), _BAR)
         yield f"{points[0].rate:.1e}  {loss:8.3f}  {bar:{_BAR}}  {', '.join(here)}".rstrip()
 
@@ -80,13 +80,14 @@ def verdict(test: RangeTest) -> str:
         return "the loss did not fall at any rate"
     first = "" if lowest.smoothed == min(point.smoothed for point in test.points) else "after the first steps, "
     said = f"{first}the smoothed loss is least, {lowest.smoothed:.3f}, at the learning rate {lowest.rate:.1e}"
-    if not test.diverged:
-        return f"{said}; it has not diverged at {test.points[-1].rate:.1e}"
+    if test.proposed is None:
+        return f"{said}; it has not diverged at {test.points[-1].rate:.1e}, so none is proposed"
     return f"{said}; proposed is a tenth of that, {test.proposed:g}"
 
 
 def _marks(test: RangeTest) -> list[tuple[str, float]]:
-    return [("least loss", test.lowest.rate), ("proposed", test.proposed)] if test.learnt else []
+    marks = [("least loss", test.lowest.rate)] if test.learnt else []
+    return marks if test.proposed is None else [*marks, ("proposed", test.proposed)]
 
 
 def _first(test: RangeTest) -> float:

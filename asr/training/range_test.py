@@ -58,9 +58,12 @@ class RangeTest:
         return self.lowest.smoothed < FALL * self._settled[0].smoothed
 
     @property
-    def proposed(self) -> float:
-        """A tenth of the rate at the least loss, to two digits (Gugger 2018, and fastai's rule)."""
-        return float(f"{self.lowest.rate / SAFETY:.1e}")
+    def proposed(self) -> float | None:
+        """A tenth of the rate at the least loss, to two digits (Gugger 2018, and fastai's rule).
+
+        None where the loss did not fall, or had not risen again at the highest rate: its least tells nothing then.
+        """
+        return float(f"{self.lowest.rate / SAFETY:.1e}") if self.learnt and self.diverged else None
 
     @property
     def _settled(self) -> tuple[Point, ...]:

@@ -9,8 +9,15 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor, nn
 
+from asr.errors import AsrError
+
 BatchT = TypeVar("BatchT", contravariant=True)
 ResultT = TypeVar("ResultT", bound="Result")
+DevResultT = TypeVar("DevResultT", bound="Result", covariant=True)
+
+
+class DivergedTrainingError(AsrError):
+    """The weights have run away so far that the model answers with what is not a number."""
 
 
 class Result(Protocol):
@@ -19,6 +26,11 @@ class Result(Protocol):
     @property
     def rank(self) -> tuple[float, float]:
         """Smaller is better; the second number decides between equals."""
+        ...
+
+    @property
+    def logged(self) -> Mapping[str, Any]:
+        """What the log has of them."""
         ...
 
 
@@ -43,7 +55,7 @@ class Loss(NamedTuple):
     infinite: Sequence[str] = ()
 
 
-class Task(Protocol[BatchT, ResultT]):
+class Task(Protocol[BatchT, DevResultT]):
     """A model, what it is trained on and how it is measured.
 
     What happens in an epoch may depend on the epoch, a seed and torch's generator, which the loop saves, but on
@@ -66,12 +78,16 @@ class Task(Protocol[BatchT, ResultT]):
         """The loss of a batch, wherever its tensors are; in `autocast`, operations may lose precision."""
         ...
 
-    def validate(self) -> ResultT:
-        """Measure the model on the dev set; leaves it in evaluation mode."""
+    def validate(self) -> DevResultT:
+        """Measure the model on the dev set; leaves it in evaluation mode.
+
+        Raises:
+            DivergedTrainingError: what the model answers is not a number.
+        """
         ...
 
-    def figures(self, totals: Mapping[str, float], dev: ResultT) -> dict[str, Any]:
-        """What to log of an epoch: from the sums of its losses, and from the dev set."""
+    def figures(self, totals: Mapping[str, float]) -> dict[str, Any]:
+        """What to log of an epoch, from the sums of its losses."""
         ...
 
     def note(self, totals: Mapping[str, float]) -> str:

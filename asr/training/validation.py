@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import compress
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,6 @@ from torch import Tensor
 from asr.data.batching import Sample
 from asr.data.loading import Batch
 from asr.decoding.greedy import GreedyDecoder
-from asr.errors import AsrError
 from asr.evaluation.wer import Answer, score
 from asr.features import FeatureExtractor
 from asr.lengths import valid_mask
@@ -20,11 +20,10 @@ from asr.model.acoustic import AcousticModel
 from asr.model.ctc import BLANK, CtcLoss, ctc_loss
 from asr.text.tokenizer import Tokenizer
 from asr.training.distributed import ALONE, World
-from asr.training.task import comparable
+from asr.training.task import DivergedTrainingError, comparable
 
-
-class DivergedTrainingError(AsrError):
-    """The weights have run away so far that the model answers with what is not a number."""
+UNLEARNT = 0.75
+"""A CER above which an answer is as good as noise."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,23 @@ class DevResult:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """Smaller is better: the CER, and the loss between equals."""
-        return self.cer, comparable(self.loss)
+        """Smaller is better: the CER, and the loss between equals; of answers as good as noise, the loss alone.
+
+        Before it learns anything, CTC goes from noise to blanks, which have more errors and a lower loss.
+        """
+        return self.cer if self.cer <= UNLEARNT else 1.0, comparable(self.loss)
+
+    @property
+    def logged(self) -> Mapping[str, Any]:
+        """What the log has of them."""
+        return {
+            "dev_loss": self.loss,
+            "dev_wer": self.wer,
+            "dev_cer": self.cer,
+            "dev_blank_share": self.blank_share,
+            "dev_empty_share": self.empty_share,
+            "dev_infinite": list(self.infinite),
+        }
 
     @property
     def figures(self) -> Mapping[str, float]:
