@@ -14,7 +14,6 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from asr.lengths import LengthT, conv_length, valid_mask
 from asr.model.activations import ACTIVATIONS
@@ -100,11 +99,19 @@ class MaskedConv(nn.Module):
         return self.dropout(self.activation(x)) * mask, lengths
 
     def _convolve(self, x: Tensor) -> Tensor:
-        if self.gain is None:
-            out: Tensor = self.conv(x)
-        else:
-            out = functional_call(self.conv, {"weight": weight_norm(self.conv.weight, self.gain)}, (x,))
+        weight = self.conv.weight if self.gain is None else weight_norm(self.conv.weight, self.gain)
+        # Where one place is left, any stride is as good as 1. In bf16, oneDNN gets others wrong there (torch 2.11):
+        # values and gradients may be what was in memory before.
+        places = [self._places(size, step) for size, step in zip(x.shape[2:], self.conv.stride, strict=True)]
+        strides = [1 if left == 1 else step for left, step in zip(places, self.conv.stride, strict=True)]
+        convolve = F.conv1d if isinstance(self.conv, nn.Conv1d) else F.conv2d
+        out = convolve(x, weight, self.conv.bias, strides, self.padding)
+        for dimension, left in enumerate(places, start=2):
+            out = out.narrow(dimension, 0, left)
         return out
+
+    def _places(self, size: int, stride: int) -> int:
+        return conv_length(size, self.kernel, stride, self.padding)
 
     def output_length(self, length: LengthT) -> LengthT:
         """Frames out for frames in."""
@@ -112,7 +119,7 @@ class MaskedConv(nn.Module):
 
     def output_bins(self, bins: int) -> int:
         """Bins out for bins in (2-D)."""
-        return conv_length(bins, self.kernel, self.bin_stride, self.padding)
+        return self._places(bins, self.bin_stride)
 
 
 class PlainBlock(nn.Module):
