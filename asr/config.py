@@ -622,6 +622,8 @@ class Frontend(Section):
             )
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel {self.kernel} is even: an odd one keeps frames centred")
+        if self.kind == "inception" and min(self.channels) < 4:
+            raise ValueError(f"{min(self.channels)} channels: inception shares them among its four branches")
         return self
 
 
@@ -714,6 +716,15 @@ class LanguageModel(Section):
     those of the texts."""
     trials: Count = 60
     """How many weights are tried on the dev set."""
+
+    @model_validator(mode="after")
+    def _prunes_what_there_is(self) -> LanguageModel:
+        if len(self.prune) > self.order:
+            raise ValueError(f"prune has {len(self.prune)} numbers, for n-grams of {self.order} words")
+        if sorted(self.prune) != list(self.prune):
+            shown = ", ".join(map(str, self.prune))
+            raise ValueError(f"prune is [{shown}]: no number may be smaller than the one before it")
+        return self
 
 
 class Training(Section):

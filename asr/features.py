@@ -12,6 +12,7 @@ for; of recordings below some -40 dBFS the quiet parts are lost.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Literal, Protocol
 
@@ -341,6 +342,12 @@ class FeatureExtractor(nn.Module):
         return [self(waveform[None], torch.tensor([len(waveform)]))[0][0] for waveform in waveforms]
 
 
+def deaf_filters(extractor: FeatureExtractor) -> int:
+    """How many mel filters are so narrow that no frequency of the spectrum is within: they hear nothing."""
+    banks = [module.mel for module in extractor.modules() if isinstance(module, LogMel)]
+    return sum(int((bank == 0).all(0).sum()) for bank in banks)
+
+
 # -------------------------------------------------------------------------------------------------- matrices
 
 
@@ -365,7 +372,8 @@ def slaney_filters(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
     """
     from librosa.filters import mel  # seconds to import, and seldom needed
 
-    weights = mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels)
+    with warnings.catch_warnings(action="ignore"):  # of filters that `deaf_filters` counts
+        weights = mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels)
     return torch.from_numpy(weights.T).float().contiguous()
 
 

@@ -180,6 +180,7 @@ def _run_stages(
     fingerprints: dict[str, str],
     begun_from: str | None,
 ) -> None:
+    stages.check_parts(work.recipe)
     _guard_training(work, fingerprints, begun_from, overwrite)
     remove_partial(work.folder)
     write_text(work.config, recipe_file.to_yaml(work.recipe))

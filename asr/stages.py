@@ -31,7 +31,7 @@ from asr.decoder_settings import DecoderSettings
 from asr.errors import DataError, ModelError, counted, is_or_are, listing, some
 from asr.evaluation.report import format_report, format_totals, to_results
 from asr.evaluation.wer import breakdown, score
-from asr.features import FeatureExtractor, GlobalNorm
+from asr.features import FeatureExtractor, GlobalNorm, deaf_filters
 from asr.files import (
     atomic_path,
     contents,
@@ -52,7 +52,7 @@ from asr.training import acoustic as acoustic_training
 from asr.training import denoising, loop, report
 from asr.training.distributed import World
 from asr.training.optimization import OptimizationMethods, resolve_precision
-from asr.training.optimizers import OptimizerSettings
+from asr.training.optimizers import OptimizerSettings, parameter_groups
 from asr.training.schedule import ScheduleShape
 from asr.workspace import Workspace
 
@@ -225,15 +225,39 @@ def tokens(work: Workspace) -> None:
                 f"{name}: {counted(len(strange), units)} {is_or_are(len(strange))} not in the training "
                 f"transcripts: {some(listed)}"
             )
+    if all(tokenizer.unknown(normalizer(utterance.text)) for utterance in sets["dev"]):
+        units = "word" if tokenizer.kind == "words" else "character"
+        raise DataError(
+            f"every utterance of the dev set has a {units} that no training transcript has",
+            expected="some that the model can write, to see how well it does",
+            hint="other recordings for the dev set; or tokens.kind=characters",
+        )
     _warn_of_infeasible(work, sets["train"], tokenizer)
     with atomic_path(work.tokens) as temporary:
         temporary.mkdir()
         tokenizer.save(temporary)
 
 
+def check_parts(recipe: Recipe) -> None:
+    """See, before hours are spent on other stages, whether the model has the parts that `training` names.
+
+    Raises:
+        ConfigError: it has not, or nothing is left to train.
+    """
+    section = recipe.training
+    if section.rates or section.unfreeze:
+        model = build.acoustic(recipe.model, build.features(recipe.features).dim, vocab_size=2)
+        parameter_groups(model, section.weight_decay, section.rates, section.layer_decay, section.unfreeze)
+
+
 def _warn_of_infeasible(work: Workspace, train: list[Utterance], tokenizer: Tokenizer) -> None:
     """Name the utterances too short for their transcript, which can't be learnt from."""
     extractor = build.features(work.recipe.features)
+    if deaf := deaf_filters(extractor):
+        work.reporter.warn(
+            f"{counted(deaf, 'mel filter')} of {work.recipe.features.n_mels} {is_or_are(deaf)} too narrow to hear "
+            "anything: a smaller features.n_mels would tell as much"
+        )
     acoustic = build.acoustic(work.recipe.model, extractor.dim, len(tokenizer.surfaces))
     sample_rate = work.recipe.features.sample_rate
 

@@ -134,6 +134,18 @@ def test_broken_files(tmp_path: Path, text: str, expected: str) -> None:
         ("augment.noise.folder=~nobody-of-this-name/x", "augment.noise.folder: no home folder is known by this"),
         ("features.frame_shift_ms=0.01", "features: frames of 25 ms every 0.01 ms are too short at 16000 Hz"),
         ("features={kind: mfcc, n_mfcc: 60, n_mels: 40}", "features: n_mfcc is 60, but there are only 40 mel"),
+        (
+            "model.frontend={kind: inception, channels: [3], strides: [2]}",
+            "model.frontend: 3 channels: inception shares them among its four branches",
+        ),
+        (
+            "language_model={order: 2, prune: [0, 0, 1]}",
+            "language_model: prune has 3 numbers, for n-grams of 2 words",
+        ),
+        (
+            "language_model={prune: [1, 0]}",
+            "language_model: prune is [1, 0]: no number may be smaller",
+        ),
         (r"text.patterns={a: '\g<b>'}", r"text.patterns: 'a' to '\\g<b>' is no regular expression: unknown group"),
         ("name=a.", "name: 'a.' can't be the name of a folder of Windows"),
         ("name=LPT1.a", "name: 'LPT1.a' can't be the name of a folder of Windows"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -298,6 +299,22 @@ def test_without_it_nothing_is_different(path: Path, tmp_path: Path) -> None:
         run(path, tmp_path / "run")
     names = [stage.name for stage in pipeline.stages_of(read_recipe(path))]
     assert names == ["prepare", "check", "tokens", "train", "evaluate", "package"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (["training.rates={encoder.layers.9: 0.1}"], "no part 'encoder.layers.9'"),
+        (["training.rates={encoder: 0}", "training.unfreeze={encoder: 1}"], "has the rate 0"),
+        (["training.unfreeze={frontend: 2, encoder: 2, head: 2}"], "every part of the model is frozen"),
+    ],
+)
+def test_parts_that_cant_learn_are_told_before_anything_runs(
+    path: Path, tmp_path: Path, settings: list[str], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        run(path, tmp_path / "run", *settings, "training.epochs=2")
+    assert not (tmp_path / "run" / "pretrain").exists()
 
 
 def test_a_second_run_does_nothing_again(path: Path, finished: tuple[Path, Recorder]) -> None:

@@ -23,6 +23,7 @@ from asr.features import (
     LogSpectrogram,
     Mfcc,
     UtteranceNorm,
+    deaf_filters,
     kaldi_filters,
 )
 
@@ -108,6 +109,15 @@ def test_librosa_style_is_librosas(sample_rate: int, n_mels: int) -> None:
         )
         expected = torch.from_numpy(np.log(np.maximum(energies.T, EPSILON)))
         assert_same(alone(module, waveform), expected)
+
+
+def test_filters_that_hear_nothing_are_counted() -> None:
+    extractor = FeatureExtractor(LogMel(16000, 128), Deltas(1), UtteranceNorm())
+    waveform = speechlike(8000, 1)
+    heard = LogMel(16000, 128)(waveform[None], torch.tensor([8000]))[0][0]
+    assert deaf_filters(extractor) == int((heard == heard[0]).all(0).sum()) == 1
+    assert deaf_filters(FeatureExtractor(Mfcc(16000, 13, 127), None, None)) == 1
+    assert deaf_filters(FeatureExtractor(LogSpectrogram(8000), None, None)) == 0
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 16000, 48000])

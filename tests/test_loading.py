@@ -402,6 +402,26 @@ def test_tokens_tells_in_a_line_what_a_set_has_that_training_lacks(tmp_path: Pat
     assert words.startswith("dev: 3 words are not in the training transcripts: zz (1 time, as in “low zz”)")
 
 
+def test_a_dev_set_that_can_not_be_measured_is_refused(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, train=20)
+    manifest = path.parent / "corpus" / "dev.jsonl"
+    write_manifest(manifest, [replace(u, text=f"{u.text} zzz") for u in read_manifest(manifest)])
+    with pytest.raises(
+        DataError, match="every utterance of the dev set has a word that no training transcript has"
+    ):
+        stage(path, tmp_path / "run", stages.tokens)
+
+
+def test_tokens_tells_of_filters_that_hear_nothing(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, train=20)
+    warned = stage(
+        path, tmp_path / "run", stages.tokens, "features={kind: mel, sample_rate: 8000, n_mels: 200}"
+    ).warned
+    assert warned == [
+        "45 mel filters of 200 are too narrow to hear anything: a smaller features.n_mels would tell as much"
+    ]
+
+
 def test_the_loader_can_pin_all_of_a_batch(
     reader: Reader, plan: list[list[Sample]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
