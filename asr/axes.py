@@ -39,10 +39,10 @@ class Axis:
         return (self._scaled(value) - low) / (high - low)
 
     def ticks(self) -> list[float]:
-        """Round values within: powers of ten, with 3, or 2 and 5, where they are few; else equal steps."""
+        """Round values within: powers of ten, with some between them where these are few; else equal steps."""
         if self.logarithmic:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-            for mantissas in ((1,), (1, 3), (1, 2, 5)):
+            for mantissas in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
                 ticks = [mantissa * 10.0**power for power in powers for mantissa in mantissas]
                 inside = [tick for tick in ticks if -1e-9 <= self.place(tick) <= 1 + 1e-9]
                 if len(inside) >= FEWEST:

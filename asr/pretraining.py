@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,10 @@ def _voice(augment: Augment) -> Augment:
 
 def pretrain(work: Workspace) -> None:
     """Train the first layers to restore corrupted recordings, or go on where that was cut off, with a report."""
-    start = job(work)
     title = f"{work.recipe.name}, before any transcript"
-    with reported(work, work.pretraining, work.pretraining_report, title, work.pretrained):
-        denoising.train(start, work.reporter)
+    with reported(work, work.pretraining, work.pretraining_report, title, work.pretrained) as reporter:
+        start = job(replace(work, reporter=reporter))
+        denoising.train(start, reporter)
         denoising.save(start.model, work.pretrained)
 
 

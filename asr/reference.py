@@ -80,6 +80,31 @@ def about(key: str) -> list[Part]:
     return found
 
 
+def changed(recipe: Recipe) -> list[tuple[str, str]]:
+    """What a recipe sets otherwise than by default, beside its corpus: "key=value" in YAML, and what it means.
+
+    Of sections that are off by default, all that they have; of those, also what they are.
+    """
+    values, found = recipe.model_dump(mode="json"), []
+    for part in parts():
+        section = _at(values, part.key)
+        if section is None or part.choice is not None:
+            continue
+        if part.off:
+            found.append((part.key, part.meaning))
+        for setting in part.settings:
+            value = _yaml(section[setting.key.rpartition(".")[2]])
+            if setting.key != "name" and (part.off or value != setting.default):
+                found.append((f"{setting.key}={value}", setting.meaning))
+    return found
+
+
+def _at(values: Any, key: str) -> Any:
+    for name in filter(None, key.split(".")):
+        values = None if values is None else values[name]
+    return values
+
+
 def _parts(section: type[Section], key: str, choice: str | None, off: bool) -> Iterator[Part]:
     types = typing.get_type_hints(section, include_extras=True)
     settings: list[Setting] = []
@@ -117,12 +142,18 @@ def _default(field: FieldInfo) -> str | None:
     if field.is_required():
         return None
     default = field.get_default(call_default_factory=True)
-    plain = list(default.pair) if isinstance(default, Range) else _plain(default)
-    return yaml.safe_dump(plain, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+    return _yaml(default.model_dump() if isinstance(default, Range) else default)
+
+
+def _yaml(value: Any) -> str:
+    """A value as recipes and command lines have it."""
+    if isinstance(value, dict) and value.keys() == {"low", "high"}:
+        value = [value["low"], value["high"]]
+    return yaml.safe_dump(_plain(value), default_flow_style=True, width=1000).removesuffix("...\n").strip()
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
+    if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
     return str(value) if isinstance(value, Path) else value
 

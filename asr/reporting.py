@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 
@@ -39,6 +41,39 @@ class Silent:
     def progress(self, name: str, total: int | None = None) -> Iterator[Advance]:
         """Show nothing."""
         yield lambda done, note="": None
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Tells another reporter, and keeps all that is said in a file; if that can't be written, it does without.
+
+    Attributes:
+        reporter: the other one.
+        path: of the file, to which lines are added.
+    """
+
+    reporter: Reporter
+    path: Path
+
+    def say(self, message: str) -> None:
+        """Tell what happened."""
+        self._keep(message)
+        self.reporter.say(message)
+
+    def warn(self, message: str) -> None:
+        """Tell what may be wrong."""
+        self._keep(f"warning: {message}")
+        self.reporter.warn(message)
+
+    def progress(self, name: str, total: int | None = None) -> AbstractContextManager[Advance]:
+        """Show a bar while the block runs."""
+        return self.reporter.progress(name, total)
+
+    def _keep(self, message: str) -> None:
+        with suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(f"{message}\n")
 
 
 def length_of_sound(seconds: float) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from asr import artefact, audio, build, origin
+from asr import artefact, audio, build, origin, reference
 from asr.assess import recognise_manifest
 from asr.card import model_card
 from asr.config import CommandsCorpus, ManifestsCorpus, Recipe, Speechocean762Corpus, Training
@@ -45,7 +45,7 @@ from asr.files import (
 )
 from asr.recipe_file import to_yaml
 from asr.recognizer import Recognizer
-from asr.reporting import length_of_sound
+from asr.reporting import Reporter, length_of_sound
 from asr.text import tokenizer as tokenizers
 from asr.text.tokenizer import Tokenizer
 from asr.training import acoustic as acoustic_training
@@ -301,17 +301,22 @@ def train(work: Workspace, target: float | None = None) -> None:
         work: has a corpus and tokens.
         target: stop when the CER on the dev set is no more than this, or None.
     """
-    with reported(work, work.training, work.report, work.recipe.name, work.trained):
-        _train(work, target)
+    with reported(work, work.training, work.report, work.recipe.name, work.trained) as reporter:
+        _train(replace(work, reporter=reporter), target)
 
 
 def reported(
     work: Workspace, training: Path, page: Path, title: str, product: Path
-) -> AbstractContextManager[None]:
+) -> AbstractContextManager[Reporter]:
     """Has a training of the run reported by the process that leads: see `report.reported`."""
     if not work.world.leads:
-        return nullcontext()
-    return report.reported(training, page, title, to_yaml(work.recipe), product, work.reporter.say)
+        return nullcontext(work.reporter)
+    return report.reported(training, page, product, work.reporter, lambda: about(work.recipe, title))
+
+
+def about(recipe: Recipe, title: str) -> report.About:
+    """What a report tells of a recipe."""
+    return report.About(title, to_yaml(recipe), reference.changed(recipe))
 
 
 def training_job(work: Workspace, target: float | None = None) -> acoustic_training.Job:

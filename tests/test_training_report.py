@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -20,7 +21,7 @@ from asr.training import log
 from asr.training.acoustic import AcousticTask
 from asr.training.diagnosis import Finding, diagnose
 from asr.training.loop import InterruptedTrainingError
-from asr.training.report import Chart, charts, headline, page, summary, write
+from asr.training.report import About, Chart, charts, events, headline, page, summary, write
 from asr.training.validation import DevResult
 
 Capture = pytest.CaptureFixture[str]
@@ -76,7 +77,7 @@ class Page(HTMLParser):
 
 def test_the_page_needs_nothing_else_and_shows_all_curves() -> None:
     entries = [entry(epoch) for epoch in range(1, 6)]
-    text = page("a <run> & more", entries, [], "name: a <run>")
+    text = page(About("a <run> & more", "name: a <run>"), entries, [])
     found = Page(text)
     assert "Training of a <run> & more" in found.text
     assert "name: a <run>" in found.text
@@ -85,7 +86,7 @@ def test_the_page_needs_nothing_else_and_shows_all_curves() -> None:
     assert "url(" not in text
     assert "http" not in re.sub("<pre>.*?</pre>", "", text)
     titles = " ".join(found.labels)
-    for shown in ("Loss", "Error rates", "Learning rate", "Gradient norm", "Clipped gradient", "Update over"):
+    for shown in ("Loss", "Error rates", "Learning rate", "Gradient norm", "Gradient of each layer", "Update over"):
         assert shown in titles
     for shown in ("dead", "Blanks", "waiting for data"):
         assert shown in titles
@@ -97,7 +98,7 @@ def test_the_page_needs_nothing_else_and_shows_all_curves() -> None:
 
 def test_findings_stand_on_top_and_are_escaped() -> None:
     finding = Finding("over-fitting", "serious", "a < b", "x & y")
-    text = page("run", [entry(1)], [finding], "")
+    text = page(About("run"), [entry(1)], [finding])
     assert text.index("a &lt; b") < text.index("<svg")
     assert "x &amp; y" in text
     assert 'class="serious"' in text
@@ -105,7 +106,7 @@ def test_findings_stand_on_top_and_are_escaped() -> None:
 
 def test_every_recording_with_an_infinite_loss_is_listed() -> None:
     entries = [entry(1, infinite=[f"{index}&.wav" for index in range(40)], dev_infinite=["d.wav"])]
-    found = Page(page("run", entries, diagnose(entries, finished=True), ""))
+    found = Page(page(About("run"), entries, diagnose(entries, finished=True)))
     assert "41 utterances with an infinite loss" in found.text
     assert all(f"{index}&.wav" in found.text for index in range(40))
 
@@ -115,7 +116,7 @@ def test_points_stand_where_their_values_are() -> None:
     entries = [
         {"epoch": epoch, "step": epoch, "train_loss": loss} for epoch, loss in ((1, 100.0), (2, 10.0), (3, 1.0))
     ]
-    svg = ElementTree.fromstring(re.search("<svg viewBox.*?</svg>", page("run", entries, [], ""), re.DOTALL)[0])
+    svg = ElementTree.fromstring(re.search("<svg viewBox.*?</svg>", page(About("run"), entries, []), re.DOTALL)[0])
     (line,) = (group.find("path").get("d") for group in svg.iter("g"))
     (x1, y1), (x2, y2), (x3, y3) = ([float(part) for part in place.split()] for place in line[1:].split("L"))
     assert x2 - x1 == pytest.approx(x3 - x2, abs=0.2)
@@ -148,7 +149,7 @@ def test_any_numbers_can_be_drawn(figures: list[tuple[float, float, float]]) -> 
         )
         for epoch, (loss, wer, norm) in enumerate(figures, start=1)
     ]
-    text = page("run", entries, [], "")
+    text = page(About("run"), entries, [])
     Page(text)
     assert not re.search(r'(cx|cy|x|y|d)="[^"]*(nan|inf)', text)
 
@@ -171,7 +172,8 @@ def test_the_terminal_gets_three_to_eight_lines(tmp_path: Path) -> None:
     assert lines[0] == (
         "5 epochs in 5 min, train loss 4.000 → 0.800, dev loss 5.000 → 1.000, dev WER 100.00% → 20.00%"
     )
-    assert write(tmp_path / "report.html", "run", entries, "", finished=True) == summary(
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(each) + "\n" for each in entries), encoding="utf-8")
+    assert write(tmp_path / "report.html", About("run"), tmp_path, finished=True) == summary(
         entries, diagnose(entries, finished=True)
     )
 
@@ -180,8 +182,8 @@ def test_curves_of_a_model_that_has_learnt_little_are_not_called_well() -> None:
     said = "nothing in the curves looks wrong"
     assert summary([entry(1, dev_wer=3.93)], [])[1] == f"{said}, but little has been learnt yet: dev WER 393.00%"
     assert summary([entry(1), entry(2, dev_wer=0.89)], [])[1] == said
-    assert "dev WER 100.00%.</p>" in page("run", [entry(1)], [], "")
-    assert "<p>Nothing in the curves looks wrong.</p>" in page("run", [entry(2)], [], "")
+    assert "dev WER 100.00%.</p>" in page(About("run"), [entry(1)], [])
+    assert "<p>Nothing in the curves looks wrong.</p>" in page(About("run"), [entry(2)], [])
 
 
 def test_what_restores_no_better_than_the_mean_is_not_called_well() -> None:
@@ -194,6 +196,89 @@ def test_what_restores_no_better_than_the_mean_is_not_called_well() -> None:
 def test_a_training_that_ended_early_or_is_not_over_says_so() -> None:
     assert headline([entry(1, epochs=3), entry(2, epochs=3)]).startswith("2 of 3 epochs in ")
     assert headline([entry(1, epochs=1)]).startswith("1 epoch in ")
+
+
+def test_what_changed_is_told_and_marked_in_every_chart() -> None:
+    entries = [
+        entry(1, masked=False, batch_growth=1.0, events=[]),
+        entry(2, masked=False, batch_growth=1.0, events=["learning from here on: encoder"]),
+        entry(3, masked=True, batch_growth=2.5, events=[]),
+        entry(4, masked=True, batch_growth=2.5, events=["a <plateau>"]),
+    ]
+    assert events(entries) == [
+        (2, "learning from here on: encoder"),
+        (3, "masks of SpecAugment from here on"),
+        (3, "batches are 2.5 times as large as at first"),
+        (4, "a <plateau>"),
+    ]
+    text = page(About("run"), entries, [])
+    assert Page(text).text.count("epoch 4: a <plateau>") == 1 + text.count("<svg viewBox")
+    assert "Size of batches" in text and "Size of batches" not in page(About("run"), entries[:2], [])
+    assert events([{"epoch": 1}, {"epoch": 2}]) == []
+
+
+def test_what_was_used_and_said_is_told_but_for_the_figures_of_epochs() -> None:
+    said = [
+        "  9 parameters on cpu",
+        "epoch   1  train loss 1.0",
+        "epoch   2  learning from here on: head",
+        "kept <1>",
+    ]
+    found = Page(page(About("run", used=[("training.l1=0.1", "A <penalty>.")], said=said), [entry(1)], []))
+    assert "training.l1=0.1" in found.text and "A <penalty>." in found.text
+    assert "9 parameters on cpu" in found.text and "kept <1>" in found.text
+    assert "learning from here on: head" in found.text and "train loss 1.0" not in found.text
+
+
+TECHNIQUES = (
+    "training.optimizer=sgd",
+    "training.backstitch=0.3",
+    "training.schedule=plateau",
+    "training.plateau_patience=0",
+    "training.step_factor=0.5",
+    "training.batch_growth=1.5",
+    "training.clip_value=0.5",
+    "training.l1=1e-5",
+    "training.max_norm=4",
+    "training.ema=0.9",
+    "training.rates={head: 0.5}",
+    "training.unfreeze={frontend: 2}",
+    "training.patience=3",
+    "training.epochs=8",
+    "training.learning_rate=1e-12",
+    "model.frontend.activation=elu",
+    "model.frontend.normalization=group",
+    "model.frontend.dropout=0.1",
+    "model.encoder.weight_dropout=0.1",
+    "model.encoder.dropout_kind=locked",
+    "model.encoder.forget_bias=0.5",
+    "augment.spec_augment={start_epoch: 2, freq_width: 2, time_width: 3}",
+)
+
+
+def test_every_technique_that_is_on_is_seen(tmp_path: Path, capsys: Capture) -> None:
+    path = write_recipe(tmp_path, train=40)
+    common = ("--run-dir", str(tmp_path / "run"), "--data-dir", str(tmp_path / "data"))
+    assert call("train", str(path), *SETTINGS, *TECHNIQUES, *common) == 0
+    text = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    found = Page(text)
+    for technique in TECHNIQUES:
+        key, _, value = technique.partition("=")
+        assert key in found.text
+        assert value in found.text or "{" in value or value == "1e-5"
+    for seen in (
+        "epoch 2: learning from here on: frontend",
+        "epoch 2: masks of SpecAugment from here on",
+        "a plateau: from here on the learning rate is 0.5 times what it was",
+        "batches are 1.5 times as large as at first",
+        "Learning rate of each layer",
+        "parameters on cpu in ",
+        "kept: ",
+    ):
+        assert seen in found.text
+    capsys.readouterr()
+    assert call("report", str(tmp_path / "run")) == 0
+    assert (tmp_path / "run" / "report.html").read_text(encoding="utf-8") == text
 
 
 # ------------------------------------------------------------------------------------------------ command

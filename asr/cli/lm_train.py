@@ -210,9 +210,9 @@ def train(
     job = language.Job(trained, sets.train, sets.dev, settings, seed, folder, batch_units, longest, draws)
     with only_writer(folder):
         claim(folder / SETTINGS, identity, overwrite, lambda: remove_folder(folder / "checkpoints"))
-        described = (folder / SETTINGS).read_text(encoding="utf-8")
-        with report.reported(folder, RunFolder(folder).report, out.stem, described, out, reporter.say):
-            outcome = language.train(job, reporter)
+        about = report.About(out.stem, (folder / SETTINGS).read_text(encoding="utf-8"))
+        with report.reported(folder, RunFolder(folder).report, out, reporter, lambda: about) as noted:
+            outcome = language.train(job, noted)
             neural.save(trained, out)
     reporter.say(f"wrote {out}: {outcome.dev} per word, after {outcome.epochs} epochs")
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from asr.cli.lm_train import SETTINGS
 from asr.errors import DataError
 from asr.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from asr.training.report import About
 
 EPILOG = """
 Examples:
@@ -42,14 +45,12 @@ def report(
     from asr.training import report as reports
 
     found = _training(run)
-    entries = log.read(found.folder)
-    if not entries:
+    if not log.read(found.folder):
         raise DataError(
             "no epoch of a training has ended here", where=run, expected="a run's folder with train/log.jsonl"
         )
-    settings = found.settings.read_text(encoding="utf-8") if found.settings.is_file() else ""
     page = out or found.page
-    for line in reports.write(page, found.title, entries, settings, found.product.exists()):
+    for line in reports.write(page, found.about, found.folder, found.product.exists()):
         typer.echo(line)
     typer.echo(f"report: {page}")
 
@@ -57,26 +58,34 @@ def report(
 class _Training(NamedTuple):
     folder: Path
     page: Path
-    title: str
-    settings: Path
     product: Path
+    about: About
 
 
 def _training(path: Path) -> _Training:
     """The training that a folder holds: a run's, its self-supervised start, or a language model's."""
-    run = RunFolder(path)
+    run, around = RunFolder(path), RunFolder(path.resolve().parent)
     if run.training.is_dir():
-        return _Training(run.training, run.report, _name(run), run.config, run.trained)
-    around = RunFolder(path.resolve().parent)
+        return _Training(run.training, run.report, run.trained, _about(run))
     if path.resolve() == around.pretraining and around.config.is_file():
-        title = f"{_name(around)}, before any transcript"
-        return _Training(path, path / around.pretraining_report.name, title, around.config, around.pretrained)
+        page = path / around.pretraining_report.name
+        return _Training(path, page, around.pretrained, _about(around, ", before any transcript"))
     # Where a language model's file is, its folder does not tell; and its report is the same before it is there.
-    return _Training(path, run.report, _name(run), path / SETTINGS, path)
+    return _Training(path, run.report, path, _about_language_model(path))
 
 
-def _name(run: RunFolder) -> str:
-    from asr.recipe_file import read_mapping
+def _about(run: RunFolder, more: str = "") -> About:
+    from asr import recipe_file, reference
+    from asr.training.report import About
 
-    recipe = read_mapping(run.config, "values") if run.config.is_file() else {}
-    return str(recipe.get("name", run.folder.resolve().name))
+    if not run.config.is_file():
+        return About(run.folder.resolve().name)
+    recipe = recipe_file.read_recipe(run.config)
+    return About(recipe.name + more, recipe_file.to_yaml(recipe), reference.changed(recipe))
+
+
+def _about_language_model(folder: Path) -> About:
+    from asr.training.report import About
+
+    settings = folder / SETTINGS
+    return About(folder.resolve().name, settings.read_text(encoding="utf-8") if settings.is_file() else "")

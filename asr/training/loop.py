@@ -246,9 +246,14 @@ class _Run(Generic[ResultT]):
     def _unfreeze(self) -> None:
         now = self.progress.epoch
         self.optimization.begin_epoch(now)
-        begun = [part for part, first in self.settings.methods.unfreeze.items() if first == now > 1]
-        if begun and not self.progress.batch:
-            self.reporter.say(f"epoch {now:3d}  learning from here on: {', '.join(begun)}")
+        if (begun := self._begun()) and not self.progress.batch:
+            self.reporter.say(f"epoch {now:3d}  {begun}")
+
+    def _begun(self) -> str:
+        """Which parts of the model begin to learn in this epoch; empty for none."""
+        now = self.progress.epoch
+        parts = [part for part, first in self.settings.methods.unfreeze.items() if first == now > 1]
+        return f"learning from here on: {', '.join(parts)}" if parts else ""
 
     def _step(self, batch: Any, share: float) -> None:
         """Learn from a batch when such a share of the training is done."""
@@ -259,6 +264,8 @@ class _Run(Generic[ResultT]):
                 lambda: self.task.loss(batch, self.optimization.autocast), factor
             )
         self._add({"steps": 1, "skipped": update.skipped})
+        highest = max(self.optimization.current_learning_rate, self.progress.totals.get("highest_rate", 0.0))
+        self.progress.totals["highest_rate"] = highest
         if not update.skipped:
             self._add({"learnt": 1, "gradient_norm": update.gradient_norm, **loss.sums, **figures})
         for name in loss.infinite:
@@ -280,9 +287,9 @@ class _Run(Generic[ResultT]):
             dev = self._validate()
             epoch, weights = BestEpoch(dev.rank, progress.epoch), self.task.model.state_dict()
             progress.best = self.world.first(lambda: self.checkpoints.keep_best(progress.best, epoch, weights))
-        self.schedule.end_epoch(dev.rank)
+        fallen = self.schedule.end_epoch(dev.rank)
         if self.log:
-            self._tell(self.log, dev)
+            self._tell(self.log, dev, fallen)
         progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, {}
         self._save()
         self.on_epoch(progress.epoch - 1, dev)
@@ -295,13 +302,15 @@ class _Run(Generic[ResultT]):
                 self.log.write(self._figures())
             raise
 
-    def _tell(self, log: TrainingLog, dev: ResultT) -> None:
-        """Log an epoch, and say how it went."""
-        totals = self.progress.totals
-        log.write({**self._figures(), **dev.logged})
-        self.reporter.say(
-            f"epoch {self.progress.epoch:3d}  train {self.task.note(totals)}  {dev}  {totals['seconds']:.0f} s"
-        )
+    def _tell(self, log: TrainingLog, dev: ResultT, fallen: float) -> None:
+        """Log an epoch, and say how it went, and whether the learning rate has fallen at its end."""
+        totals, epoch = self.progress.totals, f"epoch {self.progress.epoch:3d}"
+        plateau = f"a plateau: from here on the learning rate is {fallen:g} times what it was" if fallen < 1 else ""
+        events = [event for event in (self._begun(), plateau) if event]
+        log.write({**self._figures(), "events": events, **dev.logged})
+        self.reporter.say(f"{epoch}  train {self.task.note(totals)}  {dev}  {totals['seconds']:.0f} s")
+        if plateau:
+            self.reporter.say(f"{epoch}  {plateau}")
         for finding in self.findings.since(log.entries):
             self.reporter.warn(str(finding))
 
@@ -313,14 +322,23 @@ class _Run(Generic[ResultT]):
             "epochs": self.settings.epochs,
             "step": progress.step,
             "learning_rate": self.optimization.current_learning_rate,
+            "highest_learning_rate": totals["highest_rate"],
+            "batch_growth": self.schedule.growth,
             **self.task.figures(totals),
             "infinite": [name for name, first in progress.infinite.items() if first == progress.epoch],
             "gradient_norm": mean(totals, "gradient_norm", "learnt"),
             "skipped_steps": totals["skipped"],
-            "layers": averages(totals),
+            "layers": self._layers(),
             "seconds": totals["seconds"],
             "seconds_waiting_for_data": totals["waited"],
         }
+
+    def _layers(self) -> dict[str, dict[str, float]]:
+        """What a step does to each layer; and its learning rate, where that is not the same for all."""
+        figures = averages(self.progress.totals)
+        for name, rate in self.optimization.rates_of_layers().items():
+            figures.setdefault(name, {})["learning_rate"] = rate
+        return figures
 
     def _reason_to_stop(self) -> str | None:
         """Why the training ends before its last epoch, if it does."""

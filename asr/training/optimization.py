@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from asr.errors import ConfigError
 from asr.model.constraints import limit_norms
 from asr.training.averaging import MovingAverage
-from asr.training.optimizers import OPTIMIZERS, OptimizerSettings, parameter_groups
+from asr.training.optimizers import OPTIMIZERS, OptimizerSettings, layer_of, parameter_groups
 from asr.training.task import Loss
 
 
@@ -157,6 +157,16 @@ class Optimization:
         """That of the last step."""
         group = self.optimizer.param_groups[0]
         return float(group["lr"] / group["rate"])
+
+    def rates_of_layers(self) -> dict[str, float]:
+        """The learning rate of each layer in the last step, 0 where it is frozen; empty where all have the same."""
+        rates = {
+            parameter: group["lr"] if parameter.requires_grad else 0.0
+            for group in self.optimizer.param_groups
+            for parameter in group["params"]
+        }
+        found = {layer_of(name): rates.get(parameter, 0.0) for name, parameter in self.model.named_parameters()}
+        return found if len(set(found.values())) > 1 else {}
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

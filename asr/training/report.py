@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Template
 
@@ -13,6 +14,7 @@ from asr import axes, pictures
 from asr.axes import Axis, Drawing
 from asr.errors import DiskFullError, counted
 from asr.files import write_text
+from asr.reporting import Noted, Reporter
 from asr.training import log
 from asr.training.diagnosis import Entries, Finding, curve, curve_of_steps, diagnose, layer_curves
 
@@ -20,6 +22,8 @@ Points = Sequence[tuple[int, float]]
 
 MOST_LINES = 8
 """In the terminal; of more findings the gravest are shown."""
+OUTPUT = "output.txt"
+"""In a training's folder: what it has said."""
 LITTLE_LEARNT = 0.9
 """Dev WER from which curves that look well are no reason to be content."""
 NOTHING_RESTORED = 1.0
@@ -29,6 +33,23 @@ _WIDTH, _HEIGHT = 560, 260  # of a chart, in units of the drawing
 _DASHES = ("", "6 3", "2 3")  # lines differ by more than their colour
 _COLOURS = 8  # as pages have
 _LEAST, _MOST = 1e-30, 1e30  # what is beyond has come from an overflow
+
+
+@dataclass(frozen=True)
+class About:
+    """What a report has beside the curves of a training.
+
+    Attributes:
+        title: of the training.
+        settings: all of them, as text.
+        used: the settings that are not at their defaults, each with what it means.
+        said: the lines that the training has said.
+    """
+
+    title: str
+    settings: str = ""
+    used: Sequence[tuple[str, str]] = ()
+    said: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -86,65 +107,90 @@ def headline(entries: Entries) -> str:
         points = curve_of_steps(entries, figure) if figure == "train_loss" else curve(entries, figure)
         if points:
             epoch, lowest = min(points, key=lambda point: point[1])
+            course = " → ".join(f"{value:{form}}" for _, value in dict.fromkeys((points[0], points[-1])))
             best = "" if lowest == points[-1][1] else f" ({lowest:{form}} in epoch {epoch})"
-            parts.append(f"{name} {points[0][1]:{form}} → {points[-1][1]:{form}}{best}")
+            parts.append(f"{name} {course}{best}")
     return ", ".join(parts)
 
 
 @contextmanager
 def reported(
-    training: Path, path: Path, title: str, settings: str, product: Path, say: Callable[[str], None]
-) -> Iterator[None]:
+    training: Path,
+    path: Path,
+    product: Path,
+    reporter: Reporter,
+    about: Callable[[], About],
+) -> Iterator[Reporter]:
     """Write the report of a training when the block ends, however it does, and say in short what it says.
 
     Args:
-        training: its folder.
+        training: its folder, in which what is said in the block is kept for later reports.
         path: of the page.
-        title: of the training.
-        settings: as text.
         product: what is there when the training has come to its end.
-        say: told the lines.
+        reporter: told what the report says.
+        about: what else the page has, when the block ends.
+
+    Yields:
+        The reporter of the training.
     """
     try:
-        yield
+        yield Noted(reporter, training / OUTPUT)
     finally:
         entries = log.read(training)
         if entries:
             with suppress(DiskFullError):  # what stopped the training says more; `asr report` writes it later
-                for line in [*write(path, title, entries, settings, product.exists()), f"report: {path}"]:
-                    say(line)
+                for line in [*write(path, about(), training, product.exists()), f"report: {path}"]:
+                    reporter.say(line)
 
 
-def write(path: Path, title: str, entries: Entries, settings: str, finished: bool) -> list[str]:
+def write(path: Path, about: About, training: Path, finished: bool) -> list[str]:
     """Write the page.
 
     Args:
         path: of the file, which is replaced.
-        title: of the training.
-        entries: of its log; at least one.
-        settings: as text.
+        about: what it has beside the curves; what the training has said is added.
+        training: its folder, with the log of at least one epoch.
         finished: whether the training has come to its end.
 
     Returns:
         The same in short, for the terminal.
     """
+    entries, output = log.read(training), training / OUTPUT
     findings = diagnose(entries, finished)
-    write_text(path, page(title, entries, findings, settings))
+    said = output.read_text(encoding="utf-8").splitlines() if output.is_file() else []
+    write_text(path, page(replace(about, said=said), entries, findings))
     return summary(entries, findings)
 
 
-def page(title: str, entries: Entries, findings: Sequence[Finding], settings: str) -> str:
+def page(about: About, entries: Entries, findings: Sequence[Finding]) -> str:
     """A page in HTML, complete in itself, without any script, readable in light and dark."""
     well = _nothing_found(entries)
     body = _BODY.substitute(
         headline=html.escape(headline(entries)),
         findings="\n".join(map(_finding, findings)) or f"<p>{well[0].upper()}{well[1:]}.</p>",
-        charts="\n".join(_figure(chart) for chart in charts(entries)),
+        used=_used(about.used),
+        events=_list("What happened when", [f"epoch {epoch}: {event}" for epoch, event in events(entries)]),
+        charts="\n".join(_figure(chart, events(entries)) for chart in charts(entries)),
         infinite=_infinite(entries),
-        table=_table(entries),
-        settings=html.escape(settings),
+        said=_folded("What the training has said", _preformatted(line for line in about.said if _tells_more(line))),
+        table=_folded("All numbers", _table(entries)),
+        settings=_folded("Settings", _preformatted([about.settings])),
     )
-    return pictures.page(f"Training of {title}", _STYLE, body)
+    return pictures.page(f"Training of {about.title}", _STYLE, body)
+
+
+def events(entries: Entries) -> list[tuple[int, str]]:
+    """What changed in the course of a training, and from which epoch on."""
+    found = []
+    for before, entry in zip([{}, *entries], entries, strict=False):
+        changes = list(entry.get("events", []))
+        if before and entry.get("masked", False) > before.get("masked", False):
+            changes.append("masks of SpecAugment from here on")
+        growth = entry.get("batch_growth", 1.0)
+        if growth != before.get("batch_growth", 1.0):
+            changes.append(f"batches are {growth:.3g} times as large as at first")
+        found += [(entry["epoch"], change) for change in changes]
+    return found
 
 
 def charts(entries: Entries) -> list[Chart]:
@@ -154,6 +200,8 @@ def charts(entries: Entries) -> list[Chart]:
         for entry in entries
         if "seconds_waiting_for_data" in entry
     ]
+
+    growth = curve(entries, "batch_growth")
 
     def named(**figures: str) -> dict[str, Points]:
         return {name.replace("_", " "): curve(entries, figure) for name, figure in figures.items()}
@@ -192,8 +240,18 @@ def charts(entries: Entries) -> list[Chart]:
         ),
         Chart(
             "Learning rate",
-            "At the end of each epoch: the warm-up, then the schedule.",
-            named(learning_rate="learning_rate"),
+            "The warm-up, then the schedule.",
+            named(at_its_highest="highest_learning_rate", at_the_end_of_the_epoch="learning_rate"),
+        ),
+        Chart(
+            "Learning rate of each layer",
+            "Zero where a layer is frozen.",
+            layer_curves(entries, "learning_rate"),
+        ),
+        Chart(
+            "Size of batches",
+            "In place of a falling learning rate, batches grow: so many times what they are at first.",
+            {"growth": growth} if any(value != 1 for _, value in growth) else {},
         ),
         Chart(
             "Gradient norm before clipping",
@@ -203,7 +261,7 @@ def charts(entries: Entries) -> list[Chart]:
             logarithmic=True,
         ),
         Chart(
-            "Clipped gradient of each layer (per weight)",
+            "Gradient of each layer (per weight, clipped)",
             "Root mean square. A layer that lies ten thousand times below the largest learns hardly anything: its "
             "gradient vanishes.",
             layer_curves(entries, "gradient"),
@@ -242,7 +300,7 @@ def charts(entries: Entries) -> list[Chart]:
 # ----------------------------------------------------------------------------------------------- drawing
 
 
-def _figure(chart: Chart) -> str:
+def _figure(chart: Chart, marks: Sequence[tuple[int, str]]) -> str:
     curves = {name: _drawable(points, chart.logarithmic) for name, points in chart.curves.items()}
     curves = {name: points for name, points in curves.items() if points}
     if not curves:
@@ -256,6 +314,11 @@ def _figure(chart: Chart) -> str:
         *drawing.rows((tick, label(tick)) for tick in drawing.up.ticks()),
         *drawing.columns((tick, f"{tick:.0f}") for tick in drawing.across.ticks()),
         f'<text x="{_WIDTH - axes.RIGHT}" y="{_HEIGHT - 3}" text-anchor="end">epoch</text>',
+        *(
+            _mark(epoch, event, drawing)
+            for epoch, event in marks
+            if drawing.across.low <= epoch <= drawing.across.high
+        ),
         *(_line(points, drawing, index) for index, points in enumerate(curves.values())),
     ]
     keys = "".join(f"<li>{_key(index)}{html.escape(name)}</li>" for index, name in enumerate(curves))
@@ -281,6 +344,11 @@ def _drawing(points: Points, logarithmic: bool) -> Drawing:
     if high - low <= max(1e-9 * abs(high), _LEAST):
         high = low * 10 if logarithmic else low + 1
     return Drawing(_WIDTH, _HEIGHT, across, Axis(low, high, logarithmic))
+
+
+def _mark(epoch: int, event: str, drawing: Drawing) -> str:
+    """A line where something changed, which says what under the pointer."""
+    return f"<g><title>epoch {epoch}: {html.escape(event)}</title>{drawing.upright(epoch, 'mark')}</g>"
 
 
 def _line(points: Points, drawing: Drawing, index: int) -> str:
@@ -312,15 +380,41 @@ def _finding(finding: Finding) -> str:
     )
 
 
+def _used(used: Sequence[tuple[str, str]]) -> str:
+    rows = "\n".join(
+        f"<tr><td><code>{html.escape(setting)}</code></td><td>{html.escape(meaning)}</td></tr>"
+        for setting, meaning in used
+    )
+    return _folded("What is set otherwise than by default", f"<table class='used'>{rows}</table>") if used else ""
+
+
 def _infinite(entries: Entries) -> str:
-    """All recordings with an infinite loss, folded away."""
+    """All recordings with an infinite loss."""
     names = dict.fromkeys(
         name for key in ("infinite", "dev_infinite") for entry in entries for name in entry.get(key, ())
     )
-    if not names:
+    return _folded(f"{len(names)} utterances with an infinite loss", _list("", list(names))) if names else ""
+
+
+def _list(title: str, items: Sequence[str]) -> str:
+    if not items:
         return ""
-    items = "".join(f"<li>{html.escape(name)}</li>" for name in names)
-    return f"<details><summary>{len(names)} utterances with an infinite loss</summary><ul>{items}</ul></details>"
+    heading = f"<h2>{title}</h2>" if title else ""
+    return heading + "<ul>" + "".join(f"<li>{html.escape(item)}</li>" for item in items) + "</ul>"
+
+
+def _folded(title: str, content: str) -> str:
+    return f"<details><summary>{title}</summary>{content}</details>" if content else ""
+
+
+def _preformatted(lines: Iterable[str]) -> str:
+    text = "\n".join(lines)
+    return f"<pre>{html.escape(text)}</pre>" if text else ""
+
+
+def _tells_more(line: str) -> bool:
+    """Whether a line tells more than the figures of an epoch."""
+    return not re.match(r"epoch +\d+  train ", line)
 
 
 def _table(entries: Entries) -> str:
@@ -367,6 +461,8 @@ svg.key { width: 24px; height: 8px; margin-right: 0.4rem; vertical-align: middle
 .c2 { stroke: var(--c2); fill: var(--c2); } .c3 { stroke: var(--c3); fill: var(--c3); }
 .c4 { stroke: var(--c4); fill: var(--c4); } .c5 { stroke: var(--c5); fill: var(--c5); }
 .c6 { stroke: var(--c6); fill: var(--c6); } .c7 { stroke: var(--c7); fill: var(--c7); }
+.mark { stroke: var(--ink); stroke-dasharray: 2 4; opacity: 0.5; }
+.used td { text-align: left; vertical-align: top; padding-right: 1rem; }
 details { margin: 1.5rem 0; overflow-x: auto; }
 pre { font-size: 0.8rem; }
 """
@@ -374,13 +470,14 @@ pre { font-size: 0.8rem; }
 _BODY = Template("""
 <p>$headline</p>
 $findings
+$events
 <h2>Curves</h2>
 <main>
 $charts
 </main>
+$used
 $infinite
-<details><summary>All numbers</summary>
+$said
 $table
-</details>
-<details><summary>Settings</summary><pre>$settings</pre></details>
+$settings
 """)

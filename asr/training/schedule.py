@@ -138,10 +138,16 @@ class Schedule:
         """What the learning rate is multiplied by, in the epoch that was begun last."""
         return self._undivided(progress) * self.growth
 
-    def end_epoch(self, rank: tuple[float, ...]) -> None:
-        """Take note of how well the dev set did; smaller is better."""
+    def end_epoch(self, rank: tuple[float, ...]) -> float:
+        """Take note of how well the dev set did; smaller is better.
+
+        Returns:
+            What the learning rate is multiplied by from here on: less than 1 at the end of a plateau.
+        """
+        before = self.plateau.factor
         if self.kind == "plateau":
             self.plateau.note(rank, self.shape)
+        return self.plateau.factor / before
 
     def state(self) -> dict[str, Any]:
         """What a later run needs to go on from here."""
