@@ -314,8 +314,22 @@ def _open_soundfile(name: str, file: BinaryIO, stack: ExitStack) -> OpenRecordin
     blocks = _read_soundfile(name, file, sound)
     # MP3 is decoded from its beginning: its frames lean on those before them, and a seek may land beside the place.
     estimated = sound.format == "MP3"
-    skip = sound.seek if sound.seekable() and not estimated else lambda frames: 0  # GSM, for one, is not
+
+    def skip(frames: int) -> int:
+        if estimated or not sound.seekable():  # GSM, for one, is not
+            return 0
+        try:
+            return int(sound.seek(frames))
+        except soundfile.LibsndfileError as error:
+            raise _damaged(name, sound, 0, error) from error
+
     return OpenRecording(name, sound.samplerate, sound.channels, sound.frames, least, estimated, blocks, skip)
+
+
+def _damaged(name: str, sound: Any, read: int, error: soundfile.LibsndfileError) -> AudioError:
+    after, claimed = read / sound.samplerate, sound.frames / sound.samplerate
+    what = f"is damaged or cut off somewhere after {after:.2f} s of {claimed:.2f} s ({error.error_string})"
+    return AudioError(what, where=name, hint=_AGAIN)
 
 
 def _claimed_frames(sound: Any) -> int:
@@ -331,15 +345,14 @@ def _claimed_frames(sound: Any) -> int:
 
 def _read_soundfile(name: str, file: BinaryIO, sound: Any) -> Iterator[FloatArray]:
     buffer = np.empty((min(BLOCK_FRAMES, sound.frames), sound.channels), np.float32)
-    read = sound.tell() if sound.seekable() else 0  # what was skipped
+    read = 0
     try:
+        read = sound.tell() if sound.seekable() else 0  # what was skipped
         while frames := sound.buffer_read_into(buffer, "float32"):
             read += frames
             yield buffer[:frames]
     except soundfile.LibsndfileError as error:
-        after, claimed = read / sound.samplerate, sound.frames / sound.samplerate
-        what = f"is damaged or cut off somewhere after {after:.2f} s of {claimed:.2f} s ({error.error_string})"
-        raise AudioError(what, where=name, hint=_AGAIN) from error
+        raise _damaged(name, sound, read, error) from error
     if sound.format in _LENGTHLESS:
         _refuse_unread(name, file, read / sound.samplerate)
     missing = sound.frames - read

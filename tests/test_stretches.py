@@ -80,6 +80,17 @@ def test_a_stretch_that_is_not_there(tmp_path: Path, name: str, start: float) ->
         audio.load(Stretch(tmp_path / name, start, 1), RATE)
 
 
+@pytest.mark.parametrize("start", [3.0, 6.0])
+def test_a_stretch_of_what_is_damaged(tmp_path: Path, start: float) -> None:
+    """libsndfile fails to find a place in the damaged part, before anything is decoded."""
+    audio.save(tmp_path / "a.flac", chirp(9), RATE)
+    content = (tmp_path / "a.flac").read_bytes()
+    (tmp_path / "a.flac").write_bytes(content[: len(content) // 2])
+    expected = rf"a\.flac \({start:.2f} to {start + 3:.2f} s\): is damaged or cut off somewhere after"
+    with pytest.raises(AudioError, match=expected):
+        audio.load(Stretch(tmp_path / "a.flac", start, 3), RATE)
+
+
 def test_in_manifests_it_has_an_offset(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     utterances = [
