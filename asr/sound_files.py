@@ -7,6 +7,7 @@ file's size belies is an error.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -393,20 +394,40 @@ def _open_av(name: str, file: BinaryIO, reason: str, stack: ExitStack) -> OpenRe
     file.seek(0)
     try:
         # A file object, never the name: FFmpeg would follow one that is an address.
-        container = stack.enter_context(av.open(file))
+        container = stack.enter_context(av.open(_AvFile(file), metadata_errors="replace"))
         if not container.streams.audio:
             raise AudioError(f"holds no sound (soundfile: {reason}; FFmpeg: no sound track)", where=name)
         track = container.streams.audio[0]
+        if track.codec_context is None:
+            what = f"no decoder is known for the codec of its sound (soundfile: {reason})"
+            hint = "save it as WAV or FLAC with the program that made it"
+            raise AudioError(what, where=name, expected="a codec that FFmpeg decodes, undamaged", hint=hint)
         seconds, exact = _av_seconds(container, track)
-    except av.FFmpegError as error:
+    except (av.FFmpegError, OSError, ValueError) as error:
+        fault = getattr(error, "strerror", None) or error
         raise AudioError(
-            f"is not a sound file, or is damaged (soundfile: {reason}; FFmpeg: {error.strerror})", where=name
+            f"is not a sound file, or is damaged (soundfile: {reason}; FFmpeg: {fault})", where=name
         ) from error
     frames, slack = round(seconds * track.rate), round(_CODEC_SLACK_SECONDS * track.rate)
     least = frames - slack if exact else 1
     return OpenRecording(
         name, track.rate, track.channels, frames, least, not exact, _read_av(name, container, track, frames)
     )
+
+
+class _AvFile:
+    """A file for PyAV, which keeps what `seek` raises, and raises it when it next does something, or prints it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.name, self.read, self.tell = getattr(file, "name", "<none>"), file.read, file.tell
+        self._seek = file.seek
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """As a file's; where damage points to a place that no file has, an error as FFmpeg tells it."""
+        try:
+            return self._seek(offset, whence)
+        except (OSError, ValueError):
+            return -errno.EINVAL
 
 
 def _av_seconds(container: Any, track: Any) -> tuple[float, bool]:
@@ -437,7 +458,7 @@ def _read_av(name: str, container: Any, track: Any, frames: int) -> Iterator[Flo
             if sum(piece.shape[1] for piece in pending) >= BLOCK_FRAMES:
                 yield np.concatenate(pending, axis=1).T
                 pending = []
-    except (av.FFmpegError, ValueError) as error:  # a ValueError when channels or rate change on the way
+    except (av.FFmpegError, OSError, ValueError) as error:  # a ValueError when channels or rate change on the way
         raise AudioError(f"is damaged: {error}", where=name, hint=_AGAIN) from error
     if pending:
         yield np.concatenate(pending, axis=1).T

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import struct
@@ -63,6 +64,7 @@ def encoded(
     rate: int = 48000,
     options: dict[str, str] | None = None,
     gap_at: float | None = None,
+    title: str = "",
 ) -> bytes:
     """A sound track in a container that soundfile can't read; the options are the container's.
 
@@ -71,6 +73,7 @@ def encoded(
     av = pytest.importorskip("av", reason="PyAV reads these formats")
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=form, options=options or {}) as container:
+        container.metadata.update({"title": title} if title else {})
         track = container.add_stream(codec, rate=rate, layout="mono")
         frame = av.AudioFrame.from_ndarray(waveform[None, :], format="fltp", layout="mono")
         frame.sample_rate = rate
@@ -125,6 +128,14 @@ def test_other_formats_are_read_with_pyav(form: str, codec: str) -> None:
     assert len(waveform) == pytest.approx(2 * RATE, abs=1000)
     spectrum = np.abs(np.fft.rfft(waveform[8000:24000]))
     assert spectrum.argmax() == 440
+
+
+@pytest.mark.parametrize(("form", "codec"), [("ipod", "aac"), ("matroska", "aac"), ("avi", "mp3")])
+def test_tags_may_be_in_any_encoding(form: str, codec: str) -> None:
+    content = encoded(tone(2.0, 48000), form=form, codec=codec, title="Cafe X")
+    assert b"Cafe X" in content
+    waveform = audio.load(io.BytesIO(content.replace(b"Cafe X", "Café X".encode("latin-1"))), RATE)
+    np.testing.assert_array_equal(waveform, audio.load(io.BytesIO(content), RATE))
 
 
 @pytest.mark.parametrize(
@@ -402,6 +413,55 @@ def test_hostile_files_are_refused_by_name(tmp_path: Path, name: str) -> None:
         with pytest.raises(AudioError, match=message) as caught:
             read()
         assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_codec_without_a_decoder_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    content = bytearray(wav(speechlike(2000).tobytes()))
+    content[20:22] = b"\x34\x12"  # the format's number
+    (tmp_path / "a.wav").write_bytes(content)
+    for read in (audio.read_header, lambda path: audio.load(path, RATE)):
+        with pytest.raises(AudioError, match=r"a\.wav: no decoder is known for the codec of its sound"):
+            read(tmp_path / "a.wav")
+
+
+class OnDisk(io.BytesIO):
+    """A file of which the system says, as of those on a disk, that it has no place so far behind its end."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if offset > 2**60:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return super().seek(offset, whence)
+
+
+def test_what_points_to_nowhere_is_refused_and_does_no_harm_to_the_next(capfd: pytest.CaptureFixture[str]) -> None:
+    """PyAV keeps what a file raises while FFmpeg seeks in it, and raises it when it next does something."""
+    good = encoded(tone(2.0, 48000), form="ipod", codec="aac")
+    content = bytearray(written(speechlike(2000), "W64"))
+    chunk = content.index(b"fmt ")
+    content[chunk] ^= 1
+    content[chunk + 16 : chunk + 24] = struct.pack("<q", 2**62)
+    for _ in range(2):
+        with pytest.raises(AudioError, match="is not a sound file, or is damaged"):
+            audio.load(OnDisk(content), RATE)
+        assert len(audio.load(io.BytesIO(good), RATE)) > RATE
+    assert capfd.readouterr().err == ""
+
+
+def test_a_file_that_cant_be_read_is_refused() -> None:
+    pytest.importorskip("av")
+
+    class Broken(io.BytesIO):
+        def readinto(self, buffer: object) -> int:
+            return 0  # to soundfile it is empty
+
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell() > 0:
+                raise OSError(errno.EIO, "the disk is broken")
+            return super().read(size)
+
+    with pytest.raises(AudioError, match="FFmpeg: the disk is broken"):
+        audio.load(Broken(encoded(tone(9.0, 48000), form="ipod", codec="aac")), RATE)
 
 
 def test_a_claim_costs_no_memory(tmp_path: Path) -> None:
