@@ -183,6 +183,7 @@ def read_at(archive: Path, offset: int, size: int) -> bytes:
             if len(_archives) > _MOST_ARCHIVES:
                 os.close(_archives.popitem(last=False)[1])
         _archives.move_to_end(archive)
+        size = min(size, max(os.fstat(_archives[archive]).st_size - offset, 0))  # no memory for a mere claim
         parts: list[bytes] = []
         while size:  # some systems read no more than 2 GiB at once
             if sys.platform != "win32":  # forked processes share the place that `read` goes on from
@@ -200,16 +201,16 @@ def read_at(archive: Path, offset: int, size: int) -> bytes:
 def _open_archive(path: Path) -> int:
     try:
         return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:  # no path holds a zero character
         raise AudioError("there is no such file", where=path, hint="copy all the shards of the corpus") from error
     except OSError as error:
         raise AudioError(f"can't be opened: {error.strerror}", where=path) from error
 
 
 def _open_file(path: Path) -> BinaryIO:
-    if path.is_dir():
-        raise AudioError("is a folder", where=path, expected="a sound file")
     try:
+        if path.is_dir():
+            raise AudioError("is a folder", where=path, expected="a sound file")
         return path.open("rb")
     except (FileNotFoundError, ValueError) as error:  # no path holds a zero character
         raise AudioError("there is no such file", where=path) from error
@@ -248,7 +249,7 @@ def _sphere_frames(head: bytes, name: str) -> int:
             hint=f"sph2pipe -f wav {quoted(name)} {quoted(Path(name).stem + '.wav')}",
         )
     count = header.get("sample_count", "")
-    return int(count) if count.isdecimal() else 0
+    return min(int(count), _UNKNOWN_FRAMES) if count.isdecimal() else 0
 
 
 def _check_header(decoder: OpenRecording, size: int) -> None:

@@ -241,9 +241,10 @@ def test_compressed_sphere_is_refused_with_what_to_do(tmp_path: Path, coding: st
         audio.read_header(tmp_path / "a.sph")
 
 
-def test_sphere_that_is_cut_off(tmp_path: Path) -> None:
-    (tmp_path / "a.sph").write_bytes(sphere(bytes(1000), "pcm"))
-    with pytest.raises(AudioError, match=r"cut off: its header claims 0\.05 s, it holds 0\.03 s"):
+@pytest.mark.parametrize(("count", "claimed"), [(800, r"0\.05"), (10**400, r"\d+\.\d\d")], ids=["more", "absurd"])
+def test_sphere_that_is_cut_off(tmp_path: Path, count: int, claimed: str) -> None:
+    (tmp_path / "a.sph").write_bytes(sphere(bytes(1000), "pcm", count=count))
+    with pytest.raises(AudioError, match=rf"cut off: its header claims {claimed} s, it holds 0\.03 s"):
         audio.load(tmp_path / "a.sph", RATE)
 
 
@@ -482,6 +483,10 @@ def test_folders_and_missing_files(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="no such file") as caught:
         audio.read_header(tmp_path / "gone.wav")
     assert str(tmp_path / "gone.wav") in str(caught.value)
+    with pytest.raises(AudioError, match="there is no such file"):
+        audio.read_header(tmp_path / "a\0.wav")
+    with pytest.raises(AudioError, match=r"can't be opened|no such file"):  # its name is longer than any may be
+        audio.read_header(tmp_path / ("a" * 5000 + ".wav"))
 
 
 def test_errors_name_streams() -> None:

@@ -506,10 +506,25 @@ def test_wrong_lines_of_an_index(tmp_path: Path) -> None:
         "duration": 1,
         "text": "a",
     }
-    wrong = {"shard": 3, "shard_offset": 100, "shard_bytes": "10"}
-    lines = [good, *({**good, key: value} for key, value in wrong.items())]
+    wrong = [{"shard": 3}, {"shard_offset": 100}, {"shard_bytes": "10"}, {"shard_bytes": 10**30}, {"shard": "a\0"}]
+    lines = [good, *({**good, **change} for change in wrong)]
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, lines)))
     with pytest.raises(DataError) as caught:
         read_manifest(tmp_path / "x.jsonl")
-    for message in ("line 2: shard is 3", "line 3: shard_offset is 100", "line 4: shard_bytes is '10'"):
+    for message in (
+        "line 2: shard is 3",
+        "line 3: shard_offset is 100",
+        "line 4: shard_bytes is '10'",
+        "line 5: shard_bytes is 1000",
+        r"line 6: shard is 'a\x00'",
+    ):
         assert message in str(caught.value)
+
+
+def test_a_shard_takes_no_memory_for_a_mere_claim(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(bytes(2000))
+    for offset, size in ((512, 1 << 50), (1 << 60, 10)):
+        with pytest.raises(AudioError, match=r"a\.tar: (does not hold|has been cut off)"):
+            Member(tmp_path / "a.tar", "a.wav", offset, size).read()
+    with pytest.raises(AudioError, match="there is no such file"):
+        Member(tmp_path / "a\0.tar", "a.wav", 512, 10).read()
