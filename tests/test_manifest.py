@@ -66,6 +66,15 @@ def test_every_wrong_line_is_named(tmp_path: Path) -> None:
         '{"audio_filepath": "a.wav", "duration": true, "text": "a"}': "duration is True",
         '{"audio_filepath": "", "duration": 1, "text": "a"}': "audio_filepath is ''",
         '{"audio_filepath": "a.wav", "duration": 1, "text": null}': "text is None",
+        r'{"audio_filepath": "a\u0000.wav", "duration": 1, "text": "a"}': r"audio_filepath is 'a\x00.wav'",
+        '{"audio_filepath": "a.wav", "duration": 1e308, "text": "a"}': "duration is 1e+308 seconds",
+        f'{{"audio_filepath": "a.wav", "duration": 1{"0" * 400}, "text": "a"}}': "duration is 1000",
+        f'{{"audio_filepath": "a.wav", "duration": 1{"0" * 9000}, "text": "a"}}': "a number in it has thousands",
+        good[:-1] + ', "b": ' + "[" * 3000 + "]" * 3000 + "}": "its brackets are nested more than 100 deep",
+        good[:-1] + ', "b": ' + '{"c": ' * 500 + "1" + "}" * 501: "its brackets are nested more than 100 deep",
+        r'{"audio_filepath": "a.wav", "duration": 1, "text": "a \ud800"}': r"'text' holds '\ud800', one half of",
+        r'{"audio_filepath": "a.wav", "duration": 1, "text": "a", "b": [{"c\uDFFF": 1}]}': r"'b' holds '\udfff'",
+        r'{"audio_filepath": "a.wav", "duration": 1, "text": "a", "\udbff": 1}': r"'\udbff' holds '\udbff'",
     }
     path = tmp_path / "m.jsonl"
     path.write_text("\n".join([good, *wrong]), encoding="utf-8")
@@ -73,6 +82,23 @@ def test_every_wrong_line_is_named(tmp_path: Path) -> None:
         read_manifest(path)
     for number, message in enumerate(wrong.values(), start=2):
         assert f"line {number}: {message}" in str(raised.value)
+
+
+def test_characters_in_two_halves_and_lists_are_no_faults(tmp_path: Path) -> None:
+    words = [{"word": "a", "at": [[0.1, 0.2]]}] * 200
+    line = {"audio_filepath": "😀.wav", "duration": 1, "text": "😀 \\ud800", "words": words, "b": nested(98)}
+    (tmp_path / "m.jsonl").write_text(json.dumps(line))
+    (utterance,) = read_manifest(tmp_path / "m.jsonl")
+    assert (utterance.audio.name, utterance.text) == ("😀.wav", "😀 \\ud800")
+    assert utterance.fields == {"words": words, "b": nested(98)}
+
+
+def nested(depth: int) -> list:
+    """Lists in one another."""
+    value: list = [1]
+    for _ in range(depth):
+        value = [value]
+    return value
 
 
 def test_a_table_is_no_manifest(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ Recordings may also lie in tar files, see `shards.py`. `audio_filepath` is then 
 from __future__ import annotations
 
 import json
-import math
 import os
+import re
+import reprlib
 import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,10 @@ from asr.sound_files import Member, Stretch
 
 MEMBER_KEYS = ("shard", "shard_offset", "shard_bytes")
 """Of a line whose recording is in a shard."""
+_MOST_SECONDS = 1e9  # thirty years: no recording is longer, and sums and products of lengths remain finite
+_MOST_BYTES = 1 << 62  # no file is larger, and the system takes no larger numbers
+_MOST_NESTED = 100  # well within what Python's stack takes where the line is written again or sent to a process
+_TOO_NESTED = f"its brackets are nested more than {_MOST_NESTED} deep"
 _LINES = 'lines such as {"audio_filepath": "a.wav", "duration": 1.5, "text": "hello"}'
 
 
@@ -115,19 +120,17 @@ def parse_manifest(content: str, path: Path, transcribed: bool = True) -> list[U
 
 
 def _parse(line: str, folder: Path, transcribed: bool) -> Utterance:
-    try:
-        entry = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error.msg} at column {error.colno})") from None
+    entry = _json(line)
     if not isinstance(entry, dict):
         raise ValueError(f"a JSON {type(entry).__name__}, not an object")
+    _refuse_halves(line, entry)
     if not transcribed:
         entry.setdefault("text", "")
     missing = [key for key in ("audio_filepath", "duration", "text") if key not in entry]
     if missing:
         raise ValueError(f"no {', '.join(missing)}")
     audio, duration, text = (entry.pop(key) for key in ("audio_filepath", "duration", "text"))
-    if not isinstance(audio, str) or not audio:
+    if not isinstance(audio, str) or not audio or "\0" in audio:
         raise ValueError(f"audio_filepath is {audio!r}, not a path")
     if not isinstance(text, str):
         raise ValueError(f"text is {text!r}, not a string")
@@ -140,24 +143,61 @@ def _parse(line: str, folder: Path, transcribed: bool) -> Utterance:
     return Utterance(path, _seconds("duration", duration), text, entry, start, member)
 
 
+def _json(line: str) -> Any:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON ({error.msg} at column {error.colno})") from None
+    except ValueError:  # sys.get_int_max_str_digits()
+        raise ValueError("a number in it has thousands of digits") from None
+    except RecursionError:
+        raise ValueError(_TOO_NESTED) from None
+    if line.count("[") + line.count("{") > _MOST_NESTED and _is_nested(value):
+        raise ValueError(_TOO_NESTED)
+    return value
+
+
+def _is_nested(value: Any) -> bool:
+    """Whether lists and objects are in one another deeper than that."""
+    level = [value]
+    for _ in range(_MOST_NESTED + 1):
+        groups = [
+            each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)
+        ]
+        level = [each for group in groups for each in group]
+    return bool(level)
+
+
+def _refuse_halves(line: str, entry: dict[str, Any]) -> None:
+    r"""Refuse one half, such as `\ud83d`, of a character that JSON may write in two: no file takes it."""
+    if not re.search(r"\\u[dD][89a-fA-F]", line):
+        return
+    for key, value in entry.items():
+        try:
+            json.dumps([key, value], ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = error.object[error.start]
+            raise ValueError(f"{key!r} holds {half!r}, one half of a character") from None
+
+
 def _take_member(entry: dict[str, Any], folder: Path, name: str) -> Member | None:
     """Take what says where in a shard a recording is from its line, if it is in one."""
     if not all(key in entry for key in MEMBER_KEYS):
         return None
     shard, offset, size = (entry.pop(key) for key in MEMBER_KEYS)
-    if not isinstance(shard, str) or not shard:
+    if not isinstance(shard, str) or not shard or "\0" in shard:
         raise ValueError(f"shard is {shard!r}, not a path")
     for key, value, least in (("shard_offset", offset, tarfile.BLOCKSIZE), ("shard_bytes", size, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{key} is {value!r}, not a number of bytes")
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MOST_BYTES:
+            raise ValueError(f"{key} is {reprlib.repr(value)}, not a number of bytes")
     return Member(folder / shard, name, offset, size)
 
 
 def _seconds(key: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{key} is {value!r}, not a number of seconds")
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{key} is {value} seconds")
+    if not 0 <= value <= _MOST_SECONDS:  # nor NaN
+        raise ValueError(f"{key} is {reprlib.repr(value)} seconds")
     return float(value)
 
 
