@@ -120,7 +120,7 @@ def parse(text: str, where: object, from_command_line: bool = False) -> Any:
     """Read YAML; strings from the command line are marked, as paths among them are relative to the working folder.
 
     Raises:
-        ConfigError: it is not YAML, or a key stands twice in it.
+        ConfigError: it is not YAML, is nested too deeply, or a key stands twice in it.
     """
     try:
         return yaml.load(text, _ArgumentLoader if from_command_line else _StrictLoader)
@@ -132,6 +132,9 @@ def parse(text: str, where: object, from_command_line: bool = False) -> Any:
         }
         hint = next((hint for fault, hint in hints.items() if str(error.problem).startswith(fault)), None)
         raise ConfigError(f"not YAML: {error.problem}", where=f"{where}{line}", hint=hint) from None
+    except RecursionError:
+        what = "lists or sections are nested in one another, hundreds deep"
+        raise ConfigError(what, where=where, expected="a few levels, and each bracket closed") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"not YAML: {error}", where=where) from None
     except ValueError as error:
@@ -143,7 +146,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise ConfigError("not a setting", where=repr(override), expected="key=value, such as training.epochs=20")
-    _put(values, key.strip(), parse(text, repr(override), from_command_line=True))
+    where = repr(override if len(override) <= 100 else f"{override[:99]}…")
+    _put(values, key.strip(), parse(text, where, from_command_line=True))
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:

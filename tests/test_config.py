@@ -72,6 +72,9 @@ tokens: {kind: bpe}
         ("name: [", "not YAML"),
         ("- a\n- b", "a mapping"),
         ("name: a\nname: b", "'name' stands twice"),
+        ("name: " + "[" * 3000, "hundreds deep"),
+        ("name: " + "[" * 3000 + "]" * 3000, "hundreds deep"),
+        ("- " * 3000 + "a", "hundreds deep"),
         ("name: a", "prepare: missing"),
         (
             "name: a\nprepare: {corpus: timit}",
@@ -228,6 +231,7 @@ def test_wrong_replacements(tmp_path: Path, text: str, expected: str) -> None:
         ("epochs", "key=value"),
         ("=3", "key=value"),
         ("training.epochs=[", "not YAML"),
+        ("training.epochs=" + "{a: " * 3000 + "}" * 3000, "hundreds deep"),
         (
             "name=2024-13-45",
             "not YAML: month must be in 1..12\n  try: what looks like a date or number, and is none",
