@@ -469,7 +469,8 @@ def _av_pieces(container: Any, track: Any, frames: int) -> Iterator[FloatArray]:
     """Decode to (channels, samples) each, with zeros where no sound was sent, within so many frames in all."""
     import av
 
-    converter = av.AudioResampler(format="fltp", layout=track.layout, rate=track.rate)
+    # Packed: of planar frames with more than eight channels PyAV reads planes that are not there, and crashes.
+    converter = av.AudioResampler(format="flt", layout=track.layout, rate=track.rate)
     start, timed, position = _av_start(container), container.format.name not in _BARE_STREAMS, 0
     for frame in container.decode(track):
         gap = round((frame.pts * frame.time_base - start) * track.rate) - position if timed and frame.pts else 0
@@ -479,6 +480,6 @@ def _av_pieces(container: Any, track: Any, frames: int) -> Iterator[FloatArray]:
         for first in range(0, gap, BLOCK_FRAMES):
             yield np.zeros((track.channels, min(BLOCK_FRAMES, gap - first)), np.float32)
         for piece in converter.resample(frame):
-            samples = piece.to_ndarray()
+            samples = piece.to_ndarray().reshape(-1, track.channels).T
             position += samples.shape[1]
             yield samples

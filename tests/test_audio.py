@@ -130,6 +130,20 @@ def test_other_formats_are_read_with_pyav(form: str, codec: str) -> None:
     assert spectrum.argmax() == 440
 
 
+def test_tracks_of_many_channels_are_read_with_pyav() -> None:
+    av = pytest.importorskip("av")
+    pcm = np.random.default_rng(0).integers(-9000, 9000, (3000, 9)).astype(np.int16)
+    content = io.BytesIO()
+    with av.open(content, "w", format="matroska") as container:
+        track = container.add_stream("pcm_s16le", rate=RATE, layout="9 channels")
+        frame = av.AudioFrame.from_ndarray(pcm.reshape(1, -1), format="s16", layout="9 channels")
+        frame.sample_rate = RATE
+        container.mux([*track.encode(frame), *track.encode(None)])
+    assert audio.read_header(content).channels == 9
+    np.testing.assert_allclose(audio.load(content, RATE), pcm.mean(axis=1) / 32768, atol=1e-6)
+    np.testing.assert_array_equal(audio.load(content, RATE, channel=8), pcm[:, 8] / np.float32(32768))
+
+
 @pytest.mark.parametrize(("form", "codec"), [("ipod", "aac"), ("matroska", "aac"), ("avi", "mp3")])
 def test_tags_may_be_in_any_encoding(form: str, codec: str) -> None:
     content = encoded(tone(2.0, 48000), form=form, codec=codec, title="Cafe X")
