@@ -200,6 +200,8 @@ def read_at(archive: Path, offset: int, size: int) -> bytes:
 
 def _open_archive(path: Path) -> int:
     try:
+        if path.is_dir():
+            raise AudioError("is a folder", where=path, expected="a tar of recordings")
         return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     except (FileNotFoundError, ValueError) as error:  # no path holds a zero character
         raise AudioError("there is no such file", where=path, hint="copy all the shards of the corpus") from error
@@ -297,12 +299,32 @@ def _cut(decoder: OpenRecording, first: int, frames: int, least: int) -> Iterato
         raise AudioError(f"the recording ends at {position / decoder.sample_rate:.2f} s", where=decoder.name)
 
 
+class _Seekable:
+    """A file for a decoder, whose `seek` raises nothing where damage points to a place that no file has.
+
+    soundfile prints what it raises; PyAV keeps that, and raises it when it next does something, or prints it.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.name, self.read, self.tell = getattr(file, "name", "<none>"), file.read, file.tell
+        self._seek = file.seek
+        if hasattr(file, "readinto"):  # which soundfile prefers
+            self.readinto = file.readinto
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """As a file's; or, an error as FFmpeg tells it."""
+        try:
+            return self._seek(offset, whence)
+        except (OSError, ValueError):
+            return -errno.EINVAL
+
+
 # ---------------------------------------------------------------------------------------------- soundfile
 
 
 def _open_soundfile(name: str, file: BinaryIO, stack: ExitStack) -> OpenRecording:
     try:
-        sound = stack.enter_context(soundfile.SoundFile(file))
+        sound = stack.enter_context(soundfile.SoundFile(_Seekable(file)))
     except soundfile.LibsndfileError as error:
         return _open_av(name, file, error.error_string.rstrip("."), stack)
     except TypeError:  # soundfile takes a name in .raw for samples without a header
@@ -395,7 +417,7 @@ def _open_av(name: str, file: BinaryIO, reason: str, stack: ExitStack) -> OpenRe
     file.seek(0)
     try:
         # A file object, never the name: FFmpeg would follow one that is an address.
-        container = stack.enter_context(av.open(_AvFile(file), metadata_errors="replace"))
+        container = stack.enter_context(av.open(_Seekable(file), metadata_errors="replace"))
         if not container.streams.audio:
             raise AudioError(f"holds no sound (soundfile: {reason}; FFmpeg: no sound track)", where=name)
         track = container.streams.audio[0]
@@ -414,21 +436,6 @@ def _open_av(name: str, file: BinaryIO, reason: str, stack: ExitStack) -> OpenRe
     return OpenRecording(
         name, track.rate, track.channels, frames, least, not exact, _read_av(name, container, track, frames)
     )
-
-
-class _AvFile:
-    """A file for PyAV, which keeps what `seek` raises, and raises it when it next does something, or prints it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.name, self.read, self.tell = getattr(file, "name", "<none>"), file.read, file.tell
-        self._seek = file.seek
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """As a file's; where damage points to a place that no file has, an error as FFmpeg tells it."""
-        try:
-            return self._seek(offset, whence)
-        except (OSError, ValueError):
-            return -errno.EINVAL
 
 
 def _av_seconds(container: Any, track: Any) -> tuple[float, bool]:

@@ -528,3 +528,5 @@ def test_a_shard_takes_no_memory_for_a_mere_claim(tmp_path: Path) -> None:
             Member(tmp_path / "a.tar", "a.wav", offset, size).read()
     with pytest.raises(AudioError, match="there is no such file"):
         Member(tmp_path / "a\0.tar", "a.wav", 512, 10).read()
+    with pytest.raises(AudioError, match="is a folder"):
+        Member(tmp_path, "a.wav", 512, 10).read()
