@@ -161,6 +161,7 @@ class AcousticTask:
             job.settings.methods,
             job.settings.precision,
             lambda autocast: self._ctc(self.model, job.train_reader.read_batch(share), autocast)[1],
+            job.world.local_size,
         )
 
     def validate(self) -> DevResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from asr.data.batching import Sample
 from asr.errors import DataError, ExhaustedError
 from asr.files import read_json, write_json
 from asr.reporting import Reporter
+from asr.training import headroom
 from asr.training.distributed import ALONE, World
 from asr.training.optimization import OptimizationMethods, autocast_to, resolve_precision
 from asr.training.optimizers import STATES
@@ -25,7 +26,8 @@ LOWERED = 2 / 3
 
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|can't allocate|not enough memory|alloc\w*_failed"
-    r"|unable to find (an engine|a valid cudnn algorithm)",  # which a convolution's workspace would fit
+    r"|unable to find (an engine|a valid cudnn algorithm)"  # which a convolution's workspace would fit
+    r"|could not (create|execute) a primitive",  # all that oneDNN says of it
     re.IGNORECASE,
 )
 
@@ -155,16 +157,19 @@ def try_step(
     methods: OptimizationMethods,
     precision: str,
     loss: Callable[[AbstractContextManager[Any]], Tensor],
+    processes: int = 1,
 ) -> None:
     """Forward and backward pass of a batch, which change nothing.
 
-    They take place beside as many numbers as the optimiser and the moving average will remember.
+    They take place beside as many numbers as the optimiser and the moving average will remember; on a CPU, without
+    more memory than there is.
 
     Args:
         model: on the device to train on.
         methods: of the training.
         precision: the recipe's.
         loss: what is to be minimised of the batch, computed in such a precision.
+        processes: how many on this machine try at the same time.
 
     Raises:
         RuntimeError, MemoryError: it does not fit into memory.
@@ -173,7 +178,8 @@ def try_step(
     autocast = autocast_to(resolve_precision(precision, device), device)
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     model.train()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    limited = headroom.limited(processes) if device.type == "cpu" else nullcontext()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), limited:
         try:
             copies = STATES[methods.optimizer.name] + (methods.ema is not None)
             remembered = [torch.empty_like(weights) for weights in model.parameters() for _ in range(copies)]
