@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
 
 from asr.errors import ConfigError, DataError
 from asr.text import arpa, ngram
@@ -334,6 +335,21 @@ def test_the_name_of_the_file_says_how_to_write(tmp_path: Path) -> None:
         ngram.save(read(SMALL), tmp_path / "model.bin")
     with pytest.raises(ConfigError, match="only the compact form"):
         ngram.save(read(SMALL), tmp_path / "model.arpa", half=True)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_model_is_written_to_the_same_bytes_each_time(tmp_path: Path, half: bool) -> None:
+    """Fifteen times: of two entries without an order the first comes first half of the time."""
+    model = read(SMALL)
+    paths = [tmp_path / f"{number}.ngram" for number in range(15)]
+    for path in paths:
+        ngram.save(model, path, half)
+    assert len({path.read_bytes() for path in paths}) == 1
+    with safe_open(paths[0], framework="numpy") as file:
+        assert file.metadata() == {"format": "asr n-gram 1", "order": str(model.order)}
+        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+    assert "\n".join(model.words).encode() == stored["words"].tobytes()
+    np.testing.assert_array_equal(stored["log_prob"], model.ngram.log_prob.astype(stored["log_prob"].dtype))
 
 
 @pytest.mark.parametrize("half", [False, True])

@@ -17,14 +17,29 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as to_safetensors
 
 from asr.errors import DataError
-from asr.files import write_bytes
+from asr.files import atomic_path
 
 _DTYPES = {"I64": np.int64, "I32": np.int32, "F32": np.float32, "F16": np.float16, "U8": np.uint8}
 
 
 def save(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
-    """Write arrays of one dimension, and what is to be known of them, atomically."""
-    write_bytes(path, to_safetensors(dict(arrays), dict(metadata)))
+    """Write arrays of one dimension, and what is to be known of them, atomically: the same bytes each time."""
+    content = memoryview(to_safetensors(dict(arrays), dict(metadata)))
+    begin = 8 + int.from_bytes(content[:8], "little")
+    header = _sorted(bytes(content[8:begin]))
+    with atomic_path(path, len(content)) as temporary, temporary.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little"))
+        file.write(header)
+        file.write(content[begin:])
+
+
+def _sorted(header: bytes) -> bytes:
+    """The same header, in which safetensors has written the metadata in any order, in that of the names.
+
+    Spaces fill it up to eight bytes, as those of safetensors do, so that the arrays are aligned.
+    """
+    text = json.dumps(json.loads(header), sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    return text + b" " * (-len(text) % 8)
 
 
 def is_compact(path: Path) -> bool:
