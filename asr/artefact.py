@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
@@ -49,6 +49,35 @@ CONFIG, METADATA, WEIGHTS, CARD = "config.yaml", "metadata.json", "model.safeten
 DECODER, LANGUAGE_MODEL, LEXICON = "decoder.json", "lm.ngram", "lexicon.txt"
 RESCORING, NEURAL_RESCORING = "rescoring.ngram", "rescoring.safetensors"
 MOST_TENSORS_SHOWN = 5
+
+
+class _Training(BaseModel):
+    """What `_Known` says of a training."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    epochs: int = 0
+    parameters: int = 0
+    precision: str = ""
+    dev: dict[str, Any] = {}
+    sample_seconds: dict[str, NonNegativeFloat] = {}
+
+
+class _Known(BaseModel):
+    """What metadata.json may hold, and of which types, besides what others put there; all of it may be missing."""
+
+    model_config = ConfigDict(strict=True)
+
+    asr_version: str = ""
+    torch_version: str = ""
+    created: str = ""
+    name: str = ""
+    seed: int = 0
+    training: _Training = _Training()
+    begun_from: dict[str, Any] | None = None
+    manifests: dict[str, str] = {}
+    tests: list[dict[str, Any]] = []
+    search: str | None = None
 
 
 @dataclass(frozen=True)
@@ -251,9 +280,10 @@ def _models_below(folder: Path) -> Iterator[Path]:
 def _created(folder: Path) -> str | None:
     """When a model was made (ISO 8601 in UTC, so text order is time order), or None where that can't be read."""
     try:
-        return str(read_json(folder / METADATA)["created"])
+        created = read_json(folder / METADATA)["created"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return created if isinstance(created, str) else None
 
 
 def _check_files(folder: Path) -> None:
@@ -273,10 +303,15 @@ def _read_metadata(path: Path) -> dict[str, Any]:
     try:
         metadata = read_json(path)
         written_in = int(metadata["format_version"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         raise ModelError("not a model's metadata", where=path, expected="JSON with a format_version") from None
     writer = str(metadata.get("asr_version", ""))
     refuse_newer_format(written_in, FORMAT_VERSION, "model", path.parent, writer, ModelError)
+    try:
+        _Known.model_validate(metadata)
+    except ValidationError as error:
+        hint = "copy the model again"
+        raise ModelError(f"not a model's metadata: {faults(error)}", where=path, hint=hint) from None
     return dict(metadata)
 
 

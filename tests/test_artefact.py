@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +276,40 @@ def test_metadata_that_says_nothing_is_refused(folder: Path, content: str) -> No
         artefact.load(folder)
 
 
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"training": "x"}, "training: should be a section"),
+        ({"training": {"sample_seconds": 3}}, "training.sample_seconds: "),
+        ({"training": {"sample_seconds": {"typical": "long"}}}, "training.sample_seconds.typical: "),
+        ({"created": None}, "created: "),
+        ({"created": 20260301}, "created: "),
+        ({"tests": {"test": 0.1}}, "tests: "),
+        ({"begun_from": "another"}, "begun_from: "),
+    ],
+)
+def test_metadata_of_wrong_types_are_refused_by_key(folder: Path, changes: dict[str, Any], fault: str) -> None:
+    edit_metadata(folder, **changes)
+    for read in (artefact.load, artefact.identity):
+        with pytest.raises(ModelError, match=rf"metadata\.json: not a model's metadata: {re.escape(fault)}"):
+            read(folder)
+
+
+def test_metadata_need_no_more_than_the_format(folder: Path) -> None:
+    """As those of models that others make."""
+    (folder / "metadata.json").write_text('{"format_version": 1, "maker": ["others"]}')
+    model = artefact.load(folder)
+    assert model.metadata == {"format_version": 1, "maker": ["others"]}
+    assert isinstance(Recognizer(model).transcribe(np.zeros(8000, np.float32)).text, str)
+    assert artefact.identity(folder)["created"] is None
+
+
+def test_a_version_without_end_is_refused(folder: Path) -> None:
+    (folder / "metadata.json").write_text('{"format_version": 1e999}')
+    with pytest.raises(ModelError, match=r"metadata\.json: not a model's metadata"):
+        artefact.load(folder)
+
+
 @pytest.mark.parametrize("name", ["config.yaml", "metadata.json", "model.safetensors", "tokenizer.json"])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
@@ -341,6 +376,7 @@ def test_the_newest_model_is_the_one_made_last(tmp_path: Path, monkeypatch: pyte
     broken = Path("runs", "d", "model")
     broken.mkdir(parents=True)
     (broken / "metadata.json").write_text("half")
+    edit_metadata(save(model, Path("runs", "e", "model")), created=[2027])
     assert artefact.newest(Path("runs")) == Path("runs/a/deeper/model")
     assert asr.load(device="cpu").model.metadata["order"] == "a/deeper"
     assert asr.load("runs/b", device="cpu").model.metadata["order"] == "b"

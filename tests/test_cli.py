@@ -511,6 +511,16 @@ def test_a_lone_unreadable_recording_is_an_error_before_the_model_is_loaded(run:
     assert not Path("text.txt").exists()
 
 
+def test_a_model_need_not_tell_when_it_was_made(run: Run, here: Path, model: Path, tmp_path: Path) -> None:
+    """As those that others make."""
+    of_others = tmp_path / "of others"
+    shutil.copytree(model, of_others)
+    (of_others / "metadata.json").write_text('{"format_version": 1}')
+    result = run("transcribe", "a.wav", "--model", str(of_others))
+    assert (result.code, result.out) == (0, run("transcribe", "a.wav").out)
+    assert f"model {of_others} (self-test) on " in result.err
+
+
 def test_without_a_model_the_way_to_one_is_told(run: Run, here: Path) -> None:
     shutil.rmtree("runs")
     result = run("transcribe", "a.wav")

@@ -165,10 +165,9 @@ def load_recognizer(model: Path | None, device: str, wishes: Wishes, reporter: R
     options = wishes.options()
     folder, loaded = load_model(model)
     settings = wishes.settings(loaded.decoder)
-    reporter.say(
-        f"model {folder} ({loaded.config.name}, trained {loaded.metadata['created'][:10]}) on {where}, "
-        + describe(settings, wishes, options.get("hotwords"))
-    )
+    created = loaded.metadata.get("created")  # as in any model that asr has made
+    known = loaded.config.name + (f", trained {created[:10]}" if created else "")
+    reporter.say(f"model {folder} ({known}) on {where}, " + describe(settings, wishes, options.get("hotwords")))
     prepare(settings, reporter)
     with announced("reading the language model …", reporter):
         return Recognizer(replace(loaded, decoder=settings), where, reject_above=wishes.reject_above, **options)
