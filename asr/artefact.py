@@ -1,7 +1,8 @@
 """A trained model on disk: a folder that can be copied, and that runs no code when it is loaded.
 
 config.yaml           the resolved recipe
-metadata.json         format version, versions of asr and torch, and what the training says of itself
+metadata.json         format version, versions of asr and torch, what identifies the weights, and what the training
+                      says of itself
 model.safetensors     weights, and statistics of the features
 tokenizer.json …      the tokenizer's files
 README.md             the model card
@@ -71,6 +72,7 @@ class _Known(BaseModel):
     asr_version: str = ""
     torch_version: str = ""
     created: str = ""
+    weights: str = ""
     name: str = ""
     seed: int = 0
     training: _Training = _Training()
@@ -117,7 +119,8 @@ def save(
     Args:
         folder: of the model.
         config, tokenizer, features, acoustic: its parts.
-        metadata: JSON-able; the format version, the versions of asr and torch and the time are added.
+        metadata: JSON-able; the format version, the versions of asr and torch, the time and what identifies the
+            weights are added.
         card: the text of its README.md.
         decoder: how its output is searched; the files that it names, which may be in the folder, become part of it.
     """
@@ -131,11 +134,13 @@ def save(
     with atomic_path(Path(folder)) as temporary:
         temporary.mkdir()
         write_text(temporary / CONFIG, to_yaml(config))
-        write_json(temporary / METADATA, known | dict(metadata))
         write_text(temporary / CARD, card)
         tokenizer.save(temporary)
         # Not save_file: it keeps its file from everybody but its owner.
         (temporary / WEIGHTS).write_bytes(to_safetensors(tensors))
+        # Last, since the metadata may be those of a model with other weights, or with the same in another order.
+        identified = {"weights": file_fingerprint(temporary / WEIGHTS)}
+        write_json(temporary / METADATA, known | dict(metadata) | identified)
         if decoder is not None:
             save_decoder(temporary, decoder)
 
@@ -208,6 +213,7 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Model:
     features = build.features(config.features)
     acoustic = build.acoustic(config.model, features.dim, len(tokenizer.surfaces))
     _load_tensors(folder / WEIGHTS, features, acoustic)
+    _check_weights(folder / WEIGHTS, metadata)
     return Model(
         config,
         tokenizer,
@@ -351,20 +357,36 @@ def _load_tensors(path: Path, features: nn.Module, acoustic: nn.Module) -> None:
     except SafetensorError as error:
         raise ModelError(f"the weights are damaged: {error}", where=path, hint="copy the model again") from None
     wanted = _state(features, acoustic)
-    faults = [f"{name} is missing" for name in wanted.keys() - stored.keys()]
-    faults += [f"{name} is not part of this model" for name in stored.keys() - wanted.keys()]
-    faults += [
-        f"{name} is {list(stored[name].shape)}, not {list(wanted[name].shape)}"
-        for name in wanted.keys() & stored.keys()
-        if stored[name].shape != wanted[name].shape
-    ]
-    if faults:
-        listed = listing(sorted(faults), MOST_TENSORS_SHOWN)
+    unfit = [f"{name} is missing" for name in wanted.keys() - stored.keys()]
+    unfit += [f"{name} is not part of this model" for name in stored.keys() - wanted.keys()]
+    for name in wanted.keys() & stored.keys():
+        found, own = stored[name], wanted[name]
+        if found.shape != own.shape:
+            unfit.append(f"{name} is {list(found.shape)}, not {list(own.shape)}")
+        elif not _is_like(found.dtype, own.dtype):
+            unfit.append(f"{name} is of {found.dtype}, not {own.dtype}".replace("torch.", ""))
+    if unfit:
+        listed = listing(sorted(unfit), MOST_TENSORS_SHOWN)
         raise ModelError(
-            f"{len(faults)} of the weights do not fit {CONFIG} and the tokenizer\n{listed}",
+            f"{len(unfit)} of the weights do not fit {CONFIG} and the tokenizer\n{listed}",
             where=path,
             hint="copy the whole folder again: its files must come from one training",
         )
     with torch.no_grad():
         for name, tensor in wanted.items():
             tensor.copy_(stored[name])
+
+
+def _is_like(found: torch.dtype, own: torch.dtype) -> bool:
+    """Whether numbers can take the place of others: as the same type, or as real ones of another precision."""
+    return found == own or (found.is_floating_point and own.is_floating_point)
+
+
+def _check_weights(path: Path, metadata: Mapping[str, Any]) -> None:
+    """Refuse weights that are not those with which the metadata were written; older ones do not tell these."""
+    if "weights" in metadata and file_fingerprint(path) != metadata["weights"]:
+        raise ModelError(
+            f"the weights are damaged, or not those that {METADATA} was written with",
+            where=path,
+            hint="copy the model again, the whole folder",
+        )

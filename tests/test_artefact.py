@@ -70,6 +70,13 @@ def edit_metadata(folder: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def forget_weights(folder: Path) -> None:
+    """Have the metadata be those of a model from before they identified the weights."""
+    path = folder / "metadata.json"
+    metadata = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in metadata.items() if key != "weights"}))
+
+
 @pytest.mark.parametrize(
     ("kind", "size", "normalization"),
     [("characters", None, "utterance"), ("words", None, "global"), ("bpe", 30, "none"), ("unigram", 19, "global")],
@@ -286,6 +293,7 @@ def test_metadata_that_says_nothing_is_refused(folder: Path, content: str) -> No
         ({"created": 20260301}, "created: "),
         ({"tests": {"test": 0.1}}, "tests: "),
         ({"begun_from": "another"}, "begun_from: "),
+        ({"weights": 7}, "weights: "),
     ],
 )
 def test_metadata_of_wrong_types_are_refused_by_key(folder: Path, changes: dict[str, Any], fault: str) -> None:
@@ -326,6 +334,41 @@ def test_damaged_weights_are_refused(folder: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
     with pytest.raises(ModelError, match=r"model\.safetensors: the weights are damaged"):
+        artefact.load(folder)
+
+
+@pytest.mark.parametrize("place", [-1, -2000])
+def test_a_bit_that_has_flipped_in_the_weights_is_noticed(folder: Path, place: int) -> None:
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[place] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ModelError, match=r"model\.safetensors: the weights are damaged.*\n.*copy the model again"):
+        artefact.load(folder)
+
+
+def test_the_weights_are_those_of_the_last_time_that_a_model_was_written(folder: Path, tmp_path: Path) -> None:
+    """Whatever the metadata say that come with them, as where a run packages what it has trained."""
+    other = artefact.load(save(make_model(normalization="global"), tmp_path / "other"))
+    save(other, folder, weights="0123456789abcdef")
+    artefact.save_decoder(folder, DecoderSettings(beam_width=16))
+    assert artefact.load(folder).metadata["weights"] == other.metadata["weights"]
+
+
+def test_models_that_do_not_identify_their_weights_load(folder: Path) -> None:
+    forget_weights(folder)
+    assert "weights" not in artefact.load(folder).metadata
+
+
+def test_weights_of_other_numbers_are_refused_and_of_another_precision_are_not(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    forget_weights(folder)
+    save_file({name: tensor.half() for name, tensor in tensors.items()}, path)
+    halved = artefact.load(folder).acoustic.state_dict()
+    assert all(tensor.dtype == tensors[f"acoustic.{name}"].dtype for name, tensor in halved.items())
+    save_file({name: tensor.int() for name, tensor in tensors.items()}, path)
+    with pytest.raises(ModelError, match=r"(?s)of the weights do not fit.*is of int32, not float32"):
         artefact.load(folder)
 
 

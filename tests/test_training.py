@@ -114,6 +114,12 @@ def test_the_log_tells_what_was_done_in_each_epoch(finished: Path) -> None:
     assert all(layer.get("update_ratio", 1) > 0 for entry in entries for layer in entry["layers"].values())
 
 
+def test_the_trained_and_the_packaged_model_identify_their_weights(finished: Path) -> None:
+    for folder in (finished / "train" / "final", finished / "model"):
+        metadata = json.loads((folder / "metadata.json").read_text())
+        assert metadata["weights"] == files.file_fingerprint(folder / "model.safetensors")
+
+
 def assert_same_training(found: Path, wanted: Path) -> None:
     """That two runs ended with the same weights, bit for bit, and the same log."""
     weights = load_file(found / "model" / "model.safetensors")
