@@ -107,6 +107,15 @@ def test_a_cut_off_training_resumes_exactly(
     assert all(entry["seconds_waiting_for_data"] < entry["seconds"] for entry in log(tmp_path / "run"))
 
 
+def test_a_damaged_log_is_no_hindrance(path: Path, finished: Path, tmp_path: Path) -> None:
+    """The checkpoint has its content."""
+    with pytest.raises(InterruptedTrainingError):
+        run(path, tmp_path / "run", *AUGMENTED, reporter=Recorder(23))
+    (tmp_path / "run" / "train" / "log.jsonl").write_bytes(b'{"epoch": 1, "dev_l\0ss"\n\xff\n[]\n')
+    run(path, tmp_path / "run", *AUGMENTED)
+    assert_same_training(tmp_path / "run", finished)
+
+
 def test_the_log_tells_what_was_done_in_each_epoch(finished: Path) -> None:
     """And not what is begun to be read for the next, nor what a step at the rate 0 does."""
     entries = log(finished)

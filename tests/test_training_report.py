@@ -334,6 +334,32 @@ def test_a_log_that_was_cut_off_is_read_as_far_as_it_is_whole(tmp_path: Path) ->
     assert log.read(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        (b'{"epoch": 2, "dev_l\0ss"', "this is not JSON"),
+        (b'{"ep\xffch": 2}', "byte 4 is not UTF-8"),
+        (b"[2]", "this is not an epoch's figures"),
+        (b"{}", "this is not an epoch's figures"),
+        (b'{"epoch": "2"}', "this is not an epoch's figures"),
+    ],
+)
+def test_a_damaged_log_is_told_by_its_line(tmp_path: Path, capsys: Capture, line: bytes, fault: str) -> None:
+    path = tmp_path / "train" / "log.jsonl"
+    path.parent.mkdir()
+    path.write_bytes(b'{"epoch": 1}\n' + line + b'\n{"epoch": 3}\n')
+    assert call("report", str(tmp_path)) == 1
+    assert f"error: {path}, line 2: the log is damaged: {fault}" in capsys.readouterr().err
+
+
+def test_settings_that_are_not_text_are_told(tmp_path: Path, capsys: Capture) -> None:
+    """A language model's, which are only shown."""
+    (tmp_path / "log.jsonl").write_text('{"epoch": 1}\n')
+    (tmp_path / "settings.json").write_bytes(b"{\xff}")
+    assert call("report", str(tmp_path)) == 1
+    assert f"error: {tmp_path / 'settings.json'}: byte 1 is not UTF-8" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_a_folder_without_a_training_is_refused(tmp_path: Path, capsys: Capture, there: bool) -> None:
     if there:

@@ -41,6 +41,7 @@ def report(
 
     `asr train` and `asr lm train` do so by themselves when they end; a page that is there is replaced.
     """
+    from asr.files import read_text
     from asr.training import log
     from asr.training import report as reports
 
@@ -88,4 +89,4 @@ def _about_language_model(folder: Path) -> About:
     from asr.training.report import About
 
     settings = folder / SETTINGS
-    return About(folder.resolve().name, settings.read_text(encoding="utf-8") if settings.is_file() else "")
+    return About(folder.resolve().name, read_text(settings) if settings.is_file() else "")

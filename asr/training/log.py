@@ -15,7 +15,8 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from asr.files import full_disk_in_words, write_text
+from asr.errors import DataError
+from asr.files import full_disk_in_words, unreadable_in_words, write_text
 
 
 class TrainingLog:
@@ -78,12 +79,36 @@ def _append(path: Path, content: bytes) -> None:
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """What the log in a training's folder holds, an entry for each epoch; nothing where there is none."""
+    """What the log in a training's folder holds, an entry for each epoch; nothing where there is none.
+
+    Raises:
+        DataError: it is damaged: which line.
+    """
     path = folder / "log.jsonl"
     if not path.exists():
         return []
-    *lines, _ = path.read_text(encoding="utf-8").split("\n")  # the last may have been cut off
-    return [json.loads(line) for line in lines]
+    with unreadable_in_words(path, "the log of a training"):
+        *lines, _ = path.read_bytes().split(b"\n")  # the last may have been cut off
+    return [_entry(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
+
+
+def _entry(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        entry = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        fault = f"byte {error.start} is not UTF-8"
+    except json.JSONDecodeError as error:
+        fault = f"this is not JSON ({error})"
+    else:
+        if isinstance(entry, dict) and isinstance(entry.get("epoch"), int):
+            return entry
+        fault = "this is not an epoch's figures"
+    raise DataError(
+        f"the log is damaged: {fault}",
+        where=where,
+        expected="a JSON object with an epoch",
+        hint="bring the file back; a training that is not over writes it anew, from its checkpoint, as it goes on",
+    )
 
 
 def _numbers(entry: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
