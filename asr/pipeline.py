@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter
 
 from asr import config, idle, language, origin, pretraining, recipe_file, stages
 from asr.config import Recipe
@@ -52,6 +53,31 @@ class Stage:
     needs: tuple[str, ...]
     inputs: Callable[[Recipe], Any]
     wanted: Callable[[Recipe], bool] = lambda recipe: True
+
+
+class _Record(BaseModel):
+    """What a stage leaves besides its product; other keys are not looked at."""
+
+    model_config = ConfigDict(strict=True)
+
+    started: str
+    finished: str = ""
+    seconds: FiniteFloat
+    files: dict[str, Annotated[list[str], Field(min_length=2, max_length=2)]] = {}
+
+
+class _Figures(BaseModel):
+    """What the evaluation leaves of a test set."""
+
+    model_config = ConfigDict(strict=True)
+
+    name: str
+    utterances: int
+    words: int
+    wer: FiniteFloat
+    cer: FiniteFloat
+    ci_low: FiniteFloat
+    ci_high: FiniteFloat
 
 
 ORIGIN = "weights to begin with"
@@ -189,7 +215,7 @@ def _run_stages(
     for number, stage in enumerate(wanted, start=1):
         heading = f"[{number}/{len(wanted)}] {stage.name}"
         record = _read_record(work, stage.name)
-        done = record.get("finished") == fingerprints[stage.name] and stage.product(work).exists()
+        done = record.get("finished") == fingerprints[stage.name] and _is_whole(work, stage.product(work))
         if stage.name == "train":
             work.world.broadcast(not done)
         if done:
@@ -199,6 +225,19 @@ def _run_stages(
             if stage.name in GUARDED:
                 _forget_what_follows(work, stage.name)
             _run_stage(stage, work, record, fingerprints)
+
+
+def _is_whole(work: Workspace, product: Path) -> bool:
+    """Whether a product is there, and not damaged if it is in JSON; others are looked at where they are used."""
+    if product.suffix != ".json":
+        return product.exists()
+    try:
+        value = read_json(product)
+        if product == work.figures:
+            TypeAdapter(list[_Figures]).validate_python(value)
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
 
 
 def _follow(work: Workspace) -> dict[str, Any]:
@@ -272,16 +311,31 @@ def _forget_what_follows(work: Workspace, name: str) -> None:
 
 
 def _guard_training(work: Workspace, fingerprints: dict[str, str], weights: str | None, overwrite: bool) -> None:
-    """Refuse to train over a training with other settings, which took somebody's time."""
+    """Refuse to train over a training with other settings, or with unknown ones, which took somebody's time."""
     places = ((work.pretraining, work.pretrained), (work.training, work.trained))
+    anew = False
     for name, (folder, product) in zip(GUARDED, places, strict=True):
-        record = _read_record(work, name)
-        if name not in fingerprints or record.get("started") in (None, fingerprints[name]):
+        if name not in fingerprints:
             continue
-        if not overwrite and (product.exists() or loop.has_begun(folder)):
+        record, is_there = _read_record(work, name), product.exists() or loop.has_begun(folder)
+        is_unknown = is_there and not record and work.record(name).exists()
+        anew = anew or is_unknown  # so is what has begun with it
+        if not anew and record.get("started") in (None, fingerprints[name]):
+            continue
+        if is_there and not overwrite:
+            if is_unknown:
+                raise _unknown_training(work, name)
             raise _other_training(work, record, weights, fingerprints[LEARNT])
         remove_folder(folder)
         remove_folder(work.figures.parent)  # the reports of what was learnt there
+
+
+def _unknown_training(work: Workspace, name: str) -> ConfigError:
+    return ConfigError(
+        f"this record of the stage {name} is damaged, so its settings and how far it has come are not known",
+        where=work.record(name),
+        hint="bring the file back to go on; else --run-dir for a new folder, or --overwrite to train anew",
+    )
 
 
 def _other_training(work: Workspace, record: dict[str, Any], weights: str | None, learnt: str) -> ConfigError:
@@ -316,10 +370,17 @@ def _changed(then: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]
 
 
 def _settings_there(work: Workspace) -> dict[str, Any]:
+    """Those of the training in the folder; none where they are not there, or damaged."""
     if not work.config.exists():
         return {}
-    begun_from = read_json(work.origin) if work.origin.exists() else {}
-    return {**flat(yaml.safe_load(work.config.read_text(encoding="utf-8"))), ORIGIN: begun_from.get("weights")}
+    try:
+        settings = yaml.safe_load(work.config.read_text(encoding="utf-8"))
+        begun_from = read_json(work.origin) if work.origin.exists() else {}
+    except (yaml.YAMLError, ValueError):
+        return {}
+    if not isinstance(settings, dict) or not isinstance(begun_from, dict):
+        return {}
+    return {**flat(settings), ORIGIN: begun_from.get("weights")}
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -334,8 +395,12 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _read_record(work: Workspace, name: str) -> dict[str, Any]:
-    path = work.record(name)
-    record: dict[str, Any] = read_json(path) if path.exists() else {}
+    """What is known of a stage; nothing where its record is not there or damaged, so that it is done again."""
+    try:
+        record: dict[str, Any] = read_json(work.record(name))
+        _Record.model_validate(record)
+    except (FileNotFoundError, ValueError):
+        return {}
     return record
 
 

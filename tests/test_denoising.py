@@ -359,6 +359,21 @@ def test_other_settings_are_another_start(path: Path, finished: tuple[Path, Reco
     assert [entry["epoch"] for entry in log.read(folder / "pretrain")] == [1]
 
 
+def test_a_start_of_which_nothing_is_known_is_not_overwritten(
+    path: Path, finished: tuple[Path, Recorder], tmp_path: Path
+) -> None:
+    """Nor does the training go on with another one, when asked to."""
+    folder, first = finished[0], finished[1]
+    other = Path(shutil.copytree(folder, folder.with_name("other")))
+    (other / "stages" / "pretrain.json").write_bytes(b'{"started": "01')
+    with pytest.raises(ConfigError, match=r"pretrain\.json: this record of the stage pretrain is damaged"):
+        run(path, other)
+    anew = Recorder()
+    run(path, other, reporter=anew, overwrite=True)
+    assert anew.steps == first.steps
+    assert (other / "pretrain" / "final.safetensors").is_file()
+
+
 def test_weights_that_are_damaged_or_of_another_model(finished: tuple[Path, Recorder], tmp_path: Path) -> None:
     weights = tmp_path / "final.safetensors"
     shutil.copy(finished[0] / "pretrain" / "final.safetensors", weights)

@@ -24,6 +24,7 @@ from asr.files import (
     is_of_others,
     one_at_a_time,
     only_writer,
+    read_json,
     remove_folder,
     remove_partial,
     write_json,
@@ -125,6 +126,10 @@ def test_json_has_no_infinity(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "x.json", {"loss": float("inf")})
     assert not list(tmp_path.iterdir())
+    for number in ("NaN", "-Infinity"):
+        (tmp_path / "x.json").write_text(f'{{"loss": {number}}}')
+        with pytest.raises(ValueError, match=f"{number} is no number of JSON"):
+            read_json(tmp_path / "x.json")
 
 
 def test_fingerprints(tmp_path: Path) -> None:

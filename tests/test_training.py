@@ -362,6 +362,96 @@ def test_finished_stages_are_skipped_and_only_what_changed_is_done(path: Path, t
     assert after["tests"][0]["ci_high"] < before["tests"][0]["ci_high"]
 
 
+DAMAGED = (
+    b"",
+    b'{"started": "01',
+    b"\xff\xfe",
+    b"[]",
+    b"{}",
+    b'{"started": "x", "seconds": NaN}',
+    b'{"started": "x"}',
+)
+
+
+@pytest.fixture(scope="module")
+def short(path: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    """A run of one epoch, and its results."""
+    folder = tmp_path_factory.mktemp("short") / "run"
+    return folder, run(path, folder, "training.epochs=1")
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_stage_whose_record_is_damaged_is_done_again(
+    path: Path, short: tuple[Path, dict], content: bytes
+) -> None:
+    folder, results = short
+    (folder / "stages" / "tokens.json").write_bytes(content)
+    again = Recorder()
+    assert run(path, folder, "training.epochs=1", reporter=again)["tests"] == results["tests"]
+    assert again.steps == 0
+    assert "[3/6] tokens" in again.said
+    assert sum("done before" in message for message in again.said) == 5
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[{", b"\xff\xfe", b"{}", b'[{"name": "test"}]', b'[{"name": "test", "wer": Infinity}]']
+)
+def test_figures_that_are_damaged_are_measured_again(path: Path, short: tuple[Path, dict], content: bytes) -> None:
+    folder, results = short
+    (folder / "evaluate" / "tests.json").write_bytes(content)
+    again = Recorder()
+    assert run(path, folder, "training.epochs=1", reporter=again)["tests"] == results["tests"]
+    assert "[5/6] evaluate" in again.said
+    assert sum("done before" in message for message in again.said) == 5
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_training_whose_record_is_damaged_is_not_overwritten(
+    path: Path, short: tuple[Path, dict], content: bytes
+) -> None:
+    folder, results = short
+    record, weights = folder / "stages" / "train.json", folder / "train" / "final" / "model.safetensors"
+    before, trained = record.read_bytes(), weights.stat().st_mtime_ns
+    record.write_bytes(content)
+    expected = rf"{re.escape(str(record))}: this record of the stage train is damaged.*\n.*bring.*--overwrite"
+    with pytest.raises(ConfigError, match=expected):
+        run(path, folder, "training.epochs=1")
+    assert record.read_bytes() == content
+    assert weights.stat().st_mtime_ns == trained
+    record.write_bytes(before)
+    assert run(path, folder, "training.epochs=1")["tests"] == results["tests"]
+    assert weights.stat().st_mtime_ns == trained
+
+
+def test_a_training_whose_record_is_damaged_is_overwritten_when_asked(path: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(InterruptedTrainingError):
+        run(path, folder, "training.epochs=1", reporter=Recorder(3))
+    (folder / "stages" / "train.json").write_bytes(b"{")
+    with pytest.raises(ConfigError, match=r"train\.json: this record"):
+        run(path, folder, "training.epochs=1")
+    whole, anew = Recorder(), Recorder()
+    run(path, tmp_path / "whole", "training.epochs=1", reporter=whole)
+    run(path, folder, "training.epochs=1", reporter=anew, overwrite=True)
+    assert anew.steps == whole.steps
+    assert_same_training(folder, tmp_path / "whole")
+
+
+def test_a_record_that_is_damaged_where_nothing_was_learnt_is_in_nobodys_way(path: Path, tmp_path: Path) -> None:
+    record = tmp_path / "run" / "stages" / "train.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{")
+    run(path, tmp_path / "run", "training.epochs=1")
+
+
+def test_settings_that_are_damaged_keep_no_training_from_being_guarded(path: Path, tmp_path: Path) -> None:
+    run(path, tmp_path / "run", "training.epochs=1")
+    for content in (b"name: [", b"\xff", b"- 1\n"):
+        (tmp_path / "run" / "config.yaml").write_bytes(content)
+        with pytest.raises(ConfigError, match=r"a training with other .* is in this folder"):
+            run(path, tmp_path / "run", "training.epochs=2")
+
+
 def test_what_follows_a_training_that_is_done_again_is_done_again_too(path: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run(path, folder, "training.epochs=1")
