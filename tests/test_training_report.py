@@ -328,7 +328,7 @@ def test_an_interrupted_training_is_reported_too(
 
 
 def test_a_log_that_was_cut_off_is_read_as_far_as_it_is_whole(tmp_path: Path) -> None:
-    (tmp_path / "log.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')
+    (tmp_path / "log.jsonl").write_text(f'{json.dumps(entry(1))}\n{json.dumps(entry(2))}\n{{"epo')
     assert [entry["epoch"] for entry in log.read(tmp_path)] == [1, 2]
     (tmp_path / "log.jsonl").write_text("")
     assert log.read(tmp_path) == []
@@ -341,20 +341,21 @@ def test_a_log_that_was_cut_off_is_read_as_far_as_it_is_whole(tmp_path: Path) ->
         (b'{"ep\xffch": 2}', "byte 4 is not UTF-8"),
         (b"[2]", "this is not an epoch's figures"),
         (b"{}", "this is not an epoch's figures"),
-        (b'{"epoch": "2"}', "this is not an epoch's figures"),
+        (b'{"epoch": "2", "step": 2}', "this is not an epoch's figures"),
+        (b'{"epoch": 2, "ste0": 2}', "this is not an epoch's figures"),
     ],
 )
 def test_a_damaged_log_is_told_by_its_line(tmp_path: Path, capsys: Capture, line: bytes, fault: str) -> None:
     path = tmp_path / "train" / "log.jsonl"
     path.parent.mkdir()
-    path.write_bytes(b'{"epoch": 1}\n' + line + b'\n{"epoch": 3}\n')
+    path.write_bytes(json.dumps(entry(1)).encode() + b"\n" + line + b"\n")
     assert call("report", str(tmp_path)) == 1
     assert f"error: {path}, line 2: the log is damaged: {fault}" in capsys.readouterr().err
 
 
 def test_settings_that_are_not_text_are_told(tmp_path: Path, capsys: Capture) -> None:
     """A language model's, which are only shown."""
-    (tmp_path / "log.jsonl").write_text('{"epoch": 1}\n')
+    (tmp_path / "log.jsonl").write_text(json.dumps(entry(1)) + "\n")
     (tmp_path / "settings.json").write_bytes(b"{\xff}")
     assert call("report", str(tmp_path)) == 1
     assert f"error: {tmp_path / 'settings.json'}: byte 1 is not UTF-8" in capsys.readouterr().err

@@ -18,6 +18,9 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from asr.errors import DataError
 from asr.files import full_disk_in_words, unreadable_in_words, write_text
 
+ALWAYS = ("epoch", "step")
+"""The numbers that every entry has, whatever is trained."""
+
 
 class TrainingLog:
     """Writes `log.jsonl` and TensorBoard's event files into a folder.
@@ -100,13 +103,13 @@ def _entry(line: bytes, where: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         fault = f"this is not JSON ({error})"
     else:
-        if isinstance(entry, dict) and isinstance(entry.get("epoch"), int):
+        if isinstance(entry, dict) and all(isinstance(entry.get(name), int | float) for name in ALWAYS):
             return entry
         fault = "this is not an epoch's figures"
     raise DataError(
         f"the log is damaged: {fault}",
         where=where,
-        expected="a JSON object with an epoch",
+        expected=f"a JSON object with the numbers {', '.join(ALWAYS)}",
         hint="bring the file back; a training that is not over writes it anew, from its checkpoint, as it goes on",
     )
 
