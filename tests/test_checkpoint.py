@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -414,6 +415,21 @@ def test_the_log_begins_with_what_the_checkpoint_has(tmp_path: Path, found: byte
     assert [entry["epoch"] for entry in log.read(tmp_path)] == [1, 2, 3]
     assert again.entries == log.read(tmp_path)
     assert hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(again.content.encode()).digest()
+
+
+def test_a_disk_without_room_for_the_folder_of_curves_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = Path.mkdir
+
+    def full(path: Path, *arguments: Any, **options: Any) -> None:
+        if path.name == "tensorboard":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        make(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(DiskFullError, match="tensorboard: there is no room to write it"):
+        TrainingLog(tmp_path)
 
 
 def test_tensorboard_reads_the_curves_and_hides_what_was_trained_again(tmp_path: Path) -> None:

@@ -61,7 +61,8 @@ class _Curves:
     """A file of TensorBoard's events, written at once and by no thread, so that a full disk is noticed here."""
 
     def __init__(self, folder: Path, step: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        with full_disk_in_words(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"events.out.tfevents.{time.time():017.6f}.{socket.gethostname()}.{os.getpid()}"
         self._write(Event(wall_time=time.time(), step=step, file_version="brain.Event:2"))
         self._write(Event(wall_time=time.time(), step=step, session_log=SessionLog(status=SessionLog.START)))
