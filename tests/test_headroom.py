@@ -93,6 +93,8 @@ with headroom.limited():
     print(fits(100), fits(800))
 with headroom.limited(processes=8):
     print(fits(100))
+with headroom.limited(readers=1):
+    print(fits(100))
 print(fits(800))
 """
 
@@ -100,4 +102,4 @@ print(fits(800))
 def test_what_is_not_there_fails_within_the_block_alone() -> None:
     command = [sys.executable, "-c", ALLOCATE]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["True", "False", "False", "True"]
+    assert done.stdout.split() == ["True", "False", "False", "False", "True"]

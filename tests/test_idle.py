@@ -77,7 +77,11 @@ CASES: dict[str, tuple[str, Sequence[str], Sequence[str]]] = {
         ("training.schedule=cosine",),
         ("training.schedule=plateau", "training.learning_rate=1e-20", "training.epochs=3"),
     ),
-    "training.batch_growth": ("4", ("training.schedule=constant",), ("training.schedule=linear",)),
+    "training.batch_growth": (
+        "4",
+        ("training.schedule=constant",),
+        ("training.schedule=linear", "training.epochs=4"),
+    ),
 }
 """A value of each setting, settings beside which it does nothing, and others beside which it does something."""
 UNSEEN = {"text.keep_characters", "training.plateau_patience"}

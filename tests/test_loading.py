@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import time
@@ -151,6 +152,40 @@ raise SystemExit(3)
 
 
 SHARED = "too little shared memory for the processes that read data"
+
+
+ENDLESS = """
+import multiprocessing, signal
+from asr.data.loading import Loader
+
+class Reader:
+    def read_batch(self, samples):
+        return list(range(100_000))  # more than a pipe holds
+
+if __name__ == "__main__":
+    batches = Loader(Reader(), workers=2)([[]] * 1000)
+    next(batches)
+    print(*(process.pid for process in multiprocessing.active_children()), flush=True)
+    signal.pause()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGKILL")
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "endless.py").write_text(ENDLESS, encoding="utf-8")
+    with subprocess.Popen([sys.executable, tmp_path / "endless.py"], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        workers = list(map(int, parent.stdout.readline().split()))
+        assert len(workers) == 2
+        parent.kill()
+        try:
+            parent.communicate(
+                timeout=30
+            )  # which ends when nobody can write there any more: it waits for them, too
+        except subprocess.TimeoutExpired:
+            for worker in workers:
+                os.kill(worker, signal.SIGKILL)
+            raise
 
 
 @pytest.mark.parametrize(

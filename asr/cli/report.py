@@ -41,7 +41,6 @@ def report(
 
     `asr train` and `asr lm train` do so by themselves when they end; a page that is there is replaced.
     """
-    from asr.files import read_text
     from asr.training import log
     from asr.training import report as reports
 
@@ -86,6 +85,7 @@ def _about(run: RunFolder, more: str = "") -> About:
 
 
 def _about_language_model(folder: Path) -> About:
+    from asr.files import read_text
     from asr.training.report import About
 
     settings = folder / SETTINGS

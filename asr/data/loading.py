@@ -5,9 +5,11 @@ from __future__ import annotations
 import atexit
 import ctypes
 import multiprocessing
+import os
 import re
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -198,7 +200,7 @@ class Loader(Generic[BatchT]):
                 persistent_workers=workers > 0,
                 prefetch_factor=4 if workers else None,
                 pin_memory=pin_memory,
-                worker_init_fn=_leave_signals_to_the_parent,
+                worker_init_fn=_follow_the_parent,
                 generator=torch.Generator(),  # else each pass would draw from the generator of dropout
             )
 
@@ -354,9 +356,21 @@ def _signals_kept_from_new_processes() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _leave_signals_to_the_parent(_: int) -> None:
+def _follow_the_parent(_: int) -> None:
+    """In a worker: leave signals to the parent, and end with it, though that be killed.
+
+    Torch's own watch does not see that while it waits for room in a pipe which nobody reads any more.
+    """
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, name="parent", daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @atexit.register

@@ -162,6 +162,7 @@ class AcousticTask:
             job.settings.precision,
             lambda autocast: self._ctc(self.model, job.train_reader.read_batch(share), autocast)[1],
             job.world.local_size,
+            job.workers,
         )
 
     def validate(self) -> DevResult:

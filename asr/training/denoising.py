@@ -129,6 +129,7 @@ class DenoisingTask:
             settings.methods,
             settings.precision,
             lambda autocast: self._errors(reader.read_batch(samples), autocast).mean,
+            readers=self.job.workers,
         )
 
     @torch.inference_mode()

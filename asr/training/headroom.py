@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 KEPT = 0.1
-"""The share of what is there that is left to other processes, such as those that read batches."""
+"""The share of what is there that is left to others."""
+READER = 300 * 2**20
+"""Bytes that a process which reads batches takes: its libraries, and the batches that it has ready."""
 _CONTROLLED = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -56,11 +58,12 @@ def _field(path: Path, name: str) -> int:
 
 
 @contextmanager
-def limited(processes: int = 1) -> Iterator[None]:
+def limited(processes: int = 1, readers: int = 0) -> Iterator[None]:
     """Within the block, allocations fail that there is no memory for, where the system tells how much there is.
 
     Args:
         processes: how many of this machine do so at the same time, and share what there is.
+        readers: how many processes each of them will start to read batches.
     """
     left = available()
     if left is None or sys.platform == "win32":
@@ -69,7 +72,8 @@ def limited(processes: int = 1) -> Iterator[None]:
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = _field(Path("/proc/self/status"), "VmData") * 1024 + int((1 - KEPT) * left / processes)
+    free = max(int((1 - KEPT) * left / processes) - readers * READER, 0)
+    limit = _field(Path("/proc/self/status"), "VmData") * 1024 + free
     if before[0] != resource.RLIM_INFINITY and limit >= before[0]:
         yield
         return

@@ -158,6 +158,7 @@ def try_step(
     precision: str,
     loss: Callable[[AbstractContextManager[Any]], Tensor],
     processes: int = 1,
+    readers: int = 0,
 ) -> None:
     """Forward and backward pass of a batch, which change nothing.
 
@@ -170,6 +171,7 @@ def try_step(
         precision: the recipe's.
         loss: what is to be minimised of the batch, computed in such a precision.
         processes: how many on this machine try at the same time.
+        readers: how many processes each of them will start to read batches.
 
     Raises:
         RuntimeError, MemoryError: it does not fit into memory.
@@ -178,7 +180,7 @@ def try_step(
     autocast = autocast_to(resolve_precision(precision, device), device)
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     model.train()
-    limited = headroom.limited(processes) if device.type == "cpu" else nullcontext()
+    limited = headroom.limited(processes, readers) if device.type == "cpu" else nullcontext()
     with torch.random.fork_rng([device] if device.type == "cuda" else []), limited:
         try:
             copies = STATES[methods.optimizer.name] + (methods.ema is not None)
