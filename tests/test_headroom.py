@@ -93,7 +93,7 @@ with headroom.limited():
     print(fits(100), fits(800))
 with headroom.limited(processes=8):
     print(fits(100))
-with headroom.limited(readers=1):
+with headroom.limited(readers=2):
     print(fits(100))
 print(fits(800))
 """

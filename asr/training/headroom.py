@@ -6,15 +6,16 @@ without a chance to take less the next time. Containers and clusters limit it fu
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-KEPT = 0.1
-"""The share of what is there that is left to others."""
-READER = 300 * 2**20
-"""Bytes that a process which reads batches takes: its libraries, and the batches that it has ready."""
+KEPT = 0.25
+"""The share of what is there that is kept: a training fragments its memory, and has neighbours."""
+READER = 150 * 2**20
+"""Bytes that a process which reads batches takes for itself, about; it shares its libraries."""
 _CONTROLLED = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -82,3 +83,10 @@ def limited(processes: int = 1, readers: int = 0) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
+        _give_back()
+
+
+def _give_back() -> None:
+    """Return what was freed to the system: else processes that are forked have it too, and a write copies it."""
+    with suppress(OSError, AttributeError):  # of glibc alone
+        ctypes.CDLL(None).malloc_trim(0)

@@ -180,7 +180,8 @@ def try_step(
     autocast = autocast_to(resolve_precision(precision, device), device)
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     model.train()
-    limited = headroom.limited(processes, readers) if device.type == "cpu" else nullcontext()
+    # There are readers for the training set and as many for the dev set.
+    limited = headroom.limited(processes, 2 * readers) if device.type == "cpu" else nullcontext()
     with torch.random.fork_rng([device] if device.type == "cuda" else []), limited:
         try:
             copies = STATES[methods.optimizer.name] + (methods.ema is not None)
