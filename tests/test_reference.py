@@ -14,6 +14,7 @@ from asr.config import CORPORA
 from asr.errors import ConfigError
 
 RECIPES = Path(__file__).parents[1] / "recipes"
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 SETTINGS = {setting.key: setting for part in reference.parts() for setting in part.settings}
 
 
@@ -63,6 +64,23 @@ def test_defaults_are_values_that_a_recipe_may_have(key: str) -> None:
 def test_what_is_allowed(key: str, default: str | None, allowed: str) -> None:
     settings = [setting for part in reference.about(key) for setting in part.settings]
     assert (settings[0].default, settings[0].allowed) == (default, allowed)
+
+
+CHOICES = [
+    (key, choice)
+    for key, setting in SETTINGS.items()
+    for choice in re.split(", | or ", setting.allowed)
+    if re.fullmatch(r"[\w-]+( or [\w-]+)?|([\w-]+, )+[\w-]+ or [\w-]+", setting.allowed)
+    if key.startswith(("features.", "model.", "training.", "tokens.kind"))
+    and choice not in ("true", "false", "text")
+]
+
+
+@pytest.mark.parametrize(("key", "choice"), CHOICES)
+def test_every_choice_is_in_the_readme(key: str, choice: str) -> None:
+    text = re.sub("```.*?```", "", README, flags=re.DOTALL)
+    words = {word for span in re.findall("`([^`]+)`", text) for word in re.findall(r"[\w-]+", span)}
+    assert choice in words
 
 
 def test_sections_settings_and_ends_of_names_are_found() -> None:
