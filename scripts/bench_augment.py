@@ -200,7 +200,7 @@ def training(part: Recipe, name: str, settings: Sequence[str], work: Path) -> Ru
         command = [sys.executable, str(HERE / "bench_train_worker.py"), json.dumps(task)]
         environ = {**os.environ, **ONE_THREAD}
         result = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8", env=environ)
-        return float(json.loads(result.stdout.splitlines()[-1]))
+        return float(json.loads(result.stdout.splitlines()[-1])["speed"])
 
     return run
 

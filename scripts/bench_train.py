@@ -28,6 +28,7 @@ from asr.training.optimization import resolve_precision
 
 HERE = Path(__file__).resolve().parent
 PEER = ["speechbrain==1.1.*", *TORCH, "soundfile"]
+Figures = dict[str, float]
 DEV = 8
 """Utterances of the dev set, which is looked at between epochs, outside of what is measured."""
 
@@ -141,9 +142,9 @@ def network(wanted: Recipe, work: Path) -> dict[str, Any]:
 
 def measure(
     entrants: Sequence[Contestant], task: Mapping[str, Any], work: Path, rounds: int, peer: Path | None
-) -> dict[Contestant, list[float]]:
-    """Seconds of audio per second of each, once a round."""
-    found: dict[Contestant, list[float]] = {each: [] for each in entrants}
+) -> dict[Contestant, list[Figures]]:
+    """What each one's worker has measured, once a round."""
+    found: dict[Contestant, list[Figures]] = {each: [] for each in entrants}
     for turn in range(1, rounds + 1):
         for each in entrants:
             script = "speechbrain_worker.py" if each.tool == "speechbrain" else "bench_train_worker.py"
@@ -154,19 +155,25 @@ def measure(
             command = [str(python), str(HERE / script), settings]
             result = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8", env=environ)
             found[each].append(json.loads(result.stdout.splitlines()[-1]))
-            log(f"round {turn}: {each.name}, {each.precision}: {found[each][-1]:.1f}")
+            log(f"round {turn}: {each.name}, {each.precision}: {found[each][-1]['speed']:.1f}")
     return found
 
 
-def table(found: Mapping[Contestant, Sequence[float]]) -> Iterator[str]:
-    """The report: speeds, and their ratios to the bare loop of the same round and precision."""
-    limits = {each.precision: speeds for each, speeds in reversed(list(found.items())) if each.tool == "bare"}
-    yield "| | precision | audio seconds per second | of the bare loop, median (least, greatest) |"
-    yield "| --- | --- | --- | --- |"
-    for each, speeds in found.items():
-        ratios = sorted(speed / most for speed, most in zip(speeds, limits[each.precision], strict=True))
+def table(found: Mapping[Contestant, Sequence[Figures]]) -> Iterator[str]:
+    """The report: speeds, and their ratios to the bare loop of the same round and precision; how a GPU was used."""
+    limits = {each.precision: rounds for each, rounds in reversed(list(found.items())) if each.tool == "bare"}
+    on_gpu = all("peak_gib" in figures for rounds in found.values() for figures in rounds)
+    heading = "| | precision | audio seconds per second | of the bare loop, median (least, greatest) |"
+    yield heading + (" GPU busy | peak memory, GiB |" if on_gpu else "")
+    yield "| --- " * (6 if on_gpu else 4) + "|"
+    for each, rounds in found.items():
+        pairs = zip(rounds, limits[each.precision], strict=True)
+        ratios = sorted(figures["speed"] / most["speed"] for figures, most in pairs)
         spread = f"{median(ratios):.2f} ({ratios[0]:.2f}, {ratios[-1]:.2f})"
-        yield f"| {each.name} | {each.precision} | {median(speeds):.0f} | {spread} |"
+        row = f"| {each.name} | {each.precision} | {median(one['speed'] for one in rounds):.0f} | {spread} |"
+        if on_gpu:
+            row += f" {median(one['busy'] for one in rounds):.0%} | {max(one['peak_gib'] for one in rounds):.2f} |"
+        yield row
 
 
 if __name__ == "__main__":

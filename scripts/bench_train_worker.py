@@ -1,6 +1,7 @@
 """Train for some epochs, by asr or in a bare loop, and say how fast: `bench_train.py` starts it.
 
-The last line that it prints is the seconds of audio that were learnt from in a second.
+The last line that it prints is JSON: the seconds of audio that were learnt from in a second, as "speed"; on a GPU
+also the share of the time in which that was at work, and the most memory that was taken.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import peers
 import torch
+from gpu import Watch
 
 from asr import pipeline, recipe_file, stages
 from asr.data.loading import Batch
@@ -33,8 +35,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         job = new_job(task, Path(folder))
         clock = time.process_time if task.get("processor_time") else time.perf_counter
-        speed = by_asr(job) if task["tool"] == "asr" else in_a_bare_loop(job, clock, task.get("reading", False))
-    print(json.dumps(speed))
+        watch = Watch(next(job.acoustic.parameters()).device)
+        if task["tool"] == "asr":
+            speed = by_asr(job, watch)
+        else:
+            speed = in_a_bare_loop(job, clock, watch, task.get("reading", False))
+    print(json.dumps({"speed": speed, **watch.stop()}))
 
 
 def new_job(task: dict[str, Any], folder: Path) -> Job:
@@ -53,9 +59,14 @@ def new_job(task: dict[str, Any], folder: Path) -> Job:
     return stages.training_job(work)
 
 
-def by_asr(job: Job) -> float:
+def by_asr(job: Job, watch: Watch) -> float:
     """As `asr train` does it; the log tells the time of each epoch, without that of the dev set."""
-    acoustic.train(job, Silent())
+
+    def begin(epoch: int, _: object) -> None:
+        if epoch == 1:
+            watch.start()
+
+    acoustic.train(replace(job, on_epoch=begin), Silent())
     entries = log.read(job.folder)[1:]
     audio, seconds, waiting = (
         sum(entry[key] for entry in entries) for key in ("audio_seconds", "seconds", "seconds_waiting_for_data")
@@ -64,7 +75,7 @@ def by_asr(job: Job) -> float:
     return float(audio / seconds)
 
 
-def in_a_bare_loop(job: Job, clock: Callable[[], float], reading: bool) -> float:
+def in_a_bare_loop(job: Job, clock: Callable[[], float], watch: Watch, reading: bool) -> float:
     """Features of all batches in memory; forward, loss, backward, clipping and step, and nothing else.
 
     With `reading`, the same batches are read beside it, as they are for asr, and thrown away.
@@ -90,8 +101,7 @@ def in_a_bare_loop(job: Job, clock: Callable[[], float], reading: bool) -> float
     for number, batches in enumerate(epochs):
         read = beside.epoch(number + 1, 0).batches if reading else repeat(None)
         if number == 1:
-            if on_gpu:
-                torch.cuda.synchronize()
+            watch.start()
             started = clock()
         for batch, _ in zip(batches, read, strict=False):
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):

@@ -18,6 +18,7 @@ warnings.simplefilter("ignore")
 
 import speechbrain as sb  # noqa: E402
 import torch  # noqa: E402
+from gpu import Watch  # noqa: E402
 from speechbrain.dataio.batch import PaddedBatch  # noqa: E402
 from speechbrain.dataio.dataset import DynamicItemDataset  # noqa: E402
 from speechbrain.dataio.sampler import DynamicBatchSampler  # noqa: E402
@@ -79,6 +80,8 @@ class Trainer(sb.Brain):
 
     def on_stage_end(self, stage, loss, epoch=None):
         self.hparams.seconds.append(time.perf_counter() - self.started)
+        if len(self.hparams.seconds) == 1:
+            self.hparams.watch.start()
 
 
 def main():
@@ -115,13 +118,14 @@ def main():
         opt_class=lambda parameters: torch.optim.AdamW(
             parameters, training["learning_rate"], weight_decay=training["weight_decay"]
         ),
-        hparams={"seconds": seconds},
+        hparams={"seconds": seconds, "watch": Watch(torch.device(device))},
         run_opts={"device": device, "max_grad_norm": training["clip_norm"], "precision": task["precision"]},
     )
+    watch = trainer.hparams.watch
     trainer.fit(range(task["epochs"] + 1), loader, progressbar=False)
     rows = json.loads(Path(task["network"]["data"]).read_text(encoding="utf-8"))
     audio = sum(row["duration"] for row in rows.values())
-    print(json.dumps(task["epochs"] * audio / sum(seconds[1:])))
+    print(json.dumps({"speed": task["epochs"] * audio / sum(seconds[1:]), **watch.stop()}))
 
 
 if __name__ == "__main__":
