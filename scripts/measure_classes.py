@@ -17,16 +17,17 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
+import word_classes
 from measure_lm import split
 from measure_rescoring import Answers, simulated
 from numpy.typing import NDArray
 from peers import log
+from word_classes import Mixture
 
 from asr.decoding.beam import Decoder
 from asr.decoding.types import Hypothesis
 from asr.evaluation import wer
-from asr.text import classes, kneser_ney, word2vec
-from asr.text.classes import Mixture
+from asr.text import kneser_ney, word2vec
 from asr.text.ngram import NgramModel
 from asr.text.vectors import WordVectors
 
@@ -137,10 +138,10 @@ def best_mixture(
     known = is_known(model, dev)
     found = []
     for count in (count for count in COUNTS if 2 * count <= len(vectors.words)):
-        classed = classes.build(text, ORDER, classes.cluster(vectors, count))
-        pairs = [classes.both_log_probs(model, classed, sentence.split()) for sentence in dev]
+        classed = word_classes.build(text, ORDER, word_classes.cluster(vectors, count))
+        pairs = [word_classes.both_log_probs(model, classed, sentence.split()) for sentence in dev]
         by_word, by_class = (np.concatenate(part)[known] for part in zip(*pairs, strict=True))
-        mixture = Mixture(model, classed, classes.estimate_weight(by_word, by_class))
+        mixture = Mixture(model, classed, word_classes.estimate_weight(by_word, by_class))
         found.append((scores(mixture, dev).sum(), mixture, count))
     _, mixture, count = max(found, key=lambda each: each[0])
     return mixture, count
