@@ -6,9 +6,9 @@ natural language"); here they are clusters of word vectors. The two models' prob
 that is estimated on text that neither has seen (Jelinek & Mercer 1980, "Interpolated estimation of Markov source
 parameters from sparse data").
 
-asr has no such models, as they do not lower the word error rate. On texts of 1,000 to 100,000 words perplexity falls
-by 8 % if the vectors come from more text than that, by 0 to 3 % if they do not; the word error rate, by 0.05 points
-at most (`measure_classes.py`).
+asr has no such models, as they do not lower the word error rate. On texts of 1,000 to 100,000 words, perplexity
+falls by 8 % if the vectors come from more text than that, by 0 to 3 % if they do not; the word error rate, by 0.05
+points at most (`measure_classes.py`).
 
 Such a mixture gives every word a probability of its own after every other one. A back-off model would have to list
 them all, or to leave out those for which there are classes; so the mixture stays as it is, and scores whole

@@ -98,32 +98,41 @@ def transfer(
     rows = {surface: row for row, surface in enumerate(source_surfaces)}
     here = [row for row, surface in enumerate(surfaces) if surface in rows]
     there = [rows[surfaces[row]] for row in here]
-    layers = []
-    for layer, members in groupby(target.state_dict().items(), key=lambda item: layer_of(item[0])):
-        copied, misfits, missing = [], {}, []
-        for module, tensors in _modules(members):
-            name = module.removeprefix(f"{layer}.")
-            faults = list(_misfits(source, module, tensors, rowwise=layer == HEAD))
-            if not all(f"{module}.{tensor}" in source for tensor in tensors):
-                missing.append(name)
-            elif faults:
-                misfits[name] = "; ".join(faults)
-            else:
-                copied.append(name)
-                for tensor, values in tensors.items():
-                    if layer == HEAD:
-                        values[here] = source[f"{module}.{tensor}"][there]
-                    else:
-                        values.copy_(source[f"{module}.{tensor}"])
-        layers.append(LayerTransfer(layer, tuple(copied), misfits, tuple(missing)))
+    layers = tuple(
+        _transfer_layer(layer, members, source, (here, there) if layer == HEAD else None)
+        for layer, members in groupby(target.state_dict().items(), key=lambda item: layer_of(item[0]))
+    )
     names = {layer.name for layer in layers}
     return Transfer(
-        layers=tuple(layers),
+        layers=layers,
         shared=tuple(surface for surface in surfaces[1:] if surface in rows),
         added=tuple(surface for surface in surfaces[1:] if surface not in rows),
         dropped=tuple(surface for surface in source_surfaces[1:] if surface not in set(surfaces)),
         unused=tuple(dict.fromkeys(layer for name in source if (layer := layer_of(name)) not in names)),
     )
+
+
+def _transfer_layer(
+    layer: str,
+    members: Iterator[tuple[str, Tensor]],
+    source: Mapping[str, Tensor],
+    rows: tuple[list[int], list[int]] | None,
+) -> LayerTransfer:
+    """Copy the modules of a layer that fit: all of their rows, or those here from those there."""
+    copied, misfits, missing = [], {}, []
+    for module, tensors in _modules(members):
+        name = module.removeprefix(f"{layer}.")
+        faults = list(_misfits(source, module, tensors, rowwise=rows is not None))
+        if not all(f"{module}.{tensor}" in source for tensor in tensors):
+            missing.append(name)
+        elif faults:
+            misfits[name] = "; ".join(faults)
+        else:
+            copied.append(name)
+            for tensor, values in tensors.items():
+                here, there = rows or (slice(None), slice(None))
+                values[here] = source[f"{module}.{tensor}"][there]
+    return LayerTransfer(layer, tuple(copied), misfits, tuple(missing))
 
 
 def _modules(state: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, dict[str, Tensor]]]:

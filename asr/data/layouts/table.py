@@ -250,11 +250,12 @@ def _from_first_content(rows: Iterable[Row]) -> list[Row]:
 
 def _records(lines: Sequence[Row], delimiter: str, faults: list[str]) -> Iterator[tuple[list[str], str]]:
     """The cells of each line, and where it stands; a CSV record may go over several lines."""
-    if not lines:
-        return
     if delimiter == "\t":
-        yield from ((_unquoted(row.value.split("\t")), row.where) for row in lines if row.value.strip())
-        return
+        return ((_unquoted(row.value.split("\t")), row.where) for row in lines if row.value.strip())
+    return _csv_records(lines, delimiter, faults)
+
+
+def _csv_records(lines: Sequence[Row], delimiter: str, faults: list[str]) -> Iterator[tuple[list[str], str]]:
     start = 0
     while start < len(lines):
         reader = csv.reader((f"{row.value}\n" for row in lines[start:]), delimiter=delimiter, strict=True)
