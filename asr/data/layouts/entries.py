@@ -150,7 +150,8 @@ def _utterance(entry: Entry, recording: AudioInfo | AsrError) -> Utterance:
     if _printable(entry.audio) != str(entry.audio):
         recording = AudioError("its name is not UTF-8; rename it")
     elif isinstance(recording, AsrError) and "\\" in entry.audio.as_posix() and not entry.audio.exists():
-        recording.hint = "/ in place of \\ in its path"  # on Windows itself, it parts folders
+        # On Windows itself, it parts folders.
+        recording = AudioError(recording.what, where=recording.where, hint="/ in place of \\ in its path")
     if isinstance(recording, AsrError):
         fault = _what(recording)
         raise ValueError(fault if entry.where == str(entry.audio) else f"{_printable(entry.audio)}: {fault}")
