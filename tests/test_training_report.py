@@ -215,6 +215,8 @@ def test_what_changed_is_told_and_marked_in_every_chart() -> None:
     assert Page(text).text.count("epoch 4: a <plateau>") == 1 + text.count("<svg viewBox")
     assert "Size of batches" in text and "Size of batches" not in page(About("run"), entries[:2], [])
     assert events([{"epoch": 1}, {"epoch": 2}]) == []
+    growing = [entry(epoch, batch_growth=growth) for epoch, growth in enumerate((1.0, 1.1, 1.3, 1.3, 1.5), start=1)]
+    assert [epoch for epoch, _ in events(growing)] == [2, 5]
 
 
 def test_what_was_used_and_said_is_told_but_for_the_figures_of_epochs() -> None:

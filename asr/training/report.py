@@ -181,13 +181,14 @@ def page(about: About, entries: Entries, findings: Sequence[Finding]) -> str:
 
 def events(entries: Entries) -> list[tuple[int, str]]:
     """What changed in the course of a training, and from which epoch on."""
-    found = []
+    found, growing = [], False
     for before, entry in zip([{}, *entries], entries, strict=False):
         changes = list(entry.get("events", []))
         if before and entry.get("masked", False) > before.get("masked", False):
             changes.append("masks of SpecAugment from here on")
-        growth = entry.get("batch_growth", 1.0)
-        if growth != before.get("batch_growth", 1.0):
+        growth, grew = entry.get("batch_growth", 1.0), growing
+        growing = growth != before.get("batch_growth", 1.0)
+        if growing and not grew:  # not in each epoch, where they grow in all
             changes.append(f"batches are {growth:.3g} times as large as at first")
         found += [(entry["epoch"], change) for change in changes]
     return found
