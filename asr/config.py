@@ -733,7 +733,7 @@ class Training(Section):
     epochs: Count = 30
     """How often the training set is gone through, at most."""
     init_from: RecipePath | None = None
-    """A model, or the run that made it, with whose weights to begin: see `asr.training.transfer`."""
+    """A model, or the run that made it, with whose weights to begin: of the layers and tokens that both have."""
     rounds: Count = 1
     """How often one epoch goes through the training set: more where it is tiny, and measuring dev takes longer."""
     batch_seconds: Positive = 60.0
@@ -774,8 +774,8 @@ class Training(Section):
     step_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """With step and plateau: what the learning rate is multiplied by when it falls."""
     plateau_patience: Annotated[int, Field(ge=0)] = 2
-    """With plateau: the learning rate falls when more epochs than this have brought no better dev CER, and no lower
-    dev loss at the same CER."""
+    """With plateau: the learning rate falls when more epochs than this have brought nothing better
+    on dev: see patience."""
     batch_growth: Annotated[float, Field(ge=1)] = 1.0
     """Batches grow by what the learning rate should fall by, up to so many times, before it falls; 1 is off."""
     weight_decay: NotNegative = 0.01
@@ -793,7 +793,8 @@ class Training(Section):
     """What a moving average of the weights keeps in each step (0.999), or null; it is measured and kept in their
     place, while training goes on with the weights themselves."""
     patience: Count | None = None
-    """Stop after this many epochs without a better dev CER, or one as good at a lower loss; null: never."""
+    """Stop after this many epochs without a lower dev CER, or a lower dev loss at the same CER; null: never. Above
+    a CER of 75 %, which is as good as noise, the loss alone counts."""
     average: Count = 5
     """How many of the best checkpoints are averaged to make the model."""
     sorted_first_epoch: bool = True

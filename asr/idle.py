@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from asr.config import Recipe, Section
+from asr.recipe_file import value_to_yaml
 
 
 class Rule(NamedTuple):
@@ -51,6 +52,8 @@ RULES = (
     Rule("model.frontend.dropout_kind", "model.frontend.dropout", bool),
     Rule("model.encoder.dropout_kind", "model.encoder.dropout", bool),
     Rule("model.encoder.forget_bias", "model.encoder.cell", _among("lstm")),
+    Rule("pretrain.noise.colour", "pretrain.noise.folder", _is_unset),
+    Rule("pretrain.noise.at_once", "pretrain.noise.folder", bool),
     Rule("pretrain.mask_span", "pretrain.mask_share", bool),
     Rule("training.momentum", "training.optimizer", _among("momentum", "nesterov")),
     Rule("training.betas", "training.optimizer", _among("adam", "adamw", "nadam")),
@@ -66,11 +69,10 @@ RULES = (
 
 def remarks(recipe: Recipe) -> list[str]:
     """What a recipe says in vain, a sentence for each setting that is not at its default and does nothing."""
-    found = [
-        f"{rule.key}={_text(_value(recipe, rule.key))} does nothing with {rule.other}="
-        f"{_text(_value(recipe, rule.other))}"
-        for rule in _idle(recipe)
-    ]
+    found = []
+    for rule, before in _idle(recipe):
+        key, other = (f"{key}={value_to_yaml(_value(before, key))}" for key in (rule.key, rule.other))
+        found.append(f"{key} does nothing with {other}")
     masks, epochs = recipe.augment.spec_augment, recipe.training.epochs
     if masks is not None and masks.start_epoch > epochs:
         found.append(
@@ -83,19 +85,21 @@ def remarks(recipe: Recipe) -> list[str]:
 
 def without(recipe: Recipe) -> Recipe:
     """The recipe with all settings that do nothing at their defaults."""
-    for rule in _idle(recipe):
-        recipe = _with_default(recipe, rule.key.split("."))
+    for rule, before in _idle(recipe):
+        recipe = _with_default(before, rule.key.split("."))
     return recipe
 
 
-def _idle(recipe: Recipe) -> Iterator[Rule]:
+def _idle(recipe: Recipe) -> Iterator[tuple[Rule, Recipe]]:
+    """Rules of settings that do nothing, each with the recipe in which those before are at their defaults."""
     for rule in RULES:
         *path, name = rule.key.split(".")
         section = _value(recipe, ".".join(path))
         if section is None or getattr(section, name) == _default(section, name):
             continue
         if not rule.counts(_value(recipe, rule.other)):
-            yield rule
+            yield rule, recipe
+            recipe = _with_default(recipe, rule.key.split("."))
 
 
 def _value(recipe: Recipe, key: str) -> Any:
@@ -113,7 +117,3 @@ def _with_default(section: Any, path: list[str]) -> Any:
     name, *rest = path
     value = _with_default(getattr(section, name), rest) if rest else _default(section, name)
     return section.model_copy(update={name: value})
-
-
-def _text(value: Any) -> str:
-    return "null" if value is None else str(value)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter
 
 from asr import config, idle, language, origin, pretraining, recipe_file, stages
@@ -207,6 +206,7 @@ def _run_stages(
     begun_from: str | None,
 ) -> None:
     stages.check_parts(work.recipe)
+    _renew_records(work, _fingerprints(work.recipe, begun_from), fingerprints)
     _guard_training(work, fingerprints, begun_from, overwrite)
     remove_partial(work.folder)
     write_text(work.config, recipe_file.to_yaml(work.recipe))
@@ -238,6 +238,16 @@ def _is_whole(work: Workspace, product: Path) -> bool:
     except (FileNotFoundError, ValueError):
         return False
     return True
+
+
+def _renew_records(work: Workspace, whole: Mapping[str, str], fingerprints: Mapping[str, str]) -> None:
+    """Let the records of a run count whose fingerprints are of settings that do nothing, too, as early ones are."""
+    for stage in stages_of(work.recipe):
+        before, now = whole[stage.name], fingerprints[stage.name]
+        record = _read_record(work, stage.name) if before != now else {}
+        renewed = {key: now for key in ("started", "finished") if record.get(key) == before}
+        if renewed:
+            _write_record(work, stage.name, {**record, **renewed})
 
 
 def _follow(work: Workspace) -> dict[str, Any]:
@@ -339,7 +349,7 @@ def _unknown_training(work: Workspace, name: str) -> ConfigError:
 
 
 def _other_training(work: Workspace, record: dict[str, Any], weights: str | None, learnt: str) -> ConfigError:
-    now = {**flat(work.recipe.model_dump(mode="json")), ORIGIN: weights}
+    now = {**flat(idle.without(work.recipe).model_dump(mode="json")), ORIGIN: weights}
     there = _settings_there(work) or now
     files = _changed(record.get("files", {}), _files_learnt_from(work.recipe))
     if "files" not in record:  # as in runs that did not note them yet
@@ -370,17 +380,15 @@ def _changed(then: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]
 
 
 def _settings_there(work: Workspace) -> dict[str, Any]:
-    """Those of the training in the folder; none where they are not there, or damaged."""
-    if not work.config.exists():
-        return {}
+    """Those of the training in the folder that do something; none where they are not there, or damaged."""
     try:
-        settings = yaml.safe_load(work.config.read_text(encoding="utf-8"))
+        recipe = idle.without(recipe_file.read_recipe(work.config))
         begun_from = read_json(work.origin) if work.origin.exists() else {}
-    except (yaml.YAMLError, ValueError):
+    except (ConfigError, ValueError):
         return {}
-    if not isinstance(settings, dict) or not isinstance(begun_from, dict):
+    if not isinstance(begun_from, dict):
         return {}
-    return {**flat(settings), ORIGIN: begun_from.get("weights")}
+    return {**flat(recipe.model_dump(mode="json")), ORIGIN: begun_from.get("weights")}
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:

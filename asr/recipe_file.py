@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from asr.config import CORPORA, FromCommandLine, Recipe, Section
+from asr.config import CORPORA, FromCommandLine, Range, Recipe, Section
 from asr.errors import ConfigError, counted, did_you_mean
 from asr.files import read_text
 from asr.mistakes import in_words
@@ -89,6 +89,21 @@ def keys_named(name: str) -> list[str]:
 def to_yaml(recipe: Recipe) -> str:
     """The resolved recipe as YAML, every default written out."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def value_to_yaml(value: Any) -> str:
+    """A value of a recipe, or of one that was dumped, as command lines have it."""
+    if isinstance(value, Range):
+        value = value.model_dump()
+    if isinstance(value, dict) and value.keys() == {"low", "high"}:
+        value = [value["low"], value["high"]]
+    return yaml.safe_dump(_plain(value), default_flow_style=True, width=1000).removesuffix("...\n").strip()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 class _StrictLoader(yaml.SafeLoader):

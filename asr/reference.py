@@ -9,12 +9,12 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union
 
 import annotated_types
-import yaml
 from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
 
 from asr.config import CORPORA, Gain, Range, Recipe, Section, Within
 from asr.errors import ConfigError, did_you_mean
+from asr.recipe_file import value_to_yaml
 
 
 class Setting(NamedTuple):
@@ -39,6 +39,7 @@ class Part(NamedTuple):
     Attributes:
         key: such as "augment.noise"; empty for the recipe itself.
         choice: the corpus, where the keys depend on it.
+        can_be_off: whether it can be null.
         off: whether it is null unless a recipe has it.
         meaning: in words.
         settings: those of it that are no sections themselves.
@@ -46,6 +47,7 @@ class Part(NamedTuple):
 
     key: str
     choice: str | None
+    can_be_off: bool
     off: bool
     meaning: str
     settings: tuple[Setting, ...]
@@ -53,7 +55,7 @@ class Part(NamedTuple):
 
 def parts() -> list[Part]:
     """All sections, in the order of a recipe."""
-    return list(_parts(Recipe, "", None, off=False))
+    return list(_parts(Recipe, "", None, False, False))
 
 
 def about(key: str) -> list[Part]:
@@ -88,12 +90,14 @@ def changed(recipe: Recipe) -> list[tuple[str, str]]:
     values, found = recipe.model_dump(mode="json"), []
     for part in parts():
         section = _at(values, part.key)
+        if section is None and part.can_be_off and not part.off and _at(values, part.key.rpartition(".")[0]):
+            found.append((f"{part.key}=null", part.meaning))
         if section is None or part.choice is not None:
             continue
         if part.off:
             found.append((part.key, part.meaning))
         for setting in part.settings:
-            value = _yaml(section[setting.key.rpartition(".")[2]])
+            value = value_to_yaml(section[setting.key.rpartition(".")[2]])
             if setting.key != "name" and (part.off or value != setting.default):
                 found.append((f"{setting.key}={value}", setting.meaning))
     return found
@@ -105,20 +109,20 @@ def _at(values: Any, key: str) -> Any:
     return values
 
 
-def _parts(section: type[Section], key: str, choice: str | None, off: bool) -> Iterator[Part]:
+def _parts(section: type[Section], key: str, choice: str | None, can_be_off: bool, off: bool) -> Iterator[Part]:
     types = typing.get_type_hints(section, include_extras=True)
     settings: list[Setting] = []
-    below: list[tuple[type[Section], str, str | None, bool]] = []
+    below: list[tuple[type[Section], str, str | None, bool, bool]] = []
     for name, field in section.model_fields.items():
         inner = f"{key}.{name}".lstrip(".")
         sections = _sections(types[name])
         if name == "prepare":
-            below += [(each, inner, str(corpus), False) for corpus, each in CORPORA.items()]
+            below += [(each, inner, str(corpus), False, False) for corpus, each in CORPORA.items()]
         elif sections:
-            below.append((sections[0], inner, None, field.default is None))
+            below.append((sections[0], inner, None, NoneType in _members(types[name]), field.default is None))
         elif choice is None or name != "corpus":
             settings.append(Setting(inner, _default(field), _allowed(types[name]), _line(field.description)))
-    yield Part(key, choice, off, _line(section.__doc__), tuple(settings))
+    yield Part(key, choice, can_be_off, off, _line(section.__doc__), tuple(settings))
     for each in below:
         yield from _parts(*each)
 
@@ -142,20 +146,7 @@ def _default(field: FieldInfo) -> str | None:
     if field.is_required():
         return None
     default = field.get_default(call_default_factory=True)
-    return _yaml(default.model_dump() if isinstance(default, Range) else default)
-
-
-def _yaml(value: Any) -> str:
-    """A value as recipes and command lines have it."""
-    if isinstance(value, dict) and value.keys() == {"low", "high"}:
-        value = [value["low"], value["high"]]
-    return yaml.safe_dump(_plain(value), default_flow_style=True, width=1000).removesuffix("...\n").strip()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    return str(value) if isinstance(value, Path) else value
+    return value_to_yaml(default)
 
 
 def _line(text: str | None) -> str:

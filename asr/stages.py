@@ -230,7 +230,7 @@ def tokens(work: Workspace) -> None:
         raise DataError(
             f"every utterance of the dev set has a {units} that no training transcript has",
             expected="some that the model can write, to see how well it does",
-            hint="other recordings for the dev set; or tokens.kind=characters",
+            hint="other recordings for the dev set" + ("; or tokens.kind=characters" if units == "word" else ""),
         )
     _warn_of_infeasible(work, sets["train"], tokenizer)
     with atomic_path(work.tokens) as temporary:

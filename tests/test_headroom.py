@@ -94,7 +94,9 @@ with headroom.limited():
 with headroom.limited(processes=8):
     print(fits(100))
 with headroom.limited(readers=2):
-    print(fits(100))
+    print(fits(100), fits(200))
+with headroom.limited(readers=50):
+    print(fits(100), fits(200))
 print(fits(800))
 """
 
@@ -102,4 +104,4 @@ print(fits(800))
 def test_what_is_not_there_fails_within_the_block_alone() -> None:
     command = [sys.executable, "-c", ALLOCATE]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["True", "False", "False", "False", "True"]
+    assert done.stdout.split() == ["True", "False", "False", "True", "False", "True", "False", "True"]

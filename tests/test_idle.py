@@ -60,6 +60,8 @@ CASES: dict[str, tuple[str, Sequence[str], Sequence[str]]] = {
     ),
     "model.encoder.dropout_kind": ("locked", ("model.encoder.dropout=0",), ("model.encoder.dropout=0.2",)),
     "model.encoder.forget_bias": ("0", ("model.encoder.cell=gru",), ("model.encoder.cell=lstm",)),
+    "pretrain.noise.colour": ("[-1, -1]", (START, "pretrain.noise.folder=sounds"), (START,)),
+    "pretrain.noise.at_once": ("[2, 3]", (START,), (START, "pretrain.noise.folder=sounds")),
     "pretrain.mask_span": ("3", (START, "pretrain.mask_share=0"), (START, "pretrain.mask_share=0.3")),
     "training.momentum": ("0.5", ("training.optimizer=sgd",), ("training.optimizer=momentum",)),
     "training.betas": ("[0.8, 0.9]", ("training.optimizer=rmsprop",), ("training.optimizer=nadam",)),
@@ -152,6 +154,54 @@ def test_what_never_begins_is_told(path: Path) -> None:
     assert idle.remarks(recipe(path, "training.schedule=step", "training.step_at=[]")) == [
         "training.schedule=step does nothing with an empty training.step_at"
     ]
+
+
+def test_values_are_told_as_recipes_have_them_and_one_may_lead_to_another(path: Path) -> None:
+    folder = path.parent / "sounds"
+    wanted = recipe(
+        path,
+        "training.betas=[0.8, 0.9]",
+        "training.optimizer=sgd",
+        f"augment.reverb={{folder: {folder}, rt60_seconds: [0.1, 0.2], kind: image, rooms: 9}}",
+    )
+    assert idle.remarks(wanted) == [
+        f"augment.reverb.rt60_seconds=[0.1, 0.2] does nothing with augment.reverb.folder={folder}",
+        f"augment.reverb.kind=image does nothing with augment.reverb.folder={folder}",
+        "augment.reverb.rooms=9 does nothing with augment.reverb.kind=decay",
+        "training.betas=[0.8, 0.9] does nothing with training.optimizer=sgd",
+    ]
+
+
+def test_records_of_runs_that_counted_what_does_nothing_are_taken_for_what_they_are(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said() -> list[str]:
+        reporter = Recorder()
+        work = pipeline.workspace(
+            recipe(path, "training.momentum=0.5", "training.epochs=1"),
+            tmp_path / "run",
+            path.parent / "data",
+            reporter,
+        )
+        pipeline.run_stages(work, "train")
+        return reporter.said
+
+    with monkeypatch.context() as as_before:
+        as_before.setattr(idle, "without", lambda recipe: recipe)
+        said()
+    assert "[4/4] train: done before" in said()
+    assert "[4/4] train: done before" in said()
+
+
+def test_a_refusal_names_what_counts_alone(path: Path, tmp_path: Path) -> None:
+    def run(*settings: str) -> None:
+        work = pipeline.workspace(recipe(path, *settings), tmp_path / "run", path.parent / "data", Recorder())
+        pipeline.run_stages(work, "train")
+
+    run("training.epochs=1")
+    with pytest.raises(ConfigError, match=r"training\.epochs: 1 there, 2 now") as refused:
+        run("training.momentum=0.5")
+    assert "momentum" not in str(refused.value)
 
 
 def test_the_user_is_told_and_a_training_stays_as_it_is(path: Path, tmp_path: Path) -> None:

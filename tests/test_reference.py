@@ -93,6 +93,19 @@ def test_sections_settings_and_ends_of_names_are_found() -> None:
         reference.about("momentun")
 
 
+def test_what_a_recipe_changes() -> None:
+    recipe = recipe_file.read_recipe(
+        RECIPES / "an4" / "recipe.yaml",
+        ["augment={gain_db: [-3, 3]}", "pretrain={noise: null, epochs: 10}", "training.step_at=[0.5]", "seed=7"],
+    )
+    changed = dict(reference.changed(recipe))
+    assert "prepare.seed" not in changed and "pretrain.noise=null" in changed
+    assert {"seed=7", "augment.gain_db.low=-3.0", "pretrain.epochs=10", "training.step_at=[0.5]"} <= set(changed)
+    assert changed["augment.gain_db"].startswith("Decibels")
+    plain = recipe_file.with_settings(recipe, {"pretrain": None})
+    assert not any(key.startswith("pretrain") for key, _ in reference.changed(plain))
+
+
 def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "70")
     run = command(capsys, "recipes", "settings")

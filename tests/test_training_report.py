@@ -17,11 +17,13 @@ from tones import SETTINGS, write_recipe
 
 from asr.axes import Axis
 from asr.cli import main
+from asr.errors import DataError
+from asr.reporting import Silent
 from asr.training import log
 from asr.training.acoustic import AcousticTask
 from asr.training.diagnosis import Finding, diagnose
 from asr.training.loop import InterruptedTrainingError
-from asr.training.report import About, Chart, charts, events, headline, page, summary, write
+from asr.training.report import About, Chart, charts, events, headline, page, reported, summary, write
 from asr.training.validation import DevResult
 
 Capture = pytest.CaptureFixture[str]
@@ -271,7 +273,7 @@ def test_every_technique_that_is_on_is_seen(tmp_path: Path, capsys: Capture) -> 
     for seen in (
         "epoch 2: learning from here on: frontend",
         "epoch 2: masks of SpecAugment from here on",
-        "a plateau: from here on the learning rate is 0.5 times what it was",
+        "a plateau: from here on the learning rate over the size of batches is 0.5 times what it was",
         "batches are 1.5 times as large as at first",
         "Learning rate of each layer",
         "parameters on cpu in ",
@@ -281,6 +283,28 @@ def test_every_technique_that_is_on_is_seen(tmp_path: Path, capsys: Capture) -> 
     capsys.readouterr()
     assert call("report", str(tmp_path / "run")) == 0
     assert (tmp_path / "run" / "report.html").read_text(encoding="utf-8") == text
+
+
+def test_what_was_said_in_part_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text(json.dumps(entry(1)) + "\n", encoding="utf-8")
+    (tmp_path / "output.txt").write_bytes(b"a caf\xc3")
+    write(tmp_path / "report.html", About("run"), tmp_path, finished=True)
+    assert "a caf" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_stopped_a_training_is_told_whatever_its_log_is_like(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text("no JSON\n", encoding="utf-8")
+    page = tmp_path / "report.html"
+    with (
+        pytest.raises(InterruptedTrainingError, match="the reason"),
+        reported(tmp_path, page, tmp_path / "final", Silent(), lambda: About("run")),
+    ):
+        raise InterruptedTrainingError("the reason")
+    with (
+        pytest.raises(DataError, match="line 1"),
+        reported(tmp_path, page, tmp_path / "final", Silent(), lambda: About("run")),
+    ):
+        pass
 
 
 # ------------------------------------------------------------------------------------------------ command

@@ -147,7 +147,7 @@ def train(
 
     from asr import build
     from asr.cli.reporter import TerminalReporter
-    from asr.files import only_writer, remove_folder
+    from asr.files import only_writer
     from asr.training import language, loop, report
     from asr.training.checkpoint import claim
     from asr.training.optimization import resolve_precision
@@ -209,12 +209,21 @@ def train(
     batch_units = batch_units or _batch_units(sets.train)
     job = language.Job(trained, sets.train, sets.dev, settings, seed, folder, batch_units, longest, draws)
     with only_writer(folder):
-        claim(folder / SETTINGS, identity, overwrite, lambda: remove_folder(folder / "checkpoints"))
+        claim(folder / SETTINGS, identity, overwrite, lambda: _discard(folder))
         about = report.About(out.stem, (folder / SETTINGS).read_text(encoding="utf-8"))
         with report.reported(folder, RunFolder(folder).report, out, reporter, lambda: about) as noted:
             outcome = language.train(job, noted)
             neural.save(trained, out)
     reporter.say(f"wrote {out}: {outcome.dev} per word, after {outcome.epochs} epochs")
+
+
+def _discard(folder: Path) -> None:
+    """Throw away a training, and what it has said."""
+    from asr.files import remove_folder
+    from asr.training.report import OUTPUT
+
+    remove_folder(folder / "checkpoints")
+    (folder / OUTPUT).unlink(missing_ok=True)
 
 
 def _batch_units(sentences: Sequence[str]) -> int:

@@ -70,18 +70,18 @@ def settings(
 
 def _heading(part: Part) -> str:
     choice = f" (corpus: {part.choice})" if part.choice else ""
-    off = " (off unless a recipe has it)" if part.off else ""
+    off = " (off unless a recipe has it)" if part.off else " (null turns it off)" if part.can_be_off else ""
     return f"{part.key}{choice}: {part.meaning}{off}" if part.key else "Outside of all sections:"
 
 
 def _names(part: Part, width: int) -> list[str]:
     names = ", ".join(setting.key.rpartition(".")[2] for setting in part.settings)
-    return [*textwrap.wrap(_heading(part), width), *_indented(names, width, 2)]
+    return [*_indented(_heading(part), width, 0), *_indented(names, width, 2)]
 
 
 def _described(part: Part, width: int) -> Iterator[list[str]]:
     """A block for the section and one for each setting."""
-    yield textwrap.wrap(_heading(part), width)
+    yield _indented(_heading(part), width, 0)
     for setting in part.settings:
         value = "" if setting.default is None else f" = {setting.default}"
         yield [

@@ -163,6 +163,7 @@ class AcousticTask:
             lambda autocast: self._ctc(self.model, job.train_reader.read_batch(share), autocast)[1],
             job.world.local_size,
             job.workers,
+            loop.has_begun(job.folder),
         )
 
     def validate(self) -> DevResult:

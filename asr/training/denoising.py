@@ -130,6 +130,7 @@ class DenoisingTask:
             settings.precision,
             lambda autocast: self._errors(reader.read_batch(samples), autocast).mean,
             readers=self.job.workers,
+            begun=loop.has_begun(self.job.folder),
         )
 
     @torch.inference_mode()

@@ -14,8 +14,10 @@ from pathlib import Path
 
 KEPT = 0.25
 """The share of what is there that is kept: a training fragments its memory, and has neighbours."""
-READER = 150 * 2**20
+READER = 75 * 2**20
 """Bytes that a process which reads batches takes for itself, about; it shares its libraries."""
+READERS = 0.5
+"""The share of what is left then that they may have at most: so many more of them need not be so large."""
 _CONTROLLED = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -35,7 +37,7 @@ def available(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup"))
             _, controllers, path = line.split(":", 2)
             if controllers in ("", "memory"):
                 own = groups / controllers / path.lstrip("/")
-                found += filter(None, map(_left, [own, *own.parents]))
+                found += (left for group in (own, *own.parents) if (left := _left(group)) is not None)
     except (OSError, ValueError):
         return None
     return max(min(found), 0)
@@ -66,15 +68,18 @@ def limited(processes: int = 1, readers: int = 0) -> Iterator[None]:
         processes: how many of this machine do so at the same time, and share what there is.
         readers: how many processes each of them will start to read batches.
     """
-    left = available()
-    if left is None or sys.platform == "win32":
+    left, has = available(), None
+    with suppress(OSError, ValueError):
+        has = _field(Path("/proc/self/status"), "VmData")
+    if left is None or has is None or sys.platform == "win32":
         yield
         return
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    free = max(int((1 - KEPT) * left / processes) - readers * READER, 0)
-    limit = _field(Path("/proc/self/status"), "VmData") * 1024 + free
+    free = int((1 - KEPT) * left / processes)
+    free -= min(readers * READER, int(READERS * free))
+    limit = has * 1024 + free
     if before[0] != resource.RLIM_INFINITY and limit >= before[0]:
         yield
         return

@@ -305,7 +305,9 @@ class _Run(Generic[ResultT]):
     def _tell(self, log: TrainingLog, dev: ResultT, fallen: float) -> None:
         """Log an epoch, and say how it went, and whether the learning rate has fallen at its end."""
         totals, epoch = self.progress.totals, f"epoch {self.progress.epoch:3d}"
-        plateau = f"a plateau: from here on the learning rate is {fallen:g} times what it was" if fallen < 1 else ""
+        per = "" if self.schedule.shape.batch_growth == 1 else " over the size of batches"
+        told = f"a plateau: from here on the learning rate{per} is {fallen:g} times what it was"
+        plateau = told if fallen < 1 else ""
         events = [event for event in (self._begun(), plateau) if event]
         log.write({**self._figures(), "events": events, **dev.logged})
         self.reporter.say(f"{epoch}  train {self.task.note(totals)}  {dev}  {totals['seconds']:.0f} s")
@@ -322,7 +324,7 @@ class _Run(Generic[ResultT]):
             "epochs": self.settings.epochs,
             "step": progress.step,
             "learning_rate": self.optimization.current_learning_rate,
-            "highest_learning_rate": totals["highest_rate"],
+            "highest_learning_rate": totals.get("highest_rate", self.optimization.current_learning_rate),
             "batch_growth": self.schedule.growth,
             **self.task.figures(totals),
             "infinite": [name for name, first in progress.infinite.items() if first == progress.epoch],

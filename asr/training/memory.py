@@ -135,7 +135,7 @@ def _too_long(sample: Sample) -> DataError:
     return DataError(
         f"these {sample.duration:.0f} seconds alone do not fit into memory",
         where=sample.name,
-        hint=f"{joined}cut the recording into pieces, or leave it out; a smaller model",
+        hint=f"{joined}cut the recording into pieces, or leave it out; a smaller model; fewer training.workers",
     )
 
 
@@ -159,6 +159,7 @@ def try_step(
     loss: Callable[[AbstractContextManager[Any]], Tensor],
     processes: int = 1,
     readers: int = 0,
+    begun: bool = False,
 ) -> None:
     """Forward and backward pass of a batch, which change nothing.
 
@@ -172,6 +173,7 @@ def try_step(
         loss: what is to be minimised of the batch, computed in such a precision.
         processes: how many on this machine try at the same time.
         readers: how many processes each of them will start to read batches.
+        begun: whether the training has begun before, with batches that fitted; then there is no limit.
 
     Raises:
         RuntimeError, MemoryError: it does not fit into memory.
@@ -181,7 +183,8 @@ def try_step(
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     model.train()
     # There are readers for the training set and as many for the dev set.
-    limited = headroom.limited(processes, 2 * readers) if device.type == "cpu" else nullcontext()
+    to_limit = device.type == "cpu" and not begun
+    limited = headroom.limited(processes, 2 * readers) if to_limit else nullcontext()
     with torch.random.fork_rng([device] if device.type == "cuda" else []), limited:
         try:
             copies = STATES[methods.optimizer.name] + (methods.ema is not None)

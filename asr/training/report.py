@@ -12,7 +12,7 @@ from string import Template
 
 from asr import axes, pictures
 from asr.axes import Axis, Drawing
-from asr.errors import DiskFullError, counted
+from asr.errors import AsrError, DiskFullError, counted
 from asr.files import write_text
 from asr.reporting import Noted, Reporter
 from asr.training import log
@@ -133,14 +133,20 @@ def reported(
     Yields:
         The reporter of the training.
     """
+
+    def tell() -> None:
+        if log.read(training):
+            for line in [*write(path, about(), training, product.exists()), f"report: {path}"]:
+                reporter.say(line)
+
     try:
         yield Noted(reporter, training / OUTPUT)
-    finally:
-        entries = log.read(training)
-        if entries:
-            with suppress(DiskFullError):  # what stopped the training says more; `asr report` writes it later
-                for line in [*write(path, about(), training, product.exists()), f"report: {path}"]:
-                    reporter.say(line)
+    except BaseException:
+        with suppress(AsrError):  # what stopped the training says more; `asr report` writes it later
+            tell()
+        raise
+    with suppress(DiskFullError):
+        tell()
 
 
 def write(path: Path, about: About, training: Path, finished: bool) -> list[str]:
@@ -157,7 +163,9 @@ def write(path: Path, about: About, training: Path, finished: bool) -> list[str]
     """
     entries, output = log.read(training), training / OUTPUT
     findings = diagnose(entries, finished)
-    said = output.read_text(encoding="utf-8").splitlines() if output.is_file() else []
+    said = []
+    with suppress(OSError):  # there may be none
+        said = output.read_text(encoding="utf-8", errors="replace").splitlines()
     write_text(path, page(replace(about, said=said), entries, findings))
     return summary(entries, findings)
 
@@ -246,7 +254,7 @@ def charts(entries: Entries) -> list[Chart]:
         ),
         Chart(
             "Learning rate of each layer",
-            "Zero where a layer is frozen.",
+            "Where parts of the model have rates of their own, or learn later; zero where a layer is frozen.",
             layer_curves(entries, "learning_rate"),
         ),
         Chart(

@@ -142,7 +142,8 @@ class Schedule:
         """Take note of how well the dev set did; smaller is better.
 
         Returns:
-            What the learning rate is multiplied by from here on: less than 1 at the end of a plateau.
+            What the learning rate is multiplied by from here on, unless batches grow instead: less than 1 at the
+            end of a plateau.
         """
         before = self.plateau.factor
         if self.kind == "plateau":
