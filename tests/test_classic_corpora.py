@@ -9,6 +9,7 @@ import shutil
 import tarfile
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,7 +26,7 @@ from asr.data.corpora import an4, common_voice, librispeech, speech_commands, ye
 from asr.data.corpora.download import Archive
 from asr.data.corpora.prepared import write as write_prepared
 from asr.data.corpora.registry import PREPARE
-from asr.data.manifest import Utterance, read_manifest
+from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.errors import AsrError, DataError
 from asr.pipeline import workspace
 from asr.recipe_file import read_recipe
@@ -396,6 +397,9 @@ def test_recipes_up_to_the_training(name: str, tmp_path: Path) -> None:
     assert recipe.name == name
     work = workspace(recipe, tmp_path / "run", tmp_path / "data", Silent())
     stages.prepare(work)
+    manifests, sets = work.manifests(), work.sets()
+    said = sets["train"][0].text  # of so few texts, none has all the letters of another one
+    write_manifest(manifests["dev"], [replace(each, text=said) for each in sets["dev"]])
     stages.check(work)
     stages.tokens(work)
     job = stages.training_job(work)
