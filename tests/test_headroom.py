@@ -93,10 +93,10 @@ with headroom.limited():
     print(fits(100), fits(800))
 with headroom.limited(processes=8):
     print(fits(100))
-with headroom.limited(readers=2):
+with headroom.limited(readers=1):
     print(fits(100), fits(200))
 with headroom.limited(readers=50):
-    print(fits(100), fits(200))
+    print(fits(80), fits(200))
 print(fits(800))
 """
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 KEPT = 0.25
 """The share of what is there that is kept: a training fragments its memory, and has neighbours."""
-READER = 75 * 2**20
-"""Bytes that a process which reads batches takes for itself, about; it shares its libraries."""
-READERS = 0.5
+READER = 150 * 2**20
+"""Bytes that a process which reads batches takes for itself, about: less at first, when it shares nearly all with
+its parent, until that writes."""
+READERS = 2 / 3
 """The share of what is left then that they may have at most: so many more of them need not be so large."""
 _CONTROLLED = (
     ("memory.max", "memory.current", "inactive_file"),

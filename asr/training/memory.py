@@ -182,9 +182,9 @@ def try_step(
     autocast = autocast_to(resolve_precision(precision, device), device)
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     model.train()
-    # There are readers for the training set and as many for the dev set.
-    to_limit = device.type == "cpu" and not begun
-    limited = headroom.limited(processes, 2 * readers) if to_limit else nullcontext()
+    limited: AbstractContextManager[None] = nullcontext()
+    if device.type == "cpu" and not begun:
+        limited = headroom.limited(processes, 2 * readers)  # those of the training set, and those of the dev set
     with torch.random.fork_rng([device] if device.type == "cuda" else []), limited:
         try:
             copies = STATES[methods.optimizer.name] + (methods.ema is not None)
