@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -283,6 +284,27 @@ def test_a_training_that_runs_away_at_once_is_reported(path: Path, tmp_path: Pat
     assert (tmp_path / "run" / "report.html").exists()
     run(path, tmp_path / "run", *settings[:1], "training.learning_rate=0.1", overwrite=True)
     assert [entry["epoch"] for entry in log(tmp_path / "run")] == list(range(1, 9))
+
+
+def test_a_training_that_stopped_at_an_epochs_end_before_highest_rates_were_noted_goes_on(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the checkpoints of earlier versions."""
+    run(path, tmp_path / "whole", "training.epochs=2")
+    steps = log(tmp_path / "whole")[0]["step"]
+    step = loop._Run._step
+
+    def without(self: loop._Run, *arguments: Any, **named: Any) -> None:
+        step(self, *arguments, **named)
+        del self.progress.totals["highest_rate"]
+
+    with monkeypatch.context() as earlier, pytest.raises(InterruptedTrainingError):
+        earlier.setattr(loop._Run, "_step", without)
+        run(path, tmp_path / "run", "training.epochs=2", reporter=Recorder(interrupt_after=steps))
+    run(path, tmp_path / "run", "training.epochs=2")
+    assert [entry["step"] for entry in log(tmp_path / "run")] == [
+        entry["step"] for entry in log(tmp_path / "whole")
+    ]
 
 
 def test_silence_is_heard_in_training(path: Path, tmp_path: Path) -> None:
