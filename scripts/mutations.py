@@ -200,6 +200,27 @@ MUTATIONS = (
         "total += 0.0",
         "tests/test_ngram.py",
     ),
+    Mutation(
+        "prefer noise to blanks",
+        "asr/training/validation.py",
+        "return self.cer if self.cer <= UNLEARNT else 1.0, comparable(self.loss)",
+        "return self.cer, comparable(self.loss)",
+        "tests/test_validation.py",
+    ),
+    Mutation(
+        "take betas of nadam for a setting that does nothing",
+        "asr/idle.py",
+        '_among("adam", "adamw", "nadam")',
+        '_among("adam", "adamw")',
+        "tests/test_idle.py",
+    ),
+    Mutation(
+        "promise each process all the memory that there is",
+        "asr/training/headroom.py",
+        "int((1 - KEPT) * left / processes)",
+        "int((1 - KEPT) * left)",
+        "tests/test_headroom.py",
+    ),
 )
 
 
@@ -214,9 +235,10 @@ def main() -> None:
 def is_noticed(mutation: Mutation) -> bool:
     """Whether a test fails with a mutation."""
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("asr", "tests", "recipes"):
+        for name in ("asr", "tests", "recipes", "scripts"):
             shutil.copytree(ROOT / name, Path(folder) / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "pyproject.toml", folder)
+        for name in ("pyproject.toml", "README.md"):
+            shutil.copy(ROOT / name, folder)
         path = Path(folder) / mutation.file
         source = path.read_text(encoding="utf-8")
         if source.count(mutation.before) != 1:
