@@ -8,6 +8,7 @@ from pathlib import Path
 
 from asr.config import Recipe
 from asr.data.manifest import Utterance, read_manifest
+from asr.errors import DataError
 from asr.files import read_json
 from asr.reporting import Reporter
 from asr.run_folder import RunFolder
@@ -39,9 +40,21 @@ class Workspace(RunFolder):
         return self.corpus / "corpus.json"
 
     def manifests(self) -> dict[str, Path]:
-        """The manifests: "train", "dev" and each test set."""
-        corpus = read_json(self.corpus_file)
-        return {"train": self.corpus / corpus["train"], "dev": self.corpus / corpus["dev"], **self.tests()}
+        """The manifests: "train", "dev" and each test set.
+
+        Raises:
+            DataError: the file that names them is damaged.
+        """
+        try:
+            named = read_json(self.corpus_file)
+            sets = {"train": named["train"], "dev": named["dev"], **named["tests"]}
+            return {name: self.corpus / path for name, path in sets.items()}
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"the list of a prepared corpus's manifests is damaged ({error!r})",
+                where=self.corpus_file,
+                hint="delete this file; then the same command prepares the corpus again",
+            ) from None
 
     def sets(self) -> dict[str, list[Utterance]]:
         """The utterances of each manifest."""
@@ -49,5 +62,4 @@ class Workspace(RunFolder):
 
     def tests(self) -> dict[str, Path]:
         """The test sets' manifests."""
-        corpus = read_json(self.corpus_file)
-        return {name: self.corpus / path for name, path in corpus["tests"].items()}
+        return {name: path for name, path in self.manifests().items() if name not in ("train", "dev")}

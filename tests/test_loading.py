@@ -437,6 +437,17 @@ def test_tokens_tells_in_a_line_what_a_set_has_that_training_lacks(tmp_path: Pat
     assert words.startswith("dev: 3 words are not in the training transcripts: zz (1 time, as in “low zz”)")
 
 
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"train": 1, "dev": 2, "tests": 3}', "\x00"])
+def test_a_damaged_list_of_manifests_is_told(tmp_path: Path, content: str) -> None:
+    path = write_recipe(tmp_path, train=4)
+    work = pipeline.workspace(read_recipe(path, SETTINGS), tmp_path / "run", tmp_path / "data", Recorder())
+    stages.prepare(work)
+    assert set(work.manifests()) == {"train", "dev", "test"} and set(work.tests()) == {"test"}
+    work.corpus_file.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=r"corpus\.json: the list(.|\n)*delete this file"):
+        work.manifests()
+
+
 def test_a_dev_set_that_can_not_be_measured_is_refused(tmp_path: Path) -> None:
     path = write_recipe(tmp_path, train=20)
     manifest = path.parent / "corpus" / "dev.jsonl"
