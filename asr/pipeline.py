@@ -206,7 +206,8 @@ def _run_stages(
     begun_from: str | None,
 ) -> None:
     stages.check_parts(work.recipe)
-    _renew_records(work, _fingerprints(work.recipe, begun_from), fingerprints)
+    if idle.without(work.recipe) != work.recipe:
+        _renew_records(work, _fingerprints(work.recipe, begun_from), fingerprints)
     _guard_training(work, fingerprints, begun_from, overwrite)
     remove_partial(work.folder)
     write_text(work.config, recipe_file.to_yaml(work.recipe))

@@ -44,8 +44,8 @@ def _voice(augment: Augment) -> Augment:
 
 def pretrain(work: Workspace) -> None:
     """Train the first layers to restore corrupted recordings, or go on where that was cut off, with a report."""
-    title = f"{work.recipe.name}, before any transcript"
-    with reported(work, work.pretraining, work.pretraining_report, title, work.pretrained) as reporter:
+    places = (work.pretraining, work.pretraining_report, work.pretrained)
+    with reported(work, *places, pretraining=True) as reporter:
         start = job(replace(work, reporter=reporter))
         denoising.train(start, reporter)
         denoising.save(start.model, work.pretrained)

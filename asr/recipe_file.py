@@ -229,20 +229,21 @@ def _keys_allowed_at(loc: tuple[int | str, ...]) -> list[str]:
                 inner
                 for section in sections
                 if part in section.model_fields
-                for inner in _sections_in(section.model_fields[str(part)].annotation)
+                for inner in sections_in(section.model_fields[str(part)].annotation)
             ]
     return [key for section in sections for key in section.model_fields]
 
 
-def _sections_in(annotation: Any) -> list[type[Section]]:
+def sections_in(annotation: Any) -> list[type[Section]]:
+    """The sections that a value of a type may be."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
-    return [section for part in typing.get_args(annotation) for section in _sections_in(part)]
+    return [section for part in typing.get_args(annotation) for section in sections_in(part)]
 
 
 def _sections_of(value: Any, annotation: Any) -> list[type[Section]]:
     """The section that a value is; of what is not set, those that it may be."""
-    return [type(value)] if isinstance(value, Section) else _sections_in(annotation)
+    return [type(value)] if isinstance(value, Section) else sections_in(annotation)
 
 
 def _keys_below(value: Any, annotation: Any, prefix: str = "") -> Iterator[str]:

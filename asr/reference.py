@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from asr.config import CORPORA, Gain, Range, Recipe, Section, Within
 from asr.errors import ConfigError, did_you_mean
-from asr.recipe_file import value_to_yaml
+from asr.recipe_file import sections_in, value_to_yaml
 
 
 class Setting(NamedTuple):
@@ -129,9 +129,7 @@ def _parts(section: type[Section], key: str, choice: str | None, can_be_off: boo
 
 def _sections(annotation: Any) -> list[type[Section]]:
     """The sections among the types of a value, without ranges, which are values."""
-    members = _members(annotation)
-    kinds = [member for member in members if isinstance(member, type) and issubclass(member, Section)]
-    return [kind for kind in kinds if not issubclass(kind, Range) or kind is Gain]
+    return [kind for kind in sections_in(annotation) if not issubclass(kind, Range) or kind is Gain]
 
 
 def _members(annotation: Any) -> list[Any]:
@@ -145,8 +143,7 @@ def _members(annotation: Any) -> list[Any]:
 def _default(field: FieldInfo) -> str | None:
     if field.is_required():
         return None
-    default = field.get_default(call_default_factory=True)
-    return value_to_yaml(default)
+    return value_to_yaml(field.get_default(call_default_factory=True))
 
 
 def _line(text: str | None) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from asr import artefact, audio, build, origin, reference
+from asr import artefact, audio, build, origin
 from asr.assess import recognise_manifest
 from asr.card import model_card
 from asr.config import CommandsCorpus, ManifestsCorpus, Recipe, Speechocean762Corpus, Training
@@ -43,9 +43,9 @@ from asr.files import (
     write_json,
     write_text,
 )
-from asr.recipe_file import to_yaml
 from asr.recognizer import Recognizer
 from asr.reporting import Reporter, length_of_sound
+from asr.run_report import about
 from asr.text import tokenizer as tokenizers
 from asr.text.tokenizer import Tokenizer
 from asr.training import acoustic as acoustic_training
@@ -211,12 +211,13 @@ def tokens(work: Workspace) -> None:
     recipe = work.recipe
     normalizer = build.normalizer(recipe.text)
     sets = work.sets()
-    tokenizer = origin.tokens(recipe, [normalizer(utterance.text) for utterance in sets["train"]])
+    texts = {name: [normalizer(utterance.text) for utterance in utterances] for name, utterances in sets.items()}
+    tokenizer = origin.tokens(recipe, texts["train"])
+    units = "word" if tokenizer.kind == "words" else "character"
     work.reporter.say(f"  {len(tokenizer.surfaces)} tokens ({tokenizer.kind}), the blank among them")
-    for name, utterances in sets.items():
-        strange = tokenizers.uncovered(tokenizer, [normalizer(utterance.text) for utterance in utterances])
+    for name, normalized in texts.items():
+        strange = tokenizers.uncovered(tokenizer, normalized)
         if strange:
-            units = "word" if tokenizer.kind == "words" else "character"
             listed = [
                 f"{unit} ({counted(found.occurrences, 'time')}, as in “{found.examples[0]}”)"
                 for unit, found in strange.items()
@@ -225,8 +226,7 @@ def tokens(work: Workspace) -> None:
                 f"{name}: {counted(len(strange), units)} {is_or_are(len(strange))} not in the training "
                 f"transcripts: {some(listed)}"
             )
-    if all(tokenizer.unknown(normalizer(utterance.text)) for utterance in sets["dev"]):
-        units = "word" if tokenizer.kind == "words" else "character"
+    if all(map(tokenizer.unknown, texts["dev"])):
         raise DataError(
             f"every utterance of the dev set has a {units} that no training transcript has",
             expected="some that the model can write, to see how well it does",
@@ -301,22 +301,17 @@ def train(work: Workspace, target: float | None = None) -> None:
         work: has a corpus and tokens.
         target: stop when the CER on the dev set is no more than this, or None.
     """
-    with reported(work, work.training, work.report, work.recipe.name, work.trained) as reporter:
+    with reported(work, work.training, work.report, work.trained) as reporter:
         _train(replace(work, reporter=reporter), target)
 
 
 def reported(
-    work: Workspace, training: Path, page: Path, title: str, product: Path
+    work: Workspace, training: Path, page: Path, product: Path, pretraining: bool = False
 ) -> AbstractContextManager[Reporter]:
     """Has a training of the run reported by the process that leads: see `report.reported`."""
     if not work.world.leads:
         return nullcontext(work.reporter)
-    return report.reported(training, page, product, work.reporter, lambda: about(work.recipe, title))
-
-
-def about(recipe: Recipe, title: str) -> report.About:
-    """What a report tells of a recipe."""
-    return report.About(title, to_yaml(recipe), reference.changed(recipe))
+    return report.reported(training, page, product, work.reporter, lambda: about(work.recipe, pretraining))
 
 
 def training_job(work: Workspace, target: float | None = None) -> acoustic_training.Job:

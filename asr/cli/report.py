@@ -41,16 +41,16 @@ def report(
 
     `asr train` and `asr lm train` do so by themselves when they end; a page that is there is replaced.
     """
-    from asr.training import log
     from asr.training import report as reports
 
     found = _training(run)
-    if not log.read(found.folder):
+    page = out or found.page
+    lines = reports.write(page, found.about, found.folder, found.product.exists())
+    if not lines:
         raise DataError(
             "no epoch of a training has ended here", where=run, expected="a run's folder with train/log.jsonl"
         )
-    page = out or found.page
-    for line in reports.write(page, found.about, found.folder, found.product.exists()):
+    for line in lines:
         typer.echo(line)
     typer.echo(f"report: {page}")
 
@@ -69,19 +69,18 @@ def _training(path: Path) -> _Training:
         return _Training(run.training, run.report, run.trained, _about(run))
     if path.resolve() == around.pretraining and around.config.is_file():
         page = path / around.pretraining_report.name
-        return _Training(path, page, around.pretrained, _about(around, ", before any transcript"))
+        return _Training(path, page, around.pretrained, _about(around, pretraining=True))
     # Where a language model's file is, its folder does not tell; and its report is the same before it is there.
     return _Training(path, run.report, path, _about_language_model(path))
 
 
-def _about(run: RunFolder, more: str = "") -> About:
-    from asr import recipe_file, reference
+def _about(run: RunFolder, pretraining: bool = False) -> About:
+    from asr import recipe_file, run_report
     from asr.training.report import About
 
     if not run.config.is_file():
         return About(run.folder.resolve().name)
-    recipe = recipe_file.read_recipe(run.config)
-    return About(recipe.name + more, recipe_file.to_yaml(recipe), reference.changed(recipe))
+    return run_report.about(recipe_file.read_recipe(run.config), pretraining)
 
 
 def _about_language_model(folder: Path) -> About:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from typing import Any
 from asr import pipeline, recipe_file, stages
 from asr.config import Recipe
 from asr.files import clear_folder, fingerprint, only_writer, refuse_folder_of_others, write_text
-from asr.reporting import Advance, Reporter
+from asr.reporting import Advance, Noted, Reporter, Silent
 from asr.run_folder import RunFolder
 from asr.search import study
 from asr.search.study import Figures, Objective, OnEpoch, Plan, Trial
 from asr.training import log
 from asr.training.checkpoint import claim
+from asr.training.report import OUTPUT
 
 _IDENTITY = "study.json"  # in the folder of a search: the settings that it is bound to
 _ELSEWHERE = {f"training.{name}" for name in stages.WHERE_AND_HOW_FAST}
@@ -100,8 +101,8 @@ def objective(recipe: Recipe, folder: Path, data: Path, reporter: Reporter) -> O
         # The corpus is looked at once: where a trial has the same, it needs no other check.
         for source, copy in ((checked.checked, place.checked), (checked.record("check"), place.record("check"))):
             write_text(copy, source.read_text(encoding="utf-8"))
-        written = _Written(place.folder / "output.txt", reporter, f"trial {number}, ")
-        work = pipeline.workspace(with_settings, place.folder, data, written)
+        noted = Noted(_Bars(reporter, f"trial {number}, "), place.folder / OUTPUT)
+        work = pipeline.workspace(with_settings, place.folder, data, noted)
         pipeline.run_stages(replace(work, on_epoch=on_epoch), "train")
 
     return train
@@ -138,19 +139,14 @@ def _identity(recipe: Recipe, plan: Plan) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Written:
-    """A reporter that writes messages to a file, and names the trial on the bars."""
+class _Bars(Silent):
+    """Says nothing, and names the trial on the bars."""
 
-    path: Path
     reporter: Reporter
     name: str
 
-    def say(self, message: str) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(message + "\n")
-
-    def warn(self, message: str) -> None:
-        self.say(f"warning: {message}")
-
-    def progress(self, name: str, total: int | None = None) -> AbstractContextManager[Advance]:
-        return self.reporter.progress(self.name + name, total)
+    @contextmanager
+    def progress(self, name: str, total: int | None = None) -> Iterator[Advance]:
+        """Show a bar while the block runs."""
+        with self.reporter.progress(self.name + name, total) as advance:
+            yield advance

@@ -135,9 +135,9 @@ def reported(
     """
 
     def tell() -> None:
-        if log.read(training):
-            for line in [*write(path, about(), training, product.exists()), f"report: {path}"]:
-                reporter.say(line)
+        lines = write(path, about(), training, product.exists())
+        for line in [*lines, f"report: {path}"] if lines else []:
+            reporter.say(line)
 
     try:
         yield Noted(reporter, training / OUTPUT)
@@ -150,18 +150,20 @@ def reported(
 
 
 def write(path: Path, about: About, training: Path, finished: bool) -> list[str]:
-    """Write the page.
+    """Write the page, unless no epoch has ended yet.
 
     Args:
         path: of the file, which is replaced.
         about: what it has beside the curves; what the training has said is added.
-        training: its folder, with the log of at least one epoch.
+        training: its folder.
         finished: whether the training has come to its end.
 
     Returns:
-        The same in short, for the terminal.
+        The same in short, for the terminal; nothing if there is no page.
     """
     entries, output = log.read(training), training / OUTPUT
+    if not entries:
+        return []
     findings = diagnose(entries, finished)
     said = []
     with suppress(OSError):  # there may be none
@@ -172,13 +174,13 @@ def write(path: Path, about: About, training: Path, finished: bool) -> list[str]
 
 def page(about: About, entries: Entries, findings: Sequence[Finding]) -> str:
     """A page in HTML, complete in itself, without any script, readable in light and dark."""
-    well = _nothing_found(entries)
+    well, changes = _nothing_found(entries), events(entries)
     body = _BODY.substitute(
         headline=html.escape(headline(entries)),
         findings="\n".join(map(_finding, findings)) or f"<p>{well[0].upper()}{well[1:]}.</p>",
         used=_used(about.used),
-        events=_list("What happened when", [f"epoch {epoch}: {event}" for epoch, event in events(entries)]),
-        charts="\n".join(_figure(chart, events(entries)) for chart in charts(entries)),
+        events=_list("What happened when", [f"epoch {epoch}: {event}" for epoch, event in changes]),
+        charts="\n".join(_figure(chart, changes) for chart in charts(entries)),
         infinite=_infinite(entries),
         said=_folded("What the training has said", _preformatted(line for line in about.said if _tells_more(line))),
         table=_folded("All numbers", _table(entries)),

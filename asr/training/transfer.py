@@ -130,7 +130,7 @@ def _transfer_layer(
         else:
             copied.append(name)
             for tensor, values in tensors.items():
-                here, there = rows or (slice(None), slice(None))
+                here, there = rows or (..., ...)
                 values[here] = source[f"{module}.{tensor}"][there]
     return LayerTransfer(layer, tuple(copied), misfits, tuple(missing))
 
