@@ -15,7 +15,7 @@ from asr import catalogue
 if TYPE_CHECKING:
     from asr.reference import Part
 
-app = typer.Typer(no_args_is_help=True, help="List, show and copy the recipes that ship with asr.")
+app = typer.Typer(no_args_is_help=True, help="List, show and copy recipes; say what can be set in them.")
 
 Name = Annotated[str, typer.Argument(help="A recipe of `asr recipes list`.")]
 
