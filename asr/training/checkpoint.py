@@ -190,7 +190,7 @@ class Checkpoints:
         """
         kept = sorted([*best, epoch])[: self.keep]
         if epoch in kept:
-            content = to_safetensors({name: tensor.contiguous() for name, tensor in weights.items()})
+            content = to_safetensors({name: tensor.cpu().contiguous() for name, tensor in weights.items()})
             write_bytes(self._weights_path(epoch), content)
             kept[kept.index(epoch)] = replace(epoch, digest=hashlib.sha256(content).hexdigest())
         return tuple(kept)
