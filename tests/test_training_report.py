@@ -21,9 +21,10 @@ from asr.errors import DataError
 from asr.reporting import Silent
 from asr.training import log
 from asr.training.acoustic import AcousticTask
+from asr.training.charts import Chart, charts
 from asr.training.diagnosis import Finding, diagnose
 from asr.training.loop import InterruptedTrainingError
-from asr.training.report import About, Chart, charts, events, headline, page, reported, summary, write
+from asr.training.report import About, events, headline, page, reported, summary, write
 from asr.training.validation import DevResult
 
 Capture = pytest.CaptureFixture[str]
@@ -367,8 +368,13 @@ def test_a_log_that_was_cut_off_is_read_as_far_as_it_is_whole(tmp_path: Path) ->
         (b'{"ep\xffch": 2}', "byte 4 is not UTF-8"),
         (b"[2]", "this is not an epoch's figures"),
         (b"{}", "this is not an epoch's figures"),
-        (b'{"epoch": "2", "step": 2}', "this is not an epoch's figures"),
+        (b'{"epoch": "2", "step": 2}', "this is not what its epoch can be"),
         (b'{"epoch": 2, "ste0": 2}', "this is not an epoch's figures"),
+        (b'{"epoch": 2, "step": 2, "dev_loss": "2"}', "this is not what its dev_loss can be"),
+        (b'{"epoch": 2, "step": 2, "events": "frozen"}', "this is not what its events can be"),
+        (b'{"epoch": 2, "step": 2, "infinite": [2]}', "this is not what its infinite can be"),
+        (b'{"epoch": 2, "step": 2, "layers": 2}', "this is not what its layers can be"),
+        (b'{"epoch": 2, "step": 2, "layers": {"head": {"gradient": null}}}', "this is not what its layers can be"),
     ],
 )
 def test_a_damaged_log_is_told_by_its_line(tmp_path: Path, capsys: Capture, line: bytes, fault: str) -> None:

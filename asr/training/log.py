@@ -20,6 +20,10 @@ from asr.files import full_disk_in_words, unreadable_in_words, write_text
 
 ALWAYS = ("epoch", "step")
 """The numbers that every entry has, whatever is trained."""
+LAYERS = "layers"
+"""Has the figures of each layer, numbers by name."""
+LINES = ("events", "infinite", "dev_infinite")
+"""Have text, a list of lines; all else in an entry is a number."""
 
 
 class TrainingLog:
@@ -97,22 +101,43 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 
 def _entry(line: bytes, where: str) -> dict[str, Any]:
+    fault: str | None
     try:
-        entry = json.loads(line.decode())
+        entry: dict[str, Any] = json.loads(line.decode())
     except UnicodeDecodeError as error:
         fault = f"byte {error.start} is not UTF-8"
     except json.JSONDecodeError as error:
         fault = f"this is not JSON ({error})"
     else:
-        if isinstance(entry, dict) and all(isinstance(entry.get(name), int | float) for name in ALWAYS):
+        fault = _fault(entry)
+        if fault is None:
             return entry
-        fault = "this is not an epoch's figures"
     raise DataError(
         f"the log is damaged: {fault}",
         where=where,
         expected=f"a JSON object with the numbers {', '.join(ALWAYS)}",
         hint="bring the file back; a training that is not over writes it anew, from its checkpoint, as it goes on",
     )
+
+
+def _fault(entry: Any) -> str | None:
+    if not isinstance(entry, dict) or not entry.keys() >= set(ALWAYS):
+        return "this is not an epoch's figures"
+    wrong = [name for name, value in entry.items() if not _can_be(name, value)]
+    return f"this is not what its {wrong[0]} can be" if wrong else None
+
+
+def _can_be(name: str, value: Any) -> bool:
+    if name in LINES:
+        return isinstance(value, list) and all(isinstance(line, str) for line in value)
+    if name == LAYERS:
+        layers = value.values() if isinstance(value, dict) else [None]
+        return all(isinstance(layer, dict) and _are_numbers(layer) for layer in layers)
+    return isinstance(value, int | float)
+
+
+def _are_numbers(figures: Mapping[str, Any]) -> bool:
+    return all(isinstance(value, int | float) for value in figures.values())
 
 
 def _numbers(entry: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
