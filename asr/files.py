@@ -300,6 +300,15 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
 
 
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read the mapping that `write_json` wrote; empty where the file is not there, or damaged."""
+    try:
+        found = read_json(path)
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no number of JSON")
 

@@ -10,7 +10,7 @@ from asr import artefact, build, idle
 from asr.config import Model, Recipe
 from asr.errors import ConfigError, ModelError
 from asr.features import FeatureExtractor
-from asr.files import read_json
+from asr.files import read_mapping
 from asr.model.acoustic import AcousticModel
 from asr.recipe_file import read_recipe
 from asr.reporting import Reporter
@@ -43,7 +43,7 @@ def describe(recipe: Recipe, record: Path) -> dict[str, Any] | None:
     try:
         folder = artefact.locate(path)
     except ModelError:
-        known: dict[str, Any] = read_json(record) if record.is_file() else {}
+        known = read_mapping(record)
         if known.get("path") != str(path):
             raise
         return known

@@ -20,6 +20,7 @@ from asr.files import (
     fingerprint,
     only_writer,
     read_json,
+    read_mapping,
     remove_folder,
     remove_partial,
     write_json,
@@ -27,7 +28,7 @@ from asr.files import (
 )
 from asr.reporting import Reporter
 from asr.training import loop
-from asr.training.checkpoint import other_training
+from asr.training.checkpoint import other_training, unknown_training
 from asr.training.distributed import ALONE, World
 from asr.workspace import Workspace
 
@@ -335,18 +336,10 @@ def _guard_training(work: Workspace, fingerprints: dict[str, str], weights: str 
             continue
         if is_there and not overwrite:
             if is_unknown:
-                raise _unknown_training(work, name)
+                raise unknown_training(work.record(name), f"stage {name}")
             raise _other_training(work, record, weights, fingerprints[LEARNT])
         remove_folder(folder)
         remove_folder(work.figures.parent)  # the reports of what was learnt there
-
-
-def _unknown_training(work: Workspace, name: str) -> ConfigError:
-    return ConfigError(
-        f"this record of the stage {name} is damaged, so its settings and how far it has come are not known",
-        where=work.record(name),
-        hint="bring the file back to go on; else --run-dir for a new folder, or --overwrite to train anew",
-    )
 
 
 def _other_training(work: Workspace, record: dict[str, Any], weights: str | None, learnt: str) -> ConfigError:
@@ -384,12 +377,9 @@ def _settings_there(work: Workspace) -> dict[str, Any]:
     """Those of the training in the folder that do something; none where they are not there, or damaged."""
     try:
         recipe = idle.without(recipe_file.read_recipe(work.config))
-        begun_from = read_json(work.origin) if work.origin.exists() else {}
-    except (ConfigError, ValueError):
+    except ConfigError:
         return {}
-    if not isinstance(begun_from, dict):
-        return {}
-    return {**flat(recipe.model_dump(mode="json")), ORIGIN: begun_from.get("weights")}
+    return {**flat(recipe.model_dump(mode="json")), ORIGIN: read_mapping(work.origin).get("weights")}
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -322,6 +322,16 @@ def test_training_again_resumes_and_other_settings_are_refused(run: Run, trained
     assert not (tmp_path / "other.safetensors").exists()
 
 
+def test_a_training_whose_settings_are_damaged_is_not_overwritten(run: Run, tmp_path: Path) -> None:
+    record = tmp_path / "run" / "settings.json"
+    record.parent.mkdir()
+    for content in (b"{", b"[]"):
+        record.write_bytes(content)
+        refused = run("train", TEXT, "--out", "lm.safetensors", "--run-dir", record.parent, *TRAINING)
+        assert refused.code == 2 and f"{record}: this record of the training is damaged" in refused.err
+        assert record.read_bytes() == content
+
+
 def test_the_folder_of_a_recogniser_is_left_alone(run: Run, tmp_path: Path) -> None:
     """As `--out workshop.safetensors` would take, beside runs/workshop."""
     (tmp_path / "workshop").mkdir()

@@ -21,7 +21,7 @@ from asr.recipe_file import read_recipe
 from asr.reporting import Silent
 from asr.training.acoustic import AcousticTask
 from asr.training.denoising import DenoisingTask
-from asr.training.memory import fitting_budget, padded_seconds
+from asr.training.memory import Budget, fitting_budget, padded_seconds
 
 AnyTask = AcousticTask | DenoisingTask
 
@@ -210,3 +210,12 @@ def test_a_lowered_budget_holds_for_the_training_and_when_it_is_resumed(
     run(path, tmp_path / "run", again)
     assert not any("out of memory" in message for message in again.warned)
     assert max(sizes) <= 4
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b'"3.6"', b"[3.6]", b"0", b"NaN"])
+def test_a_damaged_record_of_a_budget_is_found_anew(tmp_path: Path, content: bytes) -> None:
+    budget = Budget("training.batch_seconds", 60.0, tmp_path)
+    budget.record.write_bytes(b"30.0")
+    assert budget.fitting(batch, memory(80.0, MemoryError()), Silent()) == 30
+    budget.record.write_bytes(content)
+    assert budget.fitting(batch, memory(80.0, MemoryError()), Silent()) == 60

@@ -319,6 +319,9 @@ def test_a_run_is_finished_where_the_model_is_gone(tones: Tones, capsys: pytest.
     assert artefact.load("new/model").metadata["begun_from"]["name"] == "tones"
     assert train(tones.recipe, "training.init_from=older") == ModelError.exit_code
     assert "older: there is no such folder" in capsys.readouterr().err
+    Path("new/train/begun_from.json").write_text("{")
+    assert train(tones.recipe) == ModelError.exit_code
+    assert "old: there is no such folder" in capsys.readouterr().err
 
 
 GRADUAL = ("training.unfreeze={encoder: 2, frontend: 3}", "training.layer_decay=0.7", "training.ema=0.9")

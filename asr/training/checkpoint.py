@@ -18,7 +18,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from asr.errors import ConfigError, ModelError, listing
-from asr.files import read_json, remove_partial, write_bytes, write_json
+from asr.files import read_mapping, remove_partial, write_bytes, write_json
 from asr.reporting import Reporter
 
 _FINGERPRINT = re.compile("[0-9a-f]{16}")
@@ -75,12 +75,14 @@ def claim(
         what: is done in the folder, if it is more than a training.
 
     Raises:
-        ConfigError: one is there, and it is not to be overwritten.
+        ConfigError: one is there, or its record is damaged, and it is not to be overwritten.
     """
-    before = read_json(record) if record.is_file() else settings
+    before = read_mapping(record) if record.is_file() else settings
     if before != settings:
         if not overwrite:
-            raise other_training(record.parent, before, settings, what)
+            raise (
+                other_training(record.parent, before, settings, what) if before else unknown_training(record, what)
+            )
         clear()
     write_json(record, settings)
 
@@ -111,6 +113,15 @@ def other_training(
         f"a {what} with other {'settings' if changed else 'data'} is in this folder\n" + listing(lines, len(lines)),
         where=folder,
         hint=f"{back}--run-dir for a new folder{begun}, or --overwrite to throw the old {what} away",
+    )
+
+
+def unknown_training(record: Path, what: str) -> ConfigError:
+    """What to raise where the record of a training is damaged, or that of the stage which it is."""
+    return ConfigError(
+        f"this record of the {what} is damaged, so its settings and how far it has come are not known",
+        where=record,
+        hint="bring the file back to go on; else --run-dir for a new folder, or --overwrite to train anew",
     )
 
 

@@ -59,12 +59,18 @@ class Budget:
         world: World = ALONE,
     ) -> float:
         """The budget with which the longest batch fits: see `fitting_budget`. Once lowered it stays so."""
-        record = self.record
-        lowered = world.first(lambda: read_json(record) if record.exists() else None)
+        lowered = world.first(self._lowered)
         found = fitting_budget(lowered or self.wanted, longest, attempt, reporter, world.all, self.key)
         if found != self.wanted and world.leads:
-            write_json(record, found)
+            write_json(self.record, found)
         return found
+
+    def _lowered(self) -> float | None:
+        try:
+            found = read_json(self.record)
+        except (FileNotFoundError, ValueError):  # where it is damaged, a trial finds it out again
+            return None
+        return found if isinstance(found, int | float) and found > 0 else None
 
     @contextmanager
     def lowered_when_exhausted(
