@@ -35,7 +35,7 @@ def describe(recipe: Recipe, record: Path) -> dict[str, Any] | None:
 
     Raises:
         ModelError: there is no such model.
-        ConfigError: its features are not those of the recipe.
+        ConfigError: its features are not those of the recipe, or its tokens are to be kept, and of another kind.
     """
     path = recipe.training.init_from
     if path is None:
@@ -47,7 +47,9 @@ def describe(recipe: Recipe, record: Path) -> dict[str, Any] | None:
         if known.get("path") != str(path):
             raise
         return known
-    _check_features(recipe, read_recipe(folder / artefact.CONFIG), folder)
+    there = read_recipe(folder / artefact.CONFIG)
+    _check_features(recipe, there, folder)
+    _check_kept_tokens(recipe, there, folder)
     return {"path": str(path), **artefact.identity(folder)}
 
 
@@ -55,19 +57,13 @@ def tokens(recipe: Recipe, texts: Sequence[str]) -> Tokenizer:
     """The tokens of a recipe's normalised training transcripts; with `tokens.keep`, after all those of the model.
 
     Raises:
-        ConfigError: that model has tokens of another kind, or pieces that can't spell the transcripts.
+        ConfigError: the pieces of that model can't spell the transcripts.
     """
     section, path = recipe.tokens, recipe.training.init_from
     if not section.keep or path is None:
         return build.tokens(section, texts)
     folder = artefact.locate(path)
     kept = tokenizers.load(folder)
-    if kept.kind != section.kind:
-        raise ConfigError(
-            f"tokens.keep with {section.kind}, but the tokens of the model to begin with are {kept.kind}",
-            where=folder,
-            hint=f"tokens.kind={kept.kind}",
-        )
     if kept.kind in ("characters", "words"):
         return tokenizers.extended(kept, build.tokens(section, texts))
     if strange := tokenizers.uncovered(kept, texts):
@@ -144,3 +140,13 @@ def _differences(there: Model, here: Model) -> Iterator[str]:
         for key, value in settings.items():
             if key not in ANEW and value != new[part][key]:
                 yield f"model.{part}.{key}: {value} there, {new[part][key]} here"
+
+
+def _check_kept_tokens(wanted: Recipe, there: Recipe, folder: Path) -> None:
+    here, model = wanted.tokens.kind, there.tokens.kind
+    if wanted.tokens.keep and here != model:
+        raise ConfigError(
+            f"tokens.keep with {here}, but the tokens of the model to begin with are {model}",
+            where=folder,
+            hint=f"tokens.kind={model}",
+        )

@@ -356,7 +356,6 @@ def test_frozen_parts_come_out_as_they_were(tones: Tones) -> None:
             "model={frontend: {channels: [17], strides: [2]}, encoder: {layers: 1, hidden: 20}}",
             ("none of its weights fit", "model.frontend.channels: [16] there, [17] here", "cell: gru there, lstm"),
         ),
-        ("tokens={kind: characters, keep: true}", ("the tokens of the model to begin with are words",)),
     ],
 )
 def test_models_that_do_not_fit_are_refused(
@@ -366,6 +365,15 @@ def test_models_that_do_not_fit_are_refused(
     shown = capsys.readouterr().err
     assert all(part in shown for part in told), shown
     assert "Traceback" not in shown
+
+
+def test_tokens_that_cannot_be_kept_are_refused_before_a_corpus_is_prepared(
+    tones: Tones, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tones.recipe, "tokens={kind: characters, keep: true}") == ConfigError.exit_code
+    shown = capsys.readouterr().err
+    assert "tokens.keep with characters, but the tokens of the model to begin with are words" in shown
+    assert "prepare" not in shown
 
 
 def test_weights_that_fit_another_network_are_warned_of(tones: Tones, capsys: pytest.CaptureFixture[str]) -> None:
