@@ -15,6 +15,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
+import torch
 from numpy.random import Generator
 from torch import Tensor
 
@@ -413,14 +414,19 @@ class SpecAugment:
         )
 
     @staticmethod
-    def apply(features: Tensor, masks: Masks) -> Tensor:
-        """Set what the masks cover to 0, the mean of normalised features: (frames, bins) → a new (frames, bins)."""
-        masked = features.clone()
-        for start, width in masks.time:
-            masked[start : start + width] = 0.0
-        for start, width in masks.freq:
-            masked[:, start : start + width] = 0.0
-        return masked
+    def apply(features: Tensor, masks: Sequence[Masks]) -> Tensor:
+        """Set what the masks cover to 0, the mean of normalised features.
+
+        On a GPU in a few steps, however many utterances there are.
+
+        Args:
+            features: (batch, frames, bins), which stay as they are.
+            masks: of each utterance.
+        """
+        _, frames, bins = features.shape
+        time = _covered([each.time for each in masks], frames).to(features.device, non_blocking=True)
+        freq = _covered([each.freq for each in masks], bins).to(features.device, non_blocking=True)
+        return features.masked_fill(time[:, :, None] | freq[:, None, :], 0.0)
 
 
 @dataclass(frozen=True)
@@ -452,3 +458,11 @@ class SpanMasking:
 def _stretch(size: int, widest: int, rng: Generator) -> tuple[int, int]:
     width = int(rng.integers(widest + 1))
     return int(rng.integers(size - width + 1)), width
+
+
+def _covered(rows: Sequence[Sequence[tuple[int, int]]], size: int) -> Tensor:
+    covered = torch.zeros(len(rows), size, dtype=torch.bool)
+    for row, stretches in enumerate(rows):
+        for start, width in stretches:
+            covered[row, start : start + width] = True
+    return covered

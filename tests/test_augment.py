@@ -488,12 +488,16 @@ def test_masks_that_are_always_there_are_those_that_a_seed_drew_before_they_had_
 def test_masked_features_are_zero_and_others_untouched() -> None:
     features = torch.rand(3, 12, 7) + 1.0
     kept = features.clone()
-    masks = Masks(time=((2, 3), (11, 1)), freq=((0, 1), (4, 0)))
-    masked = SpecAugment.apply(features[1], masks)
-    expected = features[1].numpy().copy()
-    for time in range(12):
-        for frequency in range(7):
-            if time in (2, 3, 4, 11) or frequency == 0:
-                expected[time, frequency] = 0.0
-    np.testing.assert_array_equal(masked.numpy(), expected)
+    masks = [
+        Masks(time=((2, 3), (11, 1)), freq=((0, 1), (4, 0))),
+        Masks((), ()),
+        Masks(time=((0, 2), (1, 3)), freq=((5, 2),)),
+    ]
+    hidden = [({2, 3, 4, 11}, {0}), (set(), set()), ({0, 1, 2, 3}, {5, 6})]
+    masked = SpecAugment.apply(features, masks)
+    for row, (times, frequencies) in enumerate(hidden):
+        for time in range(12):
+            for frequency in range(7):
+                expected = 0.0 if time in times or frequency in frequencies else kept[row, time, frequency]
+                assert masked[row, time, frequency] == expected
     assert torch.equal(features, kept)

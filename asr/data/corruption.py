@@ -84,7 +84,7 @@ class CorruptingReader:
     def _visible(self, features: Tensor, rng: np.random.Generator) -> Tensor:
         """Ones (frames, bins) with zeros for what is to be guessed."""
         masks = self.masking.plan(len(features), features.shape[1], rng)
-        return SpecAugment.apply(torch.ones_like(features), masks)
+        return SpecAugment.apply(torch.ones_like(features)[None], [masks])[0]
 
     def _waveform(self, sample: Sample, rng: np.random.Generator) -> np.ndarray:
         waveform = read_waveform(sample, self.sample_rate, rng)

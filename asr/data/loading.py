@@ -77,9 +77,7 @@ class Batch:
         if self.inputs.ndim == 3:
             return self.inputs, self.lengths
         features, lengths = extractor(self.inputs, self.lengths)
-        for row, masks in enumerate(self.masks):
-            features[row] = SpecAugment.apply(features[row], masks)
-        return features, lengths
+        return SpecAugment.apply(features, self.masks) if self.masks else features, lengths
 
 
 @dataclass(frozen=True)
@@ -124,13 +122,14 @@ class Reader:
         masks = tuple(
             self._masks(count, rng) for _ in range(self.views) for count, rng in zip(frames, rngs, strict=True)
         )
-        rows = waveforms * self.views
-        if not self.on_device:
-            features = self.extractor.each(waveforms) * self.views
-            rows = [SpecAugment.apply(row, mask) for row, mask in zip(features, masks, strict=True)]
+        rows = (waveforms if self.on_device else self.extractor.each(waveforms)) * self.views
+        rate = self.sample_rate if self.on_device else self.frame_rate
+        inputs = pad_in_steps(rows, round(LENGTH_STEP * rate))
+        if self.spec_augment and not self.on_device:
+            inputs = SpecAugment.apply(inputs, masks)
         return Batch(
             tuple(samples),
-            pad_in_steps(rows, round(LENGTH_STEP * (self.sample_rate if self.on_device else self.frame_rate))),
+            inputs,
             torch.tensor([len(row) for row in rows]),
             pad_sequence(targets, batch_first=True),
             torch.tensor([len(target) for target in targets]),
