@@ -58,15 +58,25 @@ def parts() -> list[Part]:
     return list(_parts(Recipe, "", None, False, False))
 
 
-def about(key: str) -> list[Part]:
-    """A section with all that is below it; or single settings of this name, or of this end of their name, each with
-    its section.
+def about(*keys: str) -> list[Part]:
+    """Sections with all that is below them, and settings of such a name, or end of a name, with their sections.
 
     Raises:
         ConfigError: there is no such key.
     """
     known = parts()
+    wanted: dict[tuple[str, str | None], set[Setting]] = {}
+    for key in keys:
+        for part in _about(key, known):
+            wanted.setdefault((part.key, part.choice), set()).update(part.settings)
+    return [
+        part._replace(settings=tuple(setting for setting in part.settings if setting in there))
+        for part in known
+        if (there := wanted.get((part.key, part.choice))) is not None
+    ]
 
+
+def _about(key: str, known: Sequence[Part]) -> list[Part]:
     def those(test: Callable[[Setting], bool]) -> list[Part]:
         return [part._replace(settings=few) for part in known if (few := tuple(filter(test, part.settings)))]
 

@@ -89,6 +89,8 @@ def test_sections_settings_and_ends_of_names_are_found() -> None:
     assert [setting.key for setting in part.settings] == ["training.rho"]
     assert [part.key for part in reference.about("dropout")] == ["model.frontend", "model.encoder"]
     assert {part.choice for part in reference.about("prepare")} == set(CORPORA)
+    several = reference.about("training.rho", "tokens", "training.epochs", "training.rho")
+    assert [(part.key, len(part.settings)) for part in several] == [("tokens", 3), ("training", 2)]
     with pytest.raises(ConfigError, match="did you mean momentum"):
         reference.about("momentun")
 

@@ -64,7 +64,7 @@ def settings(
     if not keys:
         blocks = [_names(part, width) for part in reference.parts()]
     else:
-        blocks = [block for key in keys for part in reference.about(key) for block in _described(part, width)]
+        blocks = [block for part in reference.about(*keys) for block in _described(part, width)]
     typer.echo("\n\n".join("\n".join(lines) for lines in blocks))
 
 
