@@ -193,6 +193,12 @@ def run_stages(work: Workspace, last: str) -> None:
     _run_stages(work, [stage for stage in possible if stage.name in wanted], False, *_identity(work))
 
 
+def gives_the_same(stage: str, work: Workspace, other: Workspace) -> bool:
+    """Whether a stage, which both have, has the same product in two runs."""
+    one, another = (_identity(each)[0].get(stage) for each in (work, other))
+    return one is not None and one == another
+
+
 def _identity(work: Workspace) -> tuple[dict[str, str], str | None]:
     """The fingerprints of all stages, and that of the weights to begin with, if there are any."""
     begun_from = (origin.describe(work.recipe, work.origin) or {}).get("weights")

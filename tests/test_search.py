@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from recorder import Recorder
 from tones import SETTINGS, write_recipe
 
-from asr import axes, files
+from asr import axes, files, pipeline
 from asr.cli import main
 from asr.config import Recipe
 from asr.errors import ConfigError, DiskFullError, ExhaustedError, MissingDependencyError
@@ -34,6 +34,7 @@ from asr.reporting import Silent
 from asr.search import picture, report, space, study, trainings
 from asr.search.space import Choices, Interval, resolve, split
 from asr.search.study import Figures, OnEpoch, Plan, Trial
+from asr.training import denoising, log
 from asr.training.loop import InterruptedTrainingError
 from asr.training.task import DivergedTrainingError
 
@@ -724,6 +725,31 @@ def test_a_trial_does_nothing_but_learn_and_leaves_weights_only_if_it_is_the_bes
         assert not (place / "lm.ngram").exists()
         weights = {path.parent.name for path in place.rglob("*.safetensors")}
         assert weights == ({"checkpoints", "final", "pretrain"} if trial.number == best.number else set())
+
+
+def test_what_is_learnt_from_sound_alone_is_learnt_once_where_trials_do_not_differ_in_it(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, heard = denoising.train, []
+
+    def counted(job: denoising.Job, reporter: Any) -> Any:
+        heard.append(job.folder.parent.name)
+        return train(job, reporter)
+
+    monkeypatch.setattr(denoising, "train", counted)
+    recipe = read_recipe(path, [*SETTINGS, "training.epochs=1", "model.encoder.hidden=8", "pretrain={epochs: 1}"])
+    varied = [split("training.learning_rate=1e-3,1e-2"), split("model.encoder.hidden=8,4")]
+    wanted, folder, data = Plan(resolve(recipe, varied), 1, "grid"), tmp_path / "search", tmp_path / "data"
+    with trainings.prepared(recipe, wanted, folder, data, Silent()):
+        trials = trainings.search(recipe, wanted, folder, data, Silent(), trials=4)
+    others = [f"{trial.number:03d}" for trial in trials if trial.settings["model.encoder.hidden"] == 4]
+    assert sorted(heard) == sorted(["search", *others])
+    # A training by itself comes to the same.
+    alone = next(trial for trial in trials if trial.settings["model.encoder.hidden"] == 8)
+    run = pipeline.workspace(with_settings(recipe, alone.settings), tmp_path / "run", data, Silent())
+    pipeline.run_stages(run, "train")
+    last = log.read(run.training)[-1]
+    assert (last["dev_cer"], last["dev_loss"]) == (alone.curve[-1].cer, alone.curve[-1].loss)
 
 
 def test_a_search_in_a_folder_where_one_is_at_work_is_refused_and_touches_nothing(

@@ -12,7 +12,7 @@ from typing import Any
 
 from asr import pipeline, recipe_file, stages
 from asr.config import Recipe
-from asr.files import clear_folder, fingerprint, only_writer, refuse_folder_of_others, write_text
+from asr.files import clear_folder, fingerprint, only_writer, refuse_folder_of_others, write_bytes
 from asr.reporting import Advance, Noted, Reporter, Silent
 from asr.run_folder import RunFolder
 from asr.search import study
@@ -93,16 +93,20 @@ def objective(recipe: Recipe, folder: Path, data: Path, reporter: Reporter) -> O
     """What runs a trial: the stages of the recipe up to the training, with the trial's settings."""
 
     def train(number: int, settings: Mapping[str, Any], on_epoch: OnEpoch) -> None:
-        place, checked = RunFolder(trial_folder(folder, number)), RunFolder(folder)
+        place = RunFolder(trial_folder(folder, number))
         with_settings = recipe_file.with_settings(recipe, settings)
         for entry in log.read(place.training):  # of a trial that was cut off
             if "dev_cer" in entry:  # as all have but one that has diverged
                 on_epoch(entry["epoch"], Figures(entry["dev_cer"], entry["dev_wer"], entry["dev_loss"]))
-        # The corpus is looked at once: where a trial has the same, it needs no other check.
-        for source, copy in ((checked.checked, place.checked), (checked.record("check"), place.record("check"))):
-            write_text(copy, source.read_text(encoding="utf-8"))
         noted = Noted(_Bars(reporter, f"trial {number}, "), place.folder / OUTPUT)
         work = pipeline.workspace(with_settings, place.folder, data, noted)
+        shared = pipeline.workspace(recipe, folder, data, noted)
+        # The corpus is looked at once: where a trial has the same, it needs no other check. So with what is learnt
+        # from sound alone, where no setting that is varied makes a difference to it.
+        _copy(shared.checked, place.checked, shared.record("check"), place.record("check"))
+        if pipeline.gives_the_same("pretrain", shared, work):
+            pipeline.run_stages(shared, "pretrain")
+            _copy(shared.pretrained, place.pretrained, shared.record("pretrain"), place.record("pretrain"))
         pipeline.run_stages(replace(work, on_epoch=on_epoch), "train")
 
     return train
@@ -111,6 +115,12 @@ def objective(recipe: Recipe, folder: Path, data: Path, reporter: Reporter) -> O
 def trial_folder(folder: Path, number: int) -> Path:
     """Where a trial leaves its log, its settings and, while it is the best, its model."""
     return folder / "trials" / f"{number:03d}"
+
+
+def _copy(product: Path, copy: Path, record: Path, copy_of_record: Path) -> None:
+    """Give a run the product of a stage of another, whose record counts from then on."""
+    write_bytes(copy, product.read_bytes())
+    write_bytes(copy_of_record, record.read_bytes())
 
 
 def remove_weights(folder: Path, trials: Sequence[Trial], best: Trial | None) -> None:
