@@ -81,7 +81,8 @@ def changes(settings: object) -> str:
 
 
 @torch.no_grad()
-def assert_padding_does_not_matter(model: AcousticModel, lengths: Sequence[int]) -> None:
+def assert_padding_does_not_matter(model: AcousticModel, lengths: Sequence[int], atol: float = 1e-5) -> None:
+    torch.manual_seed(sum(lengths))  # the same once more, when hypothesis tries an example again
     utterances = [torch.randn(length, BINS) for length in lengths]
     batch = pad_sequence(utterances, batch_first=True)
     batch = torch.cat([batch, torch.zeros(len(batch), 13, BINS)], dim=1)
@@ -91,7 +92,7 @@ def assert_padding_does_not_matter(model: AcousticModel, lengths: Sequence[int])
     for row, utterance in enumerate(utterances):
         alone, length = model(utterance[None], torch.tensor([len(utterance)]))
         assert length[0] == out_lengths[row] == alone.shape[1] == model.output_length(len(utterance))
-        torch.testing.assert_close(together[row, : length[0]], alone[0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(together[row, : length[0]], alone[0], atol=atol, rtol=0)
 
 
 @pytest.mark.parametrize("strides", [(2, 2), (1, 3), (4,)])
@@ -114,7 +115,9 @@ def kept(kind: str, convolutions: ConvSettings, layers: LayerSettings) -> Acoust
 def test_every_choice_of_convolutions_does_not_see_padding(
     convolutions: ConvSettings, kind: str, lengths: list[int]
 ) -> None:
-    assert_padding_does_not_matter(kept(kind, convolutions, PLAIN_LAYERS), lengths)
+    # Over a few frames a channel hardly varies; what it is divided by then makes rounding errors large.
+    atol = 1e-3 if convolutions.normalization == "instance" else 1e-5
+    assert_padding_does_not_matter(kept(kind, convolutions, PLAIN_LAYERS), lengths, atol)
 
 
 @pytest.mark.parametrize("layers", LAYERS, ids=changes)
