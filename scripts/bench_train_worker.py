@@ -87,7 +87,7 @@ def in_a_bare_loop(job: Job, clock: Callable[[], float], watch: Watch, reading: 
     device = task.device
     precision = resolve_precision(settings.precision, device)
     epochs = [
-        [with_features(batch.to(device), job) for batch in task.epoch(number, 0).batches]
+        [with_features(batch, device, job) for batch in task.epoch(number, 0).batches]
         for number in range(1, settings.epochs + 1)
     ]
     on_gpu = device.type == "cuda"
@@ -103,10 +103,10 @@ def in_a_bare_loop(job: Job, clock: Callable[[], float], watch: Watch, reading: 
         if number == 1:
             watch.start()
             started = clock()
-        for batch, _ in zip(batches, read, strict=False):
+        for (batch, frames), _ in zip(batches, read, strict=False):
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                log_probs, lengths = model(batch.inputs, batch.lengths)
-            loss = ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths).mean
+                log_probs, _ = model(batch.inputs, batch.lengths)
+            loss = ctc_loss(log_probs, frames, batch.targets, batch.target_lengths).mean
             torch.autograd.backward(scaler.scale(loss))
             scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm or float("inf"))
@@ -120,10 +120,12 @@ def in_a_bare_loop(job: Job, clock: Callable[[], float], watch: Watch, reading: 
     return seconds / (clock() - started)
 
 
-def with_features(batch: Batch, job: Job) -> Batch:
-    """The batch with features where it has waveforms."""
-    inputs, lengths = batch.features(job.extractor)
-    return replace(batch, inputs=inputs, lengths=lengths, masks=())
+def with_features(batch: Batch, device: torch.device, job: Job) -> tuple[Batch, torch.Tensor]:
+    """The batch on a device, with features where it has waveforms, and the network's frames for it on the CPU."""
+    on_device = batch.to(device)
+    inputs, lengths = on_device.features(job.extractor)
+    frames = job.acoustic.output_length(batch.frames(job.extractor))
+    return replace(on_device, inputs=inputs, lengths=lengths, masks=()), frames
 
 
 if __name__ == "__main__":

@@ -43,6 +43,8 @@ OF_THE_CPU_TOO: dict[Any, tuple[int, ...]] = {
     aten._pad_packed_sequence.default: (1,),
 }
 """Which arguments of operations on a GPU may be the CPU's: what is copied, indices, lengths."""
+FETCHED: list[str] = []
+"""By which operations the CPU has asked for numbers, for which it would have waited for a GPU."""
 
 
 class Imitated(Tensor):
@@ -77,6 +79,7 @@ class Imitated(Tensor):
         return self.held.__reduce_ex__(protocol)
 
     def tolist(self) -> Any:
+        FETCHED.append("tolist")
         return self.held.tolist()
 
     def __repr__(self) -> str:  # type: ignore[override]
@@ -129,6 +132,8 @@ def _call(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     held = [torch.device("cpu") if isinstance(value, torch.device) else value for value in held]
     args, kwargs = tree_unflatten(held, shape)
     found = FUSED.get(function, function)(*args, **kwargs)
+    if there and (not elsewhere or function is aten._local_scalar_dense.default):
+        FETCHED.append(str(function))
     if not elsewhere:
         return found
     if torch.Tag.inplace_view in function.tags:

@@ -16,13 +16,15 @@ import torch
 from tones import SETTINGS, write_recipe
 
 import asr
-from asr import build, pipeline
+from asr import build, pipeline, stages
 from asr.cli import main
 from asr.doctor import SAMPLE_RATE, synthesise
 from asr.recipe_file import read_recipe
 from asr.reporting import Silent
 from asr.text import word2vec_torch
 from asr.text.word2vec import Piece, initial
+from asr.training.acoustic import AcousticTask
+from asr.training.optimization import autocast_to
 
 PLACE = "imitated:0"
 
@@ -152,6 +154,25 @@ def _trained(path: Path, folder: Path, settings: Sequence[str]) -> list[dict[str
 
 def _heard(model: Path, recording: Path) -> str:
     return asr.load(model).transcribe(recording).text
+
+
+def test_a_step_does_not_wait_for_the_network(path: Path, tmp_path: Path, elsewhere: Elsewhere) -> None:
+    assert elsewhere(_fetched, path, tmp_path) == []
+
+
+def _fetched(path: Path, folder: Path) -> list[str]:
+    """What is fetched from the device while a loss and its gradients are computed."""
+    from second_device import DEVICE, FETCHED
+
+    recipe = read_recipe(path, [*SETTINGS, "augment.spec_augment={}", "training.consistency=0.2"])
+    work = pipeline.workspace(recipe, folder / "run", folder / "data", Silent())
+    pipeline.run_stages(work, "tokens")
+    task = AcousticTask(stages.training_job(work))
+    batch = next(iter(task.epoch(1, 0).batches))
+    task.model.train()
+    FETCHED.clear()
+    torch.autograd.backward(task.loss(batch, autocast_to("fp32", DEVICE)).mean)
+    return FETCHED
 
 
 # --------------------------------------------------------------------------------------------- text models

@@ -72,6 +72,10 @@ class Batch:
             target_lengths=self.target_lengths.pin_memory(),
         )
 
+    def frames(self, extractor: FeatureExtractor) -> Tensor:
+        """How many valid frames of features each row has, found where its lengths are."""
+        return self.lengths if self.inputs.ndim == 3 else extractor.num_frames(self.lengths)
+
     def features(self, extractor: FeatureExtractor) -> tuple[Tensor, Tensor]:
         """Features (batch, time, bins) and their lengths; computed here if the loader left it to the device."""
         if self.inputs.ndim == 3:

@@ -190,11 +190,12 @@ class AcousticTask:
 
         In single precision: it adds up thousands of probabilities.
         """
-        batch = batch.to(self.device)
-        features, lengths = batch.features(self.job.extractor)
+        features, lengths = batch.to(self.device).features(self.job.extractor)
         with autocast:
             log_probs, lengths = network(features, lengths)
-        loss = ctc_loss(log_probs, lengths, batch.targets, batch.target_lengths)
+        # To fetch the lengths from a GPU would be to wait until it has run the network.
+        frames = self.model.output_length(batch.frames(self.job.extractor))
+        loss = ctc_loss(log_probs, frames, batch.targets, batch.target_lengths)
         if len(log_probs) == len(batch.samples):
             return loss, loss.mean
         apart = disagreement(log_probs, lengths).sum() / divisor(loss.labels, loss.frames)
