@@ -415,13 +415,14 @@ class SpecAugment:
 
     @staticmethod
     def apply(features: Tensor, masks: Sequence[Masks]) -> Tensor:
-        """Set what the masks cover to 0, the mean of normalised features.
-
-        On a GPU in a few steps, however many utterances there are.
+        """Set what the masks cover to 0, the mean of normalised features; on a GPU in a few steps, for all rows.
 
         Args:
             features: (batch, frames, bins), which stay as they are.
-            masks: of each utterance.
+            masks: of each row.
+
+        Returns:
+            (batch, frames, bins).
         """
         _, frames, bins = features.shape
         time = _covered([each.time for each in masks], frames).to(features.device, non_blocking=True)

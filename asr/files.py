@@ -300,7 +300,7 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
     """Read the mapping that `write_json` wrote; empty where the file is not there, or damaged."""
     try:
         found = read_json(path)

@@ -10,7 +10,7 @@ from asr import artefact, build, idle
 from asr.config import Model, Recipe
 from asr.errors import ConfigError, ModelError
 from asr.features import FeatureExtractor
-from asr.files import read_mapping
+from asr.files import read_record
 from asr.model.acoustic import AcousticModel
 from asr.recipe_file import read_recipe
 from asr.reporting import Reporter
@@ -43,13 +43,13 @@ def describe(recipe: Recipe, record: Path) -> dict[str, Any] | None:
     try:
         folder = artefact.locate(path)
     except ModelError:
-        known = read_mapping(record)
+        known = read_record(record)
         if known.get("path") != str(path):
             raise
         return known
     there = read_recipe(folder / artefact.CONFIG)
     _check_features(recipe, there, folder)
-    _check_kept_tokens(recipe, there, folder)
+    _check_kept_tokens(recipe, there.tokens.kind, folder)
     return {"path": str(path), **artefact.identity(folder)}
 
 
@@ -57,13 +57,14 @@ def tokens(recipe: Recipe, texts: Sequence[str]) -> Tokenizer:
     """The tokens of a recipe's normalised training transcripts; with `tokens.keep`, after all those of the model.
 
     Raises:
-        ConfigError: the pieces of that model can't spell the transcripts.
+        ConfigError: that model has tokens of another kind, or pieces that can't spell the transcripts.
     """
     section, path = recipe.tokens, recipe.training.init_from
     if not section.keep or path is None:
         return build.tokens(section, texts)
     folder = artefact.locate(path)
     kept = tokenizers.load(folder)
+    _check_kept_tokens(recipe, kept.kind, folder)
     if kept.kind in ("characters", "words"):
         return tokenizers.extended(kept, build.tokens(section, texts))
     if strange := tokenizers.uncovered(kept, texts):
@@ -142,11 +143,10 @@ def _differences(there: Model, here: Model) -> Iterator[str]:
                 yield f"model.{part}.{key}: {value} there, {new[part][key]} here"
 
 
-def _check_kept_tokens(wanted: Recipe, there: Recipe, folder: Path) -> None:
-    here, model = wanted.tokens.kind, there.tokens.kind
-    if wanted.tokens.keep and here != model:
+def _check_kept_tokens(wanted: Recipe, there: str, folder: Path) -> None:
+    if wanted.tokens.keep and wanted.tokens.kind != there:
         raise ConfigError(
-            f"tokens.keep with {here}, but the tokens of the model to begin with are {model}",
+            f"tokens.keep with {wanted.tokens.kind}, but the tokens of the model to begin with are {there}",
             where=folder,
-            hint=f"tokens.kind={model}",
+            hint=f"tokens.kind={there}",
         )

@@ -20,7 +20,7 @@ from asr.files import (
     fingerprint,
     only_writer,
     read_json,
-    read_mapping,
+    read_record,
     remove_folder,
     remove_partial,
     write_json,
@@ -193,10 +193,9 @@ def run_stages(work: Workspace, last: str) -> None:
     _run_stages(work, [stage for stage in possible if stage.name in wanted], False, *_identity(work))
 
 
-def gives_the_same(stage: str, work: Workspace, other: Workspace) -> bool:
-    """Whether a stage, which both have, has the same product in two runs."""
-    one, another = (_identity(each)[0].get(stage) for each in (work, other))
-    return one is not None and one == another
+def fingerprint_of(stage: str, work: Workspace) -> str:
+    """What tells the product of one of a run's stages from others."""
+    return _identity(work)[0][stage]
 
 
 def _identity(work: Workspace) -> tuple[dict[str, str], str | None]:
@@ -385,7 +384,7 @@ def _settings_there(work: Workspace) -> dict[str, Any]:
         recipe = idle.without(recipe_file.read_recipe(work.config))
     except ConfigError:
         return {}
-    return {**flat(recipe.model_dump(mode="json")), ORIGIN: read_mapping(work.origin).get("weights")}
+    return {**flat(recipe.model_dump(mode="json")), ORIGIN: read_record(work.origin).get("weights")}
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -158,8 +158,9 @@ def _there(value: Any, known: dict[int, Imitated]) -> Any:
 def _refuse_those_of_the_cpu(function: Any, args: Any, kwargs: Any) -> None:
     also = OF_THE_CPU_TOO.get(function, ())
     strict = [argument for position, argument in enumerate(args) if position not in also]
+    lenient = torch.Tag.pointwise in function.tags  # with a single number
     for value in tree_flatten((strict, kwargs))[0]:
-        if isinstance(value, Tensor) and not isinstance(value, Imitated) and value.ndim:
+        if isinstance(value, Tensor) and not isinstance(value, Imitated) and not (lenient and value.ndim == 0):
             raise RuntimeError(
                 f"Expected all tensors to be on the same device, but found at least two devices, {DEVICE} and cpu! "
                 f"({function})"

@@ -212,7 +212,7 @@ def test_a_lowered_budget_holds_for_the_training_and_when_it_is_resumed(
     assert max(sizes) <= 4
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff", b'"3.6"', b"[3.6]", b"0", b"NaN"])
+@pytest.mark.parametrize("content", [b"{", b"\xff", b'"3.6"', b"[3.6]", b"0", b"true", b"1e999", b"NaN"])
 def test_a_damaged_record_of_a_budget_is_found_anew(tmp_path: Path, content: bytes) -> None:
     budget = Budget("training.batch_seconds", 60.0, tmp_path)
     budget.record.write_bytes(b"30.0")

@@ -374,6 +374,9 @@ def test_tokens_that_cannot_be_kept_are_refused_before_a_corpus_is_prepared(
     shown = capsys.readouterr().err
     assert "tokens.keep with characters, but the tokens of the model to begin with are words" in shown
     assert "prepare" not in shown
+    arguments = [tones.recipe, *settings("tokens={kind: characters, keep: true}"), "--data-dir", "data"]
+    assert asr("train", *arguments, "--check-gradients") == ConfigError.exit_code
+    assert "the tokens of the model to begin with are words" in capsys.readouterr().err
 
 
 def test_weights_that_fit_another_network_are_warned_of(tones: Tones, capsys: pytest.CaptureFixture[str]) -> None:

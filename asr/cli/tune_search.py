@@ -101,7 +101,7 @@ def search(
 
     The test sets are not looked at. The same command again resumes a search that was interrupted or, with more
     --trials, adds to it. The folder holds report.html (and report.png, with the extra `plot`), best.yaml, and
-    the settings and the log of each trial; of the weights only those of the best.
+    the settings and the log of each trial; of the weights only those of the best, and of self-supervised starts.
     """
     from asr import catalogue, recipe_file
     from asr.cli.reporter import TerminalReporter

@@ -12,7 +12,7 @@ from typing import Any
 
 from asr import pipeline, recipe_file, stages
 from asr.config import Recipe
-from asr.files import clear_folder, fingerprint, only_writer, refuse_folder_of_others, write_bytes
+from asr.files import clear_folder, fingerprint, only_writer, read_record, refuse_folder_of_others, write_bytes
 from asr.reporting import Advance, Noted, Reporter, Silent
 from asr.run_folder import RunFolder
 from asr.search import study
@@ -20,6 +20,7 @@ from asr.search.study import Figures, Objective, OnEpoch, Plan, Trial
 from asr.training import log
 from asr.training.checkpoint import claim
 from asr.training.report import OUTPUT
+from asr.workspace import Workspace
 
 _IDENTITY = "study.json"  # in the folder of a search: the settings that it is bound to
 _ELSEWHERE = {f"training.{name}" for name in stages.WHERE_AND_HOW_FAST}
@@ -98,16 +99,13 @@ def objective(recipe: Recipe, folder: Path, data: Path, reporter: Reporter) -> O
         for entry in log.read(place.training):  # of a trial that was cut off
             if "dev_cer" in entry:  # as all have but one that has diverged
                 on_epoch(entry["epoch"], Figures(entry["dev_cer"], entry["dev_wer"], entry["dev_loss"]))
+        # The corpus is looked at once: where a trial has the same, it needs no other check.
+        checked = RunFolder(folder)
+        _copy({checked.checked: place.checked, checked.record("check"): place.record("check")})
         noted = Noted(_Bars(reporter, f"trial {number}, "), place.folder / OUTPUT)
         work = pipeline.workspace(with_settings, place.folder, data, noted)
-        shared = pipeline.workspace(recipe, folder, data, noted)
-        # The corpus is looked at once: where a trial has the same, it needs no other check. So with what is learnt
-        # from sound alone, where no setting that is varied makes a difference to it.
-        _copy(shared.checked, place.checked, shared.record("check"), place.record("check"))
-        if pipeline.gives_the_same("pretrain", shared, work):
-            pipeline.run_stages(shared, "pretrain")
-            _copy(shared.pretrained, place.pretrained, shared.record("pretrain"), place.record("pretrain"))
-        pipeline.run_stages(replace(work, on_epoch=on_epoch), "train")
+        with _pretrained_once(work, folder):
+            pipeline.run_stages(replace(work, on_epoch=on_epoch), "train")
 
     return train
 
@@ -117,10 +115,32 @@ def trial_folder(folder: Path, number: int) -> Path:
     return folder / "trials" / f"{number:03d}"
 
 
-def _copy(product: Path, copy: Path, record: Path, copy_of_record: Path) -> None:
-    """Give a run the product of a stage of another, whose record counts from then on."""
-    write_bytes(copy, product.read_bytes())
-    write_bytes(copy_of_record, record.read_bytes())
+@contextmanager
+def _pretrained_once(work: Workspace, folder: Path) -> Iterator[None]:
+    """Let a trial have the self-supervised start of an earlier one, if its own would be the same; or keep its own.
+
+    Args:
+        work: of the trial, which makes its start, if it has one, while the block runs.
+        folder: of the search.
+    """
+    if work.recipe.pretrain is None:
+        yield
+        return
+    kept = folder / "starts" / pipeline.fingerprint_of("pretrain", work)
+    copies = {work.pretrained: kept / work.pretrained.name, work.record("pretrain"): kept / "record.json"}
+    if not work.pretraining.exists() and all(copy.exists() for copy in copies.values()):
+        _copy({copy: place for place, copy in copies.items()})
+    try:
+        yield
+    finally:
+        if "finished" in read_record(work.record("pretrain")) and not (kept / "record.json").exists():
+            _copy(copies)
+
+
+def _copy(files: Mapping[Path, Path]) -> None:
+    """Copy files, in their order: the record of a stage after its product."""
+    for source, copy in files.items():
+        write_bytes(copy, source.read_bytes())
 
 
 def remove_weights(folder: Path, trials: Sequence[Trial], best: Trial | None) -> None:

@@ -18,7 +18,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from asr.errors import ConfigError, ModelError, listing
-from asr.files import read_mapping, remove_partial, write_bytes, write_json
+from asr.files import read_record, remove_partial, write_bytes, write_json
 from asr.reporting import Reporter
 
 _FINGERPRINT = re.compile("[0-9a-f]{16}")
@@ -77,7 +77,7 @@ def claim(
     Raises:
         ConfigError: one is there, or its record is damaged, and it is not to be overwritten.
     """
-    before = read_mapping(record) if record.is_file() else settings
+    before = read_record(record) if record.is_file() else settings
     if before != settings:
         if not overwrite:
             raise (
@@ -117,7 +117,7 @@ def other_training(
 
 
 def unknown_training(record: Path, what: str) -> ConfigError:
-    """What to raise where the record of a training is damaged, or that of the stage which it is."""
+    """What to raise where the record of a training, or of a stage that trains, is damaged."""
     return ConfigError(
         f"this record of the {what} is damaged, so its settings and how far it has come are not known",
         where=record,

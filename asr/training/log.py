@@ -103,7 +103,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
 def _entry(line: bytes, where: str) -> dict[str, Any]:
     fault: str | None
     try:
-        entry: dict[str, Any] = json.loads(line.decode())
+        entry: Any = json.loads(line.decode())
     except UnicodeDecodeError as error:
         fault = f"byte {error.start} is not UTF-8"
     except json.JSONDecodeError as error:
@@ -111,7 +111,7 @@ def _entry(line: bytes, where: str) -> dict[str, Any]:
     else:
         fault = _fault(entry)
         if fault is None:
-            return entry
+            return dict(entry)
     raise DataError(
         f"the log is damaged: {fault}",
         where=where,
@@ -123,21 +123,20 @@ def _entry(line: bytes, where: str) -> dict[str, Any]:
 def _fault(entry: Any) -> str | None:
     if not isinstance(entry, dict) or not entry.keys() >= set(ALWAYS):
         return "this is not an epoch's figures"
-    wrong = [name for name, value in entry.items() if not _can_be(name, value)]
-    return f"this is not what its {wrong[0]} can be" if wrong else None
+    for name, value in entry.items():
+        if name in LINES:
+            if not isinstance(value, list) or not all(isinstance(line, str) for line in value):
+                return f"its {name} are no list of lines"
+        elif name == LAYERS:
+            if not isinstance(value, dict) or not all(map(_are_numbers, value.values())):
+                return f"its {name} have no numbers by name"
+        elif not isinstance(value, int | float):
+            return f"its {name} is no number"
+    return None
 
 
-def _can_be(name: str, value: Any) -> bool:
-    if name in LINES:
-        return isinstance(value, list) and all(isinstance(line, str) for line in value)
-    if name == LAYERS:
-        layers = value.values() if isinstance(value, dict) else [None]
-        return all(isinstance(layer, dict) and _are_numbers(layer) for layer in layers)
-    return isinstance(value, int | float)
-
-
-def _are_numbers(figures: Mapping[str, Any]) -> bool:
-    return all(isinstance(value, int | float) for value in figures.values())
+def _are_numbers(figures: Any) -> bool:
+    return isinstance(figures, dict) and all(isinstance(value, int | float) for value in figures.values())
 
 
 def _numbers(entry: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -70,7 +71,7 @@ class Budget:
             found = read_json(self.record)
         except (FileNotFoundError, ValueError):  # where it is damaged, a trial finds it out again
             return None
-        return found if isinstance(found, int | float) and found > 0 else None
+        return found if type(found) in (int, float) and 0 < found < math.inf else None
 
     @contextmanager
     def lowered_when_exhausted(
