@@ -411,7 +411,7 @@ def test_the_log_begins_with_what_the_checkpoint_has(tmp_path: Path, found: byte
     else:
         path.write_bytes(found)
     again = TrainingLog(tmp_path, first.content, step=20)
-    again.write({"epoch": 3, "step": 30, "loss": 0.5, "name": "no number"})
+    again.write({"epoch": 3, "step": 30, "loss": 0.5, "events": ["no number"]})
     assert [entry["epoch"] for entry in log.read(tmp_path)] == [1, 2, 3]
     assert again.entries == log.read(tmp_path)
     assert hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(again.content.encode()).digest()
