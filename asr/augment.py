@@ -462,8 +462,8 @@ def _stretch(size: int, widest: int, rng: Generator) -> tuple[int, int]:
 
 
 def _covered(rows: Sequence[Sequence[tuple[int, int]]], size: int) -> Tensor:
-    covered = torch.zeros(len(rows), size, dtype=torch.bool)
+    covered = np.zeros((len(rows), size), bool)
     for row, stretches in enumerate(rows):
         for start, width in stretches:
             covered[row, start : start + width] = True
-    return covered
+    return torch.from_numpy(covered)

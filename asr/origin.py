@@ -135,14 +135,6 @@ def _check_features(wanted: Recipe, there: Recipe, folder: Path) -> None:
         )
 
 
-def _differences(there: Model, here: Model) -> Iterator[str]:
-    old, new = there.model_dump(mode="json"), here.model_dump(mode="json")
-    for part, settings in old.items():
-        for key, value in settings.items():
-            if key not in ANEW and value != new[part][key]:
-                yield f"model.{part}.{key}: {value} there, {new[part][key]} here"
-
-
 def _check_kept_tokens(wanted: Recipe, there: str, folder: Path) -> None:
     if wanted.tokens.keep and wanted.tokens.kind != there:
         raise ConfigError(
@@ -150,3 +142,11 @@ def _check_kept_tokens(wanted: Recipe, there: str, folder: Path) -> None:
             where=folder,
             hint=f"tokens.kind={there}",
         )
+
+
+def _differences(there: Model, here: Model) -> Iterator[str]:
+    old, new = there.model_dump(mode="json"), here.model_dump(mode="json")
+    for part, settings in old.items():
+        for key, value in settings.items():
+            if key not in ANEW and value != new[part][key]:
+                yield f"model.{part}.{key}: {value} there, {new[part][key]} here"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from asr import config, idle, language, origin, pretraining, recipe_file, stages
 from asr.config import Recipe
@@ -400,10 +400,10 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 def _read_record(work: Workspace, name: str) -> dict[str, Any]:
     """What is known of a stage; nothing where its record is not there or damaged, so that it is done again."""
+    record = read_record(work.record(name))
     try:
-        record: dict[str, Any] = read_json(work.record(name))
         _Record.model_validate(record)
-    except (FileNotFoundError, ValueError):
+    except ValidationError:
         return {}
     return record
 

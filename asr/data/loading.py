@@ -122,15 +122,19 @@ class Reader:
         ]
         texts = tuple(self.text(sample) for sample in samples)
         targets = [torch.tensor(self.labels(text), dtype=torch.long) for text in texts] * self.views
-        frames = [self.extractor.num_frames(len(waveform)) for waveform in waveforms]
-        masks = tuple(
-            self._masks(count, rng) for _ in range(self.views) for count, rng in zip(frames, rngs, strict=True)
-        )
+        masks: tuple[Masks, ...] = ()
+        if self.spec_augment is not None:
+            frames = [self.extractor.num_frames(len(waveform)) for waveform in waveforms]
+            masks = tuple(
+                self.spec_augment.plan(count, self.extractor.dim, rng)
+                for _ in range(self.views)
+                for count, rng in zip(frames, rngs, strict=True)
+            )
         rows = (waveforms if self.on_device else self.extractor.each(waveforms)) * self.views
         rate = self.sample_rate if self.on_device else self.frame_rate
         inputs = pad_in_steps(rows, round(LENGTH_STEP * rate))
-        if self.spec_augment and not self.on_device:
-            inputs = SpecAugment.apply(inputs, masks)
+        if masks and not self.on_device:
+            inputs, masks = SpecAugment.apply(inputs, masks), ()
         return Batch(
             tuple(samples),
             inputs,
@@ -138,7 +142,7 @@ class Reader:
             pad_sequence(targets, batch_first=True),
             torch.tensor([len(target) for target in targets]),
             texts,
-            masks if self.on_device and self.spec_augment else (),
+            masks,
         )
 
     @property
@@ -163,11 +167,6 @@ class Reader:
         inputs = torch.zeros(1, round(LENGTH_STEP * self.frame_rate), self.extractor.dim)
         nothing = torch.zeros(1, dtype=torch.long)
         return Batch((), inputs, nothing, nothing[:, None][:, :0], nothing, ())
-
-    def _masks(self, frames: int, rng: np.random.Generator) -> Masks:
-        if self.spec_augment is None:
-            return Masks((), ())
-        return self.spec_augment.plan(frames, self.extractor.dim, rng)
 
 
 class BatchReader(Protocol[BatchT_co]):

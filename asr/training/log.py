@@ -48,7 +48,7 @@ class TrainingLog:
         self._curves = _Curves(folder / "tensorboard", step)
 
     def write(self, entry: Mapping[str, Any]) -> None:
-        """Append an epoch's figures; `step` among them is the horizontal axis. Only numbers become curves.
+        """Append an epoch's figures: numbers, `LAYERS` and `LINES`. Numbers become curves over `step`, one of them.
 
         Raises:
             DiskFullError: there is no room for them.
@@ -115,7 +115,7 @@ def _entry(line: bytes, where: str) -> dict[str, Any]:
     raise DataError(
         f"the log is damaged: {fault}",
         where=where,
-        expected=f"a JSON object with the numbers {', '.join(ALWAYS)}",
+        expected=f"a JSON object of figures, {' and '.join(ALWAYS)} among them",
         hint="bring the file back; a training that is not over writes it anew, from its checkpoint, as it goes on",
     )
 
