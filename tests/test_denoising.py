@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from test_training import without_times
 from tones import SETTINGS, write_recipe
 from torch import Tensor
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from asr import audio, build, pipeline, preflight, pretraining, stages
 from asr.augment import SpanMasking, WaveformAugmenter
@@ -125,6 +126,16 @@ def test_only_what_is_masked_is_changed(reader: CorruptingReader, samples: list[
     assert batch.masked.any()
     assert torch.equal(batch.features, batch.clean.masked_fill(batch.masked, 0.0))
     assert batch.seconds == pytest.approx(sum(sample.duration for sample in samples), abs=1e-3)
+
+
+def test_the_loader_can_pin_all_of_a_batch(
+    reader: CorruptingReader, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
+    batch = reader.read_batch(samples)
+    assert pin_memory(batch) == batch
+    assert pinned == [batch.features, batch.clean, batch.masked, batch.lengths]
 
 
 def test_noise_is_in_the_input_alone(reader: CorruptingReader, samples: list[Sample]) -> None:

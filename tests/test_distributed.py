@@ -374,6 +374,15 @@ def test_a_process_that_was_killed_is_named() -> None:
     assert done.stderr.startswith("error: process 3 of 3 was killed by SIGKILL\n  try: was there enough memory?")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals that end a process")
+def test_one_that_gave_up_waiting_is_not_said_to_lack_memory() -> None:
+    done = launched("os.abort() if rank == 2 else sys.exit(0)")
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "error: process 3 of 3 was killed by SIGABRT\n  try: see what it wrote; NCCL ends so"
+    )
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows can't send SIGKILL")
 def test_processes_whose_launcher_was_killed_are_told_to_stop_and_save() -> None:
     behaviour = """

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import torch.distributed as dist
 from recorder import Recorder
 from tones import SETTINGS, write_recipe
 from torch.utils.data._utils.pin_memory import pin_memory
@@ -80,6 +81,19 @@ def test_processes_change_nothing(reader: Reader, plan: list[list[Sample]]) -> N
     for alone, one, two in zip(*batches, strict=True):
         assert_equal(alone, one)
         assert_equal(alone, two)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is forked there")
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true but no accelerator")
+def test_beside_other_processes_with_gpus_nothing_is_forked(
+    reader: Reader, plan: list[list[Sample]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(dist, "is_initialized", lambda: True)
+        loader = Loader(reader, workers=1, device=torch.device("cuda"))
+    assert loader._loader.multiprocessing_context.get_start_method() == "forkserver"
+    for there, here in zip(loader(plan), Loader(reader)(plan), strict=True):
+        assert_equal(there, here)
 
 
 def test_a_loader_reads_one_plan_after_another(reader: Reader, plan: list[list[Sample]]) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from recorder import Recorder
 from tones import SETTINGS, write_recipe
+from torch import nn
 
 from asr import pipeline
 from asr.data.batching import Sample
@@ -21,7 +23,9 @@ from asr.recipe_file import read_recipe
 from asr.reporting import Silent
 from asr.training.acoustic import AcousticTask
 from asr.training.denoising import DenoisingTask
-from asr.training.memory import Budget, fitting_budget, padded_seconds
+from asr.training.memory import Budget, fitting_budget, padded_seconds, try_step
+from asr.training.optimization import OptimizationMethods
+from asr.training.optimizers import OptimizerSettings
 
 AnyTask = AcousticTask | DenoisingTask
 
@@ -110,6 +114,20 @@ def test_the_trial_changes_nothing_and_sees_the_longest_batch(
     run(path, tmp_path / "run", Silent(), PRETRAINED)
     ((tried, longest),) = seen
     assert tried == longest
+
+
+@pytest.mark.parametrize(("together", "copies"), [(False, 2), (True, 3)])
+def test_the_trial_has_what_will_be_remembered_beside_it(
+    monkeypatch: pytest.MonkeyPatch, together: bool, copies: int
+) -> None:
+    """Two numbers of Adam's for each weight; and in several processes the buckets of gradients."""
+    model, made = nn.Linear(10, 10), []
+    empty_like = torch.empty_like
+    monkeypatch.setattr(torch, "empty_like", lambda tensor: made.append(tensor.numel()) or empty_like(tensor))
+    monkeypatch.setattr(dist, "is_initialized", lambda: together)
+    adam = OptimizationMethods(OptimizerSettings("adam"))
+    try_step(model, adam, "fp32", lambda autocast: model(torch.ones(1, 10)).sum())
+    assert sum(made) == copies * 110
 
 
 def test_a_self_supervised_start_has_smaller_batches_too(

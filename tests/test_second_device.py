@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import torch
 from tones import SETTINGS, write_recipe
+from torch import nn
 
 import asr
 from asr import build, pipeline, stages
@@ -24,7 +25,8 @@ from asr.reporting import Silent
 from asr.text import word2vec_torch
 from asr.text.word2vec import Piece, initial
 from asr.training.acoustic import AcousticTask
-from asr.training.optimization import autocast_to
+from asr.training.optimization import Optimization, OptimizationMethods, autocast_to
+from asr.training.optimizers import OPTIMIZERS, OptimizerSettings
 
 PLACE = "imitated:0"
 
@@ -182,6 +184,31 @@ def _fetched(path: Path, folder: Path) -> list[str]:
     FETCHED.clear()
     torch.autograd.backward(task.loss(batch, autocast_to("fp32", DEVICE)).mean)
     return FETCHED
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimiser_that_was_restored_fetches_no_more_than_before(name: str, elsewhere: Elsewhere) -> None:
+    before, after = elsewhere(_fetched_by_steps, name)
+    assert before == after
+    assert len(before) == 1  # the norm of the gradient
+
+
+def _fetched_by_steps(name: str) -> list[list[str]]:
+    """What a step fetches, and what it fetches in a training that goes on from there."""
+    from second_device import DEVICE, FETCHED
+
+    model, inputs = nn.Linear(3, 2).to(DEVICE), torch.ones(1, 3, device=DEVICE)
+    methods = OptimizationMethods(OptimizerSettings(name))
+    rules = {"learning_rate": 0.1, "weight_decay": 0.01, "clip_norm": 1.0, "precision": "fp32"}
+    first, second = (Optimization(model, methods=methods, **rules) for _ in range(2))
+    first.step(model(inputs).sum(), 1.0)
+    second.restore(first.state())
+    fetched = []
+    for optimization in (first, second):
+        FETCHED.clear()
+        optimization.step(model(inputs).sum(), 1.0)
+        fetched.append(list(FETCHED))
+    return fetched
 
 
 # --------------------------------------------------------------------------------------------- text models

@@ -74,7 +74,7 @@ def train(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of the numba engine.", show_default="as many as there are cores")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="With one thread: for the same vectors again.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="On a CPU with one thread: for the same vectors again.")] = 1,
     engine: Annotated[
         Literal["numba", "torch"], typer.Option(help="numba for the CPU; torch, in large batches, for a GPU.")
     ] = "numba",

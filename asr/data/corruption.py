@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,12 +33,16 @@ class CorruptedBatch:
     lengths: Tensor
     seconds: float
 
+    def pin_memory(self) -> CorruptedBatch:
+        """The same in memory from which a GPU copies faster."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
     def to(self, device: torch.device) -> CorruptedBatch:
         """Its tensors on a device."""
-        features, clean, masked, lengths = (
-            tensor.to(device, non_blocking=True)
-            for tensor in (self.features, self.clean, self.masked, self.lengths)
-        )
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _each(self, move: Callable[[Tensor], Tensor]) -> CorruptedBatch:
+        features, clean, masked, lengths = map(move, (self.features, self.clean, self.masked, self.lengths))
         return CorruptedBatch(features, clean, masked, lengths, self.seconds)
 
 

@@ -19,6 +19,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
@@ -30,6 +31,8 @@ from asr.errors import AsrError, ExhaustedError
 from asr.features import FeatureExtractor
 from asr.text.normalize import Normalizer
 from asr.text.tokenizer import Tokenizer
+
+CPU = torch.device("cpu")
 
 BatchT = TypeVar("BatchT")
 BatchT_co = TypeVar("BatchT_co", covariant=True)
@@ -187,11 +190,13 @@ class Loader(Generic[BatchT]):
     Args:
         reader: reads a batch.
         workers: processes; 0 reads in this one.
-        pin_memory: for faster copies to a GPU.
+        device: where batches go to. For a GPU, they are in pinned memory; if other processes train on GPUs as well,
+            workers are no forks of this one: torch expects deadlocks of those beside NCCL's threads.
     """
 
-    def __init__(self, reader: BatchReader[BatchT], workers: int = 0, pin_memory: bool = False) -> None:
+    def __init__(self, reader: BatchReader[BatchT], workers: int = 0, device: torch.device = CPU) -> None:
         self._plan = _Plan()
+        on_gpu = device.type == "cuda"
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than there are cores
             self._loader = DataLoader(
@@ -201,7 +206,8 @@ class Loader(Generic[BatchT]):
                 num_workers=workers,
                 persistent_workers=workers > 0,
                 prefetch_factor=4 if workers else None,
-                pin_memory=pin_memory,
+                pin_memory=on_gpu,
+                multiprocessing_context="forkserver" if workers and on_gpu and dist.is_initialized() else None,
                 worker_init_fn=_follow_the_parent,
                 generator=torch.Generator(),  # else each pass would draw from the generator of dropout
             )

@@ -70,7 +70,7 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths
         target_lengths: (batch,) labels.
     """
     # Torch wants lengths on the CPU. What follows from them is found there too, since each number that is fetched
-    # from a GPU waits for all that it has been told to do.
+    # from a GPU waits for all that it has been told to do. (As does torch's CTC, copying the lengths to the GPU.)
     lengths, target_lengths = lengths.cpu(), target_lengths.cpu()
     feasible = lengths >= ctc_frames(targets.cpu(), target_lengths)
     losses = F.ctc_loss(

@@ -72,7 +72,7 @@ def train(
         phrase_threshold: how much more often than by chance they are to stand together: see `asr.text.phrases`.
         threads: of the numba engine; by default as many as there are cores. The outcome varies a little with more
             than one.
-        seed: for the same vectors again.
+        seed: for the same vectors again, on a CPU with one thread; a GPU adds numbers up in any order.
         engine: numba, for the CPU; or torch, which learns from large batches, for a GPU.
         device: of the torch engine, as PyTorch names it.
         on_progress: called with the number of words that are done, and of all, those of later epochs included.

@@ -193,7 +193,7 @@ class AcousticTask:
         features, lengths = batch.to(self.device).features(self.job.extractor)
         with autocast:
             log_probs, lengths = network(features, lengths)
-        # To fetch the lengths from a GPU would be to wait until it has run the network.
+        # Counted here: those of the network would have to be fetched from a GPU.
         frames = self.model.output_length(batch.frames(self.job.extractor))
         loss = ctc_loss(log_probs, frames, batch.targets, batch.target_lengths)
         if len(log_probs) == len(batch.samples):
@@ -223,4 +223,4 @@ class AcousticTask:
         return self.job.train_reader
 
     def _loader(self, reader: Reader) -> Loader[Batch]:
-        return Loader(reader, self.job.workers, pin_memory=self.device.type == "cuda")
+        return Loader(reader, self.job.workers, self.device)

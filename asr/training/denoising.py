@@ -171,7 +171,7 @@ class DenoisingTask:
         return self._loader(replace(self.job.reader, voice=None))
 
     def _loader(self, reader: CorruptingReader) -> Loader[CorruptedBatch]:
-        return Loader(reader, self.job.workers)
+        return Loader(reader, self.job.workers, self.device)
 
 
 def _mean(totals: Mapping[str, float]) -> float:

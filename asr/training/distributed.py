@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import torch
@@ -144,7 +144,7 @@ class World:
         if self.size == 1:
             return model
         device = next(model.parameters()).device
-        group = dist.new_group(backend="nccl") if device.type == "cuda" else dist.group.WORLD
+        group = self._nccl if device.type == "cuda" else dist.group.WORLD
         for module in model.modules():
             if isinstance(module, MaskedBatchNorm):
                 module.total = partial(all_reduce, group=group)
@@ -155,6 +155,12 @@ class World:
             broadcast_buffers=False,  # each process computes the same ones
             gradient_as_bucket_view=True,
         )
+
+    @cached_property
+    def _nccl(self) -> dist.ProcessGroup:
+        """The group of GPUs: made once, as torch keeps each until the end; its own timeout would be ten minutes."""
+        group: dist.ProcessGroup = dist.new_group(backend="nccl", timeout=dist.default_pg_timeout)
+        return group
 
 
 ALONE = World()

@@ -71,7 +71,12 @@ def launch(count: int) -> int:
         return max(code if code >= 0 else 128 - code for code in codes)
     if code < 0:
         name = signal.Signals(-code).name
-        hint = "was there enough memory? with fewer processes, or a smaller training.batch_seconds, less is needed"
+        if code == -signal.SIGABRT:
+            hint = "see what it wrote; NCCL ends so a process that has waited for another one for half an hour"
+        else:
+            hint = (
+                "was there enough memory? with fewer processes, or a smaller training.batch_seconds, less is needed"
+            )
         raise KilledProcessError(f"process {failed + 1} of {count} was killed by {name}", hint=hint)
     return code
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from asr.data.batching import Sample
@@ -152,11 +153,12 @@ def _fits(attempt: Callable[[Sequence[Sample]], None], samples: Sequence[Sample]
     except (RuntimeError, MemoryError) as error:
         if not is_lack_of_memory(error):
             raise
+        fitted = False
     else:
-        return True
+        fitted = True
     if torch.cuda.is_available():
-        torch.cuda.empty_cache()  # only now: the error held on to the tensors
-    return False
+        torch.cuda.empty_cache()  # NCCL can't use what torch keeps; not before: an error held on to its tensors
+    return fitted
 
 
 def try_step(
@@ -195,6 +197,7 @@ def try_step(
     with torch.random.fork_rng([device] if device.type == "cuda" else []), limited:
         try:
             copies = STATES[methods.optimizer.name] + (methods.ema is not None)
+            copies += dist.is_initialized()  # of DDP, whose buckets of gradients are always there
             remembered = [torch.empty_like(weights) for weights in model.parameters() for _ in range(copies)]
             torch.autograd.backward(loss(autocast))
             del remembered

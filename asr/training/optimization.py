@@ -200,6 +200,9 @@ class Optimization:
             raise ValueError("with a moving average of weights in one, and none in the other")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for of_parameter in self.optimizer.state.values():
+            if "mu_product" in of_parameter:  # NAdam's, a number it reads at each step; it was put on the device
+                of_parameter["mu_product"] = of_parameter["mu_product"].cpu()
         if state["scaler"]:  # empty where gradients were not scaled, as on a CPU
             self.scaler.load_state_dict(state["scaler"])
         self.batches = state["batches"]
