@@ -807,6 +807,14 @@ def test_a_folder_in_the_place_of_a_file_is_refused_at_once(run: Run, manifest: 
     assert (result.code, "figures: a folder, where a file is to be written" in result.err) == (2, True)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no named pipes in folders")
+def test_a_device_or_pipe_is_not_replaced_by_a_file(run: Run, manifest: Path) -> None:
+    os.mkfifo("figures")
+    result = run("evaluate", "runs/tones", manifest, "--json", "figures", "--overwrite")
+    assert (result.code, "figures: a device or pipe, where a file is to be written" in result.err) == (2, True)
+    assert Path("figures").is_fifo()
+
+
 def test_evaluate_never_overwrites_nor_leaves_out(run: Run, manifest: Path) -> None:
     Path("wer.json").write_text("precious")
     assert run("evaluate", "runs/tones", manifest, "--json", "wer.json").code == 2

@@ -134,6 +134,9 @@ def check_outputs(paths: Iterable[Path | None], overwrite: bool, made_from: Iter
     for path in wanted:
         if path.resolve() in inputs:
             raise ConfigError("would take the place of what it is made from", where=path, hint="another name")
+    devices = [str(path) for path in wanted if path.exists() and not (path.is_file() or path.is_dir())]
+    if devices:  # of which a file would take the place, even of /dev/null, where one may write to its folder
+        raise ConfigError("a device or pipe, where a file is to be written", where=some(devices))
     existing = [str(path) for path in wanted if os.path.lexists(path)]
     if existing and not overwrite:
         raise ConfigError("already there", where=some(existing), hint="another place, or --overwrite")
