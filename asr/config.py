@@ -754,7 +754,7 @@ class Training(Section):
     backstitch_interval: Count = 1
     """Backstitch is done on the first of every so many batches."""
     learning_rate: Positive = 1e-3
-    """Learning rate at the end of the warm-up."""
+    """Highest learning rate: at the end of the warm-up, or of one_cycle's rise."""
     rates: dict[str, NotNegative] = {}
     """Factors of the learning rate of parts of the model, such as {frontend: 0.1}; 0 freezes a part."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0

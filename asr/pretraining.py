@@ -90,9 +90,10 @@ def _untranscribed(work: Workspace, source: Path) -> list[Utterance]:
     with work.reporter.progress("check", len(fresh)) as advance:
         check_recordings({"pretrain.audio": fresh}, advance)
     pieces = list(untranscribed.in_pieces(fresh))
-    if pieces:
-        write_manifest(work.untranscribed, pieces)
-    return pieces
+    if not pieces:
+        return []
+    write_manifest(work.untranscribed, pieces)
+    return read_manifest(work.untranscribed, transcribed=False)  # with times rounded, as a cut-off run has them
 
 
 def _reader(recipe: Recipe, section: Pretrain, extractor: FeatureExtractor) -> CorruptingReader:

@@ -362,7 +362,7 @@ def training_job(work: Workspace, target: float | None = None) -> acoustic_train
     )
 
 
-def _loop_settings(section: Training, world: World, target: float | None = None) -> loop.Settings:
+def _loop_settings(section: Training, world: World, target: float | None) -> loop.Settings:
     """What a recipe says to the training loop."""
     return loop.Settings(
         epochs=section.epochs,

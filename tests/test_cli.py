@@ -555,6 +555,15 @@ def words(here: Path) -> Path:
     return here
 
 
+def test_a_terminal_that_was_closed_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "write", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
+    monkeypatch.setattr(sys, "stderr", terminal)
+    TerminalReporter().say("an epoch has ended")
+    TerminalReporter().warn("a report can't be written")
+    assert terminal.write.call_count == 2
+
+
 def test_the_n_best_stand_below_the_text(run: Run, here: Path) -> None:
     result = run("transcribe", "a.wav", "--nbest", "3")
     first, *others = result.out.splitlines()
@@ -947,6 +956,16 @@ def test_a_tuned_rescoring_becomes_part_of_the_model(
     assert "rescored" not in run("transcribe", "a.wav", "--nbest-rescored", "1").err
     assert asr.load("runs/tones").transcribe("a.wav").text == "low high"
     assert "rescored by runs/tones/model/rescoring.ngram" in run("tune", "rescoring", "runs/tones", manifest).err
+
+    def tune_search(recognizer: object, evidence: object, settings: DecoderSettings, *arguments: Any) -> Tuned:
+        return Tuned(score(9), score(5), Trial(settings, score(1)), [Trial(settings, score(1))])
+
+    monkeypatch.setattr(tuning, "tune", tune_search)
+    warned = [
+        "run `asr tune rescoring` with it again" in run("tune", "decoder", "runs/tones", manifest, *option).err
+        for option in (["--dry-run"], [])
+    ]
+    assert warned == [False, True]
 
 
 # ------------------------------------------------------------------------------------------------- doctor

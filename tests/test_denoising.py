@@ -481,8 +481,16 @@ def command(path: Path, folder: Path, *settings: str) -> int:
 
 
 def test_the_command_hears_a_folder_too(
-    path: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    path: Path,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    sound, rate = soundfile.read(folder / "long.wav")
+    soundfile.write(folder / "long.wav", sound[:-1], rate)  # in pieces of which four digits don't tell the length
+    train, jobs = denoising.train, []
+    monkeypatch.setattr(denoising, "train", lambda job, reporter: jobs.append(job) or train(job, reporter))
     shutil.copytree(path.parent / "corpus" / "test", folder / "test")
     corpus = tmp_path / "corpus"
     for name in ("train", "dev"):
@@ -499,6 +507,7 @@ def test_the_command_hears_a_folder_too(
     assert "44 recordings" in said  # 40 of the corpus, 1 short one, 3 pieces
     listed = read_manifest(tmp_path / "run" / "pretrain" / "audio.jsonl", transcribed=False)
     assert [each.audio.name for each in listed] == ["short.flac", *["long.wav"] * 3]
+    assert jobs[0].train[-4:] == listed  # as one that was cut off would go on with
     write_manifest(corpus / "later.jsonl", [replace(listed[0], text="low")])
     tests = f"prepare.tests={{test: {corpus / 'test.jsonl'}, later: {corpus / 'later.jsonl'}}}"
     assert command(mine, tmp_path, f"pretrain.audio={folder}", "pretrain.epochs=1", tests) == 0

@@ -238,6 +238,9 @@ def test_an_epoch_of_skipped_steps_is_not_compared_with() -> None:
         train_loss=[0.0, 20.0, 5.0], gradient_norm=[0.0, 3.0, 2.0], step=[8, 16, 24], skipped_steps=[8.0, 0.0, 0.0]
     )
     assert kinds(entries, finished=False) == []
+    violent = [{"frontend": {"gradient": 1.0, "update_ratio": 0.04}}] * 4
+    learning = changed(train_loss=[0.0, 20.0, 5.0, 2.0], layers=violent, skipped_steps=[8.0, 0.0, 0.0, 0.0])
+    assert "learning rate too high" not in kinds(learning, finished=False)
 
 
 def test_blank_collapse() -> None:

@@ -387,6 +387,13 @@ def test_checks_warn_of_recordings_that_are_there_again(path: Path) -> None:
     ]
 
 
+def test_a_set_in_which_nothing_is_said_is_refused(path: Path) -> None:
+    train = read_manifest(path.parent / "corpus" / "train.jsonl")
+    mute = [replace(each, text=text) for each, text in zip(train, ("", "?", "…"), strict=False)]
+    with pytest.raises(DataError, match="all transcripts are empty: dev, noise"):
+        check_sets({"train": train[:3], "dev": mute, "noise": mute, "test": [*mute, train[4]]}, Normalizer())
+
+
 def test_checks_warn_of_long_recordings_with_hardly_any_text(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "long.flac", np.zeros(60 * 1000), 1000)
     soundfile.write(tmp_path / "digit.flac", np.zeros(9 * 1000), 1000)

@@ -91,13 +91,23 @@ def run(path: Path, folder: Path, reporter: Silent, *settings: str) -> None:
     pipeline.run(wanted, folder, folder.parent / "data", reporter)
 
 
-TASKS = [(AcousticTask, 6.0), (DenoisingTask, 8.0)]
+TASKS = [
+    (AcousticTask, 6.0, ()),
+    (AcousticTask, 3 * 6.0, ("training.batch_growth=3", "training.schedule=exponential")),
+    (AcousticTask, 6.0, ("training.batch_growth=3", "training.schedule=constant")),  # it has nothing to fall
+    (DenoisingTask, 8.0, ()),
+]
 PRETRAINED = "pretrain={epochs: 1, batch_seconds: 8}"
 
 
-@pytest.mark.parametrize(("kind", "budget"), TASKS)
+@pytest.mark.parametrize(("kind", "budget", "settings"), TASKS)
 def test_the_trial_changes_nothing_and_sees_the_longest_batch(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[AnyTask], budget: float
+    path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[AnyTask],
+    budget: float,
+    settings: Sequence[str],
 ) -> None:
     attempt, seen = kind.attempt, []
 
@@ -111,7 +121,7 @@ def test_the_trial_changes_nothing_and_sees_the_longest_batch(
         seen.append((padded_seconds(samples), max(map(padded_seconds, task._plan(1, budget)))))
 
     monkeypatch.setattr(kind, "attempt", watched)
-    run(path, tmp_path / "run", Silent(), PRETRAINED)
+    run(path, tmp_path / "run", Silent(), PRETRAINED, *settings)
     ((tried, longest),) = seen
     assert tried == longest
 

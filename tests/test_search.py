@@ -675,6 +675,8 @@ def test_real_trainings_interrupted_and_continued_are_those_that_ran_through(pat
     with pytest.raises(InterruptedTrainingError, match="stopped in trial 1"):
         searched(tmp_path / "cut", reporter)
     assert study.ended(wanted, tmp_path / "cut") == []
+    damaged = trainings.trial_folder(tmp_path / "cut", 1) / "train" / "log.jsonl"
+    damaged.write_text("no JSON\n" + damaged.read_text())
     assert searched(tmp_path / "cut", Silent()) == expected
     best = study.best(expected, "cer")
     for folder, trial in itertools.product(("through", "cut"), expected):

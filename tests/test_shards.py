@@ -339,6 +339,13 @@ def sound(corpus: Path) -> bytes:
     return read_manifest(corpus)[0].audio.read_bytes()
 
 
+@pytest.mark.parametrize("told", ["-1", "0", "NaN", "Infinity", "true", '"1"', "null"])
+def test_a_duration_that_can_not_be_is_measured(tmp_path: Path, sound: bytes, told: str) -> None:
+    files = {"1.wav": sound, "1.json": f'{{"text": "eins", "duration": {told}}}'.encode()}
+    (found,) = shards.scan(write_tar(tmp_path / "x.tar", files, tarfile.PAX_FORMAT))
+    assert found.duration == pytest.approx(audio.read_header(BytesIO(sound)).duration)
+
+
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
 def test_tars_of_other_tools(tmp_path: Path, sound: bytes, form: int) -> None:
     long = "ß" * 120

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -27,7 +28,7 @@ from safetensors.torch import load_file
 from tones import SETTINGS, write_recipe, write_set
 from torch import nn
 
-from asr import audio, build, files, pipeline, stages
+from asr import audio, build, files, pipeline, stages, stop_signals
 from asr.data.manifest import read_manifest
 from asr.errors import ConfigError, DataError, ExhaustedError
 from asr.recipe_file import read_recipe
@@ -84,6 +85,36 @@ AUGMENTED = (
 )
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="its terminals send no signals when they are closed")
+def test_a_closed_terminal_stops_a_training_unless_nohup_has_it_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert stop_signals.heeded() == [signal.SIGINT, signal.SIGTERM]
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        assert stop_signals.heeded() == [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_that_comes_while_dev_is_measured_counts_whatever_follows(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a search, which ends a trial after an epoch, and begins the next one."""
+    recipe = read_recipe(path, SETTINGS)
+    work = pipeline.workspace(recipe, tmp_path / "run", tmp_path / "data", Recorder())
+    validate = AcousticTask.validate
+
+    def interrupted(task: AcousticTask) -> DevResult:
+        signal.raise_signal(signal.SIGINT)
+        return validate(task)
+
+    monkeypatch.setattr(AcousticTask, "validate", interrupted)
+    pruned = Mock(side_effect=ValueError("pruned"))
+    with pytest.raises(InterruptedTrainingError, match="at epoch 2"):
+        pipeline.run_stages(replace(work, on_epoch=pruned), "train")
+    pruned.assert_not_called()
+
+
 def test_learns_the_language_exactly(path: Path, tmp_path: Path) -> None:
     results = run(path, tmp_path / "run", LONG_ENOUGH)
     (test,) = results["tests"]
@@ -95,7 +126,11 @@ def test_learns_the_language_exactly(path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("workers", "cuts", "by"),
-    [(0, (1,), signal.SIGINT), (0, (23, 5), signal.SIGTERM), (2, (17, 1, 1), signal.SIGINT)],
+    [
+        (0, (1,), signal.SIGINT),
+        (0, (23, 5), signal.SIGTERM),
+        (2, (17, 1, 1), getattr(signal, "SIGHUP", signal.SIGINT)),
+    ],
 )
 def test_a_cut_off_training_resumes_exactly(
     path: Path, finished: Path, tmp_path: Path, workers: int, cuts: tuple[int, ...], by: signal.Signals

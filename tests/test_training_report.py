@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import nullcontext
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from recorder import Recorder
 from tones import SETTINGS, write_recipe
 
 from asr.axes import Axis
@@ -306,6 +308,19 @@ def test_what_stopped_a_training_is_told_whatever_its_log_is_like(tmp_path: Path
         reported(tmp_path, page, tmp_path / "final", Silent(), lambda: About("run")),
     ):
         pass
+
+
+def test_a_report_that_can_not_be_written_changes_no_outcome(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text(json.dumps(entry(1)) + "\n", encoding="utf-8")
+    reporter = Recorder()
+    page = tmp_path / "report.html"
+    page.mkdir()
+    for outcome in (nullcontext(), pytest.raises(InterruptedTrainingError, match="the reason")):
+        with outcome, reported(tmp_path, page, tmp_path / "final", reporter, lambda: About("run")):
+            if not isinstance(outcome, nullcontext):
+                raise InterruptedTrainingError("the reason")
+    assert len(reporter.warned) == 2
+    assert all(f"{page}: the report can't be written (" in warning for warning in reporter.warned)
 
 
 # ------------------------------------------------------------------------------------------------ command

@@ -248,9 +248,9 @@ def test_nothing_is_proposed_before_it_diverges(
 
 
 def test_wrong_arguments_are_named(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ask("--lowest", "1", "--highest", "0.1") == 2
-    assert ask("--highest", "inf") == 2
-    assert "0 < --lowest < --highest" in capsys.readouterr().err
+    for wrong in (("--lowest", "1", "--highest", "0.1"), ("--highest", "inf")):
+        assert ask(*wrong) == 2
+        assert "0 < --lowest < --highest" in capsys.readouterr().err
     assert ask("--out", "lr.pdf") == 2
     assert ".png or .html" in capsys.readouterr().err
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import (
@@ -27,11 +27,15 @@ class TerminalReporter:
 
     def say(self, message: str) -> None:
         """Print a message."""
-        self.console.print(message, markup=False)
+        self._print(message)
 
     def warn(self, message: str) -> None:
         """Print a warning."""
-        self.console.print(f"warning: {message}", markup=False, style="yellow")
+        self._print(f"warning: {message}", style="yellow")
+
+    def _print(self, message: str, style: str | None = None) -> None:
+        with suppress(OSError):  # of a terminal that was closed: it is no reason not to save what was learnt
+            self.console.print(message, markup=False, style=style)
 
     @contextmanager
     def progress(self, name: str, total: int | None = None) -> Iterator[Advance]:

@@ -91,7 +91,7 @@ def decoder(
         typer.echo(f"the beam search is no better than greedy decoding: {folder} stays as it is")
         return
     _keep(folder, tuned.settings(manifest), dry_run)
-    if own.rescore is not None:
+    if own.rescore is not None and not dry_run:
         reporter.warn("the rescoring was tuned for another search: run `asr tune rescoring` with it again")
 
 

@@ -63,7 +63,7 @@ def check_sets(
 
     Raises:
         DataError: shards that are missing; recordings that can't be read or are not as long as their manifest says,
-            all together.
+            all together; a set to measure with in which nothing is said.
     """
     check_recordings(sets, progress)
     training, *_ = sets
@@ -73,6 +73,13 @@ def check_sets(
         name: _summary(utterances, texts[name], set() if name == training else trained)
         for name, utterances in sets.items()
     }
+    mute = [name for name, summary in summaries.items() if name != training and not summary.words]
+    if mute:
+        raise DataError(
+            f"all transcripts are empty: {', '.join(mute)}",
+            expected="words in sets that measure: an error rate is a share of them",
+            hint="leave the set out; `asr transcribe` tells what is heard where nobody speaks",
+        )
     return summaries, [*_shared(sets), *_empty(sets, texts), *_wordless(sets, texts)]
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from asr import audio
+from asr import audio, stop_signals
 from asr.augment import Masks, SpecAugment, WaveformAugmenter
 from asr.data.batching import LENGTH_STEP, Sample
 from asr.errors import AsrError, ExhaustedError
@@ -340,10 +340,6 @@ class _Batches(Dataset[BatchT | AsrError]):
             return error
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""They reach all processes of a terminal or a cluster's job, and the parent still wants its batch."""
-
-
 @contextmanager
 def _signals_kept_from_new_processes() -> Iterator[None]:
     """A process that begins meanwhile gets none, and so can't end by one before it has learnt to ignore them.
@@ -354,7 +350,7 @@ def _signals_kept_from_new_processes() -> Iterator[None]:
         ctypes.windll.kernel32.SetConsoleCtrlHandler(None, True)
     else:
         multiprocessing.Lock()  # starts Python's resource tracker, where one is needed, which would unblock them
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals.ALL)
     try:
         yield
     finally:
@@ -367,9 +363,10 @@ def _signals_kept_from_new_processes() -> Iterator[None]:
 def _follow_the_parent(_: int) -> None:
     """In a worker: leave signals to the parent, and end with it, though that be killed.
 
-    Torch's own watch does not see that while it waits for room in a pipe which nobody reads any more.
+    Signals reach all processes of a terminal or a cluster's job, and the parent still wants its batch. Torch's own
+    watch for its end sees nothing while it waits for room in a pipe which nobody reads any more.
     """
-    for number in _SIGNALS:
+    for number in stop_signals.ALL:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_parent, name="parent", daemon=True).start()
 

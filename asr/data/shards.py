@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import tarfile
 import tempfile
@@ -297,7 +298,7 @@ def _utterance(path: Path, key: str, files: Mapping[str, File]) -> Utterance:
     if not isinstance(fields.get("text"), str):
         raise DataError(f"{key} has no text", where=path, expected="a .txt, or a .json with “text”, beside it")
     text, duration = fields.pop("text"), fields.pop("duration", None)
-    if not isinstance(duration, int | float):
+    if type(duration) not in (int, float) or not 0 < duration < math.inf:
         duration = audio.measure(sounds[0]).duration
     return Utterance(path / sounds[0].name, float(duration), text, fields, member=sounds[0])
 

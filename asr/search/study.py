@@ -222,7 +222,7 @@ class _Watch:
 
     def __call__(self, epoch: int, dev: Measured) -> None:
         if epoch <= len(self.curve):
-            return  # told from the log, and trained anew
+            return  # of a training that has begun again, since memory had run out
         self.curve.append(Figures(dev.cer, dev.wer, dev.loss))
         if epoch > self.reported:
             self.trial.set_user_attr("starts", 0)

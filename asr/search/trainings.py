@@ -18,7 +18,7 @@ from asr.run_folder import RunFolder
 from asr.search import study
 from asr.search.study import Figures, Objective, OnEpoch, Plan, Trial
 from asr.training import log
-from asr.training.checkpoint import claim
+from asr.training.checkpoint import Checkpoints, claim
 from asr.training.report import OUTPUT
 from asr.workspace import Workspace
 
@@ -96,7 +96,7 @@ def objective(recipe: Recipe, folder: Path, data: Path, reporter: Reporter) -> O
     def train(number: int, settings: Mapping[str, Any], on_epoch: OnEpoch) -> None:
         place = RunFolder(trial_folder(folder, number))
         with_settings = recipe_file.with_settings(recipe, settings)
-        for entry in log.read(place.training):  # of a trial that was cut off
+        for entry in _epochs_done(place.training):
             if "dev_cer" in entry:  # as all have but one that has diverged
                 on_epoch(entry["epoch"], Figures(entry["dev_cer"], entry["dev_wer"], entry["dev_loss"]))
         # The corpus is looked at once: where a trial has the same, it needs no other check.
@@ -108,6 +108,12 @@ def objective(recipe: Recipe, folder: Path, data: Path, reporter: Reporter) -> O
             pipeline.run_stages(replace(work, on_epoch=on_epoch), "train")
 
     return train
+
+
+def _epochs_done(training: Path) -> list[dict[str, Any]]:
+    """The log of a trial that was cut off, as its checkpoint has it; its file may be damaged, or ahead of that."""
+    saved = Checkpoints(training / "checkpoints", keep=1, reporter=Silent()).load()
+    return [] if saved is None else log.parse(saved[0].log.encode(), training)
 
 
 def trial_folder(folder: Path, number: int) -> Path:

@@ -75,7 +75,7 @@ def train(job: Job, reporter: Reporter) -> loop.Outcome[DevResult]:
     """Train an acoustic model, or go on where its training was cut off: see `loop.train`.
 
     Raises:
-        InterruptedTrainingError: SIGINT or SIGTERM came; a checkpoint was written first.
+        InterruptedTrainingError: a signal to stop came; a checkpoint was written first.
         AudioError: a recording can't be read.
         DataError: a sample alone does not fit into memory.
         ExhaustedError: a batch does not fit into memory, although a trial did; next time batches are smaller. Or a
@@ -151,7 +151,9 @@ class AcousticTask:
 
     def longest_batch(self, budget: float) -> list[Sample]:
         """The batch that needs most memory in the first epoch, with such a budget and batches fully grown."""
-        return max(self._plan(1, budget * self.job.settings.shape.batch_growth), key=padded_seconds)
+        settings = self.job.settings
+        growth = 1.0 if settings.schedule == "constant" else settings.shape.batch_growth
+        return max(self._plan(1, budget * growth), key=padded_seconds)
 
     def attempt(self, samples: Sequence[Sample]) -> None:
         """A step with this process's share of a batch, which changes nothing: see `try_step`."""

@@ -88,7 +88,7 @@ def train(job: Job, reporter: Reporter) -> loop.Outcome[DevResult]:
     """Train a denoising model, or go on where its training was cut off: see `loop.train`.
 
     Raises:
-        InterruptedTrainingError: SIGINT or SIGTERM came; a checkpoint was written first.
+        InterruptedTrainingError: a signal to stop came; a checkpoint was written first.
         AudioError: a recording can't be read.
         DataError: a recording alone does not fit into memory.
         ExhaustedError: a batch does not fit into memory, although a trial did; next time batches are smaller. Or a

@@ -177,7 +177,7 @@ def _brutality(entries: Entries) -> str | None:
 
 def _restlessness(entries: Entries) -> str | None:
     """The weights change by much in each step, and nothing comes of it."""
-    losses, ratios = curve(entries, "train_loss"), update_ratios(entries)
+    losses, ratios = curve_of_steps(entries, "train_loss"), update_ratios(entries)
     if len(losses) < MANY or not ratios or losses[-1][1] < HIGH_LOSS:
         return None
     falling = min(loss for _, loss in losses[-2:]) < STILL_FALLING * min(loss for _, loss in losses[:-2])

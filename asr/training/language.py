@@ -85,7 +85,7 @@ def train(job: Job, reporter: Reporter) -> loop.Outcome[DevResult]:
     """Train a language model, or go on where its training was cut off: see `loop.train`.
 
     Raises:
-        InterruptedTrainingError: SIGINT or SIGTERM came; a checkpoint was written first.
+        InterruptedTrainingError: a signal to stop came; a checkpoint was written first.
         AsrError: a batch does not fit into memory.
     """
     try:

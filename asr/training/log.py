@@ -96,7 +96,13 @@ def read(folder: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     with unreadable_in_words(path, "the log of a training"):
-        *lines, _ = path.read_bytes().split(b"\n")  # the last may have been cut off
+        content = path.read_bytes()
+    return parse(content, path)
+
+
+def parse(content: bytes, path: Path) -> list[dict[str, Any]]:
+    """The entries of a log, as `read` has them, given what its file at `path` holds."""
+    *lines, _ = content.split(b"\n")  # the last may have been cut off
     return [_entry(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
 
 

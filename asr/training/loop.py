@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from asr import stop_signals
 from asr.data.loading import lost_workers_named
 from asr.errors import AsrError, DiskFullError, ModelError, counted
 from asr.reporting import Reporter
@@ -50,7 +51,7 @@ class Settings:
 
     Attributes:
         epochs: at most.
-        learning_rate: at the end of the warm-up.
+        learning_rate: the highest: at the end of the warm-up, or of one_cycle's rise.
         warmup: share of all steps in which the learning rate rises from zero.
         schedule: how it falls then: one of `SCHEDULES`.
         weight_decay: of matrices; decoupled in adamw, an L2 penalty in the other optimisers.
@@ -118,10 +119,10 @@ def train(
         on_epoch: told the dev set's figures after each epoch, when a checkpoint is written; what it raises ends the
             training.
         world: the processes that train together; the task gives each its share of a batch, and of the dev set. The
-            first one alone reads and writes the folder.
+            first one alone reads and writes the folder; see `Budget` for the exception.
 
     Raises:
-        InterruptedTrainingError: SIGINT or SIGTERM came, to any of them; a checkpoint was written first.
+        InterruptedTrainingError: a signal to stop came, to any of them; a checkpoint was written first.
         ModelError: the checkpoint is damaged, or of another model.
         ExhaustedError: a process that reads data was killed, as it is where memory runs out.
     """
@@ -193,7 +194,6 @@ class _Run(Generic[ResultT]):
             try:
                 while self.progress.epoch <= self.settings.epochs and not self._reason_to_stop():
                     self._run_epoch()
-                self._stop_if_asked()
             except DiskFullError as error:
                 # Nor can it go on without: which epochs are averaged would depend on the room on the disk.
                 hint = f"free some space, then the same command again: it goes on from {self.saved}"
@@ -263,7 +263,7 @@ class _Run(Generic[ResultT]):
             loss, update = self.optimization.learn(
                 lambda: self.task.loss(batch, self.optimization.autocast), factor
             )
-        self._add({"steps": 1, "skipped": update.skipped})
+        self._add({"skipped": update.skipped})
         highest = max(self.optimization.current_learning_rate, self.progress.totals.get("highest_rate", 0.0))
         self.progress.totals["highest_rate"] = highest
         if not update.skipped:
@@ -292,6 +292,7 @@ class _Run(Generic[ResultT]):
             self._tell(self.log, dev, fallen)
         progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, {}
         self._save()
+        self._stop_if_asked()  # before `on_epoch`, which may end this training to begin another one
         self.on_epoch(progress.epoch - 1, dev)
 
     def _validate(self) -> ResultT:
@@ -403,7 +404,7 @@ class _Run(Generic[ResultT]):
 
     def _stop_if_asked(self) -> None:
         """Stop, with all saved, where a signal has come to any process."""
-        if self.world.any(bool(self.signals), False)[0]:
+        if self.world.any(bool(self.signals))[0]:
             signals = [name for names in self.world.gather(self.signals) for name in names]
             interrupted = InterruptedTogetherError if self.world.size > 1 else InterruptedTrainingError
             raise interrupted(
@@ -434,7 +435,7 @@ class _Run(Generic[ResultT]):
 
 @contextmanager
 def _signals_noted() -> Iterator[list[str]]:
-    """Collect SIGINT and SIGTERM, to stop between two steps; a second SIGINT, later, stops at once."""
+    """Collect those that ask it to stop, between two steps; a second SIGINT, later, stops at once."""
     noted: list[str] = []
     first = 0.0
 
@@ -450,7 +451,7 @@ def _signals_noted() -> Iterator[list[str]]:
     if threading.current_thread() is not threading.main_thread():
         yield noted  # only the main thread may ask for signals
         return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in stop_signals.heeded()}
     try:
         yield noted
     finally:

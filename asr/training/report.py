@@ -52,7 +52,7 @@ class About:
 
 
 def summary(entries: Entries, findings: Sequence[Finding]) -> list[str]:
-    """The training in three to eight lines."""
+    """The training in two to eight lines."""
     if not findings:
         return [headline(entries), _nothing_found(entries)]
     lines = [headline(entries), *(line for finding in findings for line in str(finding).splitlines())]
@@ -115,7 +115,11 @@ def reported(
     """
 
     def tell() -> None:
-        lines = write(path, about(), training, product.exists())
+        try:
+            lines = write(path, about(), training, product.exists())
+        except OSError as error:  # as where Windows has the page open
+            reporter.warn(f"{path}: the report can't be written ({error.strerror})")
+            return
         for line in [*lines, f"report: {path}"] if lines else []:
             reporter.say(line)
 
