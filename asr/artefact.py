@@ -292,13 +292,17 @@ def _created(folder: Path) -> str | None:
     return created if isinstance(created, str) else None
 
 
+def missing(folder: Path) -> list[str]:
+    """The files that every model has, and that a folder lacks."""
+    return [name for name in (METADATA, CONFIG, WEIGHTS) if not (folder / name).is_file()]
+
+
 def _check_files(folder: Path) -> None:
     if not folder.is_dir():
         raise ModelError("there is no such folder", where=folder, expected="a trained model")
-    missing = [name for name in (METADATA, CONFIG, WEIGHTS) if not (folder / name).is_file()]
-    if missing:
+    if lacking := missing(folder):
         raise ModelError(
-            f"{', '.join(missing)} missing",
+            f"{', '.join(lacking)} missing",
             where=folder,
             expected="all the files of a trained model",
             hint="copy the whole folder again",

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
-from asr import config, idle, language, origin, pretraining, recipe_file, stages
+from asr import artefact, config, idle, language, origin, pretraining, recipe_file, stages
 from asr.config import Recipe
 from asr.errors import ConfigError, DiskFullError, counted, quoted
 from asr.files import (
@@ -236,6 +236,8 @@ def _run_stages(
 
 def _is_whole(work: Workspace, product: Path) -> bool:
     """Whether a product is there, and not damaged if it is in JSON; others are looked at where they are used."""
+    if product == work.model:
+        return not artefact.missing(product)
     if product.suffix != ".json":
         return product.exists()
     try:

@@ -182,12 +182,17 @@ def _validated(values: dict[str, Any], folder: Path, where: object, given: Seque
     except ValidationError as error:
         problems = [_describe(details) for details in error.errors()]
         keys = [problem.partition(":")[0] for problem in problems]
-        changed = any(f"{key}.".startswith(f"{other}.") for key in keys for other in given)
+        changed = any(_concerns(key, other) for key in keys for other in given)
         raise ConfigError(
             f"{counted(len(problems), 'error')}\n  " + "\n  ".join(problems),
             where=f"{where}, as changed on the command line" if changed else where,
             hint="`asr recipes show quickstart` for a complete recipe",
         ) from None
+
+
+def _concerns(key: str, other: str) -> bool:
+    """Whether an error at one key may be of another one: of a section it may be of what is in it."""
+    return key == "recipe" or f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
 def _describe(details: ErrorDetails) -> str:

@@ -171,6 +171,9 @@ def test_who_has_made_a_mistake_is_told(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL)
     assert error_of(path, "training.epochs=x").startswith(f"{path}, as changed on the command line: 1 error\n")
     assert error_of(path, "training={epochs: x}").startswith(f"{path}, as changed on the command line: 1 error\n")
+    assert error_of(path, "training.backstitch=0.3").startswith(
+        f"{path}, as changed on the command line: 1 error\n"
+    )
     wrong = write(tmp_path, MINIMAL + "trainig: {}\n")
     assert error_of(wrong, "training.epochs=3").startswith(f"{wrong}: 1 error\n")
 

@@ -126,6 +126,40 @@ def test_the_log_of_a_language_model_is_read() -> None:
     for entry in entries[4:]:
         entry["dev_perplexity"] = math.exp(4 + 0.2 * entry["epoch"])
     assert kinds(entries, finished=False) == ["over-fitting"]
+    entries[1]["train_loss"] = 9.0  # a jump that is overcome, and hides nothing
+    assert kinds(entries, finished=False) == ["over-fitting", "learning rate too high"]
+    assert [finding.severity for finding in diagnose(entries, finished=False)] == ["warning", "note"]
+    entries[-1]["train_loss"] = 8.0
+    assert only(entries[:2], finished=False).severity == "serious"
+
+
+def test_a_language_model_that_learns_nothing_is_not_said_to_be_well() -> None:
+    timid = {"recurrent": {"gradient": 1.0, "update_ratio": 1e-8}}
+    entries = [
+        {
+            "epoch": epoch,
+            "step": 10 * epoch,
+            "train_loss": 4.7,
+            "units": 9.0,
+            "dev_perplexity": 109.0,
+            "layers": timid,
+        }
+        for epoch in range(1, 4)
+    ]
+    finding = only(entries)
+    assert (finding.kind, finding.advice) == ("learning rate too low", "--learning-rate ten times as large")
+
+
+def test_advice_names_the_settings_of_what_is_trained() -> None:
+    brutal = {"layers": {"frontend": {"gradient": 1.0, "update_ratio": 5.1}}}
+    for figures, named in (
+        ({"train_loss": 9.0}, "training.learning_rate"),
+        ({"train_restoration": 9.0}, "pretrain.learning_rate"),
+        ({"train_loss": 9.0, "units": 9.0}, "--learning-rate"),
+    ):
+        found = diagnose([{"epoch": 1, "step": 8, "gradient_norm": 500.0, **brutal, **figures}], finished=False)
+        assert [finding.kind for finding in found] == ["learning rate too high", "exploding gradient"]
+        assert all(named in finding.advice for finding in found), found
 
 
 def test_loss_that_rises_a_little_where_spec_augment_sets_in_is_no_fault() -> None:

@@ -194,6 +194,16 @@ def test_the_command_trains_in_two_processes(tmp_path: Path, start: list[str], s
     assert set(text.split()) <= set(TONES)
 
 
+def test_a_mistake_is_told_once_and_without_backtraces(tmp_path: Path) -> None:
+    words = command(tmp_path, ASR, "training.rates={frontend: 0, encoder: 0, head: 0}", "--nproc", "2")
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    _, mistake = done.stderr.split("error: ")
+    assert mistake == (
+        "training.rates: every part of the model is frozen\n  expected: a part with a rate above 0\n"
+    )
+
+
 def test_torchrun_hands_on_what_ends_it_and_all_is_saved(tmp_path: Path) -> None:
     """As Slurm ends a job: SIGTERM to torchrun, which hands it on and waits; the same command then goes on."""
     words = command(tmp_path, TORCHRUN, "training.epochs=300", "training.average=1")

@@ -54,6 +54,14 @@ def test_right_gradients_agree_to_many_digits() -> None:
     assert found["idle"].analytic == found["idle"].numeric == 0
 
 
+def test_a_unit_that_changes_sides_within_a_step_is_no_fault() -> None:
+    model = nn.Linear(1, 1, bias=False).double()
+    nn.init.constant_(model.weight, 5e-7)
+    (found,) = check_gradients(model, lambda: model(torch.ones(1, 1).double()).relu().sum(), torch.Generator())
+    assert found.right
+    assert (found.analytic, found.numeric) == (1, pytest.approx(1))
+
+
 @pytest.mark.parametrize("factor", [0.999, 1.001, -1.0, 0.0])
 def test_a_wrong_gradient_is_found_in_the_layer_behind_which_it_is_wrong(factor: float) -> None:
     found = compare(factor)

@@ -250,6 +250,7 @@ def test_the_order_of_the_texts_does_not_matter(kind: str, size: int | None, tmp
 
 
 def test_surfaces() -> None:
+    assert build("characters", ["one", "two"]).unknown("one two") == []  # as utterances are joined
     assert build("characters", ["b a", "cafe\u0301"]).surfaces == ("", " ", "a", "b", "c", "f", "\u00e9")
     assert build("words", ["turn on", "turn off"]).surfaces == ("", " off", " on", " turn")
 

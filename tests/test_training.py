@@ -417,6 +417,11 @@ def test_finished_stages_are_skipped_and_only_what_changed_is_done(path: Path, t
     assert sum("done before" in message for message in narrower.said) == 4
     assert after["tests"][0]["wer"] == before["tests"][0]["wer"]
     assert after["tests"][0]["ci_high"] < before["tests"][0]["ci_high"]
+    (tmp_path / "run" / "model" / "model.safetensors").unlink()
+    packaged = Recorder()
+    run(path, tmp_path / "run", "training.epochs=1", "evaluate.confidence=0.5", reporter=packaged)
+    assert sum("done before" in message for message in packaged.said) == 5
+    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
 
 
 DAMAGED = (

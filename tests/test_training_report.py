@@ -413,4 +413,5 @@ def test_a_folder_without_a_training_is_refused(tmp_path: Path, capsys: Capture,
     if there:
         (tmp_path / "run").mkdir()
     assert call("report", str(tmp_path / "run")) == 1
-    assert "no epoch of a training has ended here" in capsys.readouterr().err
+    told = "no epoch of a training has ended here" if there else "there is no such folder"
+    assert f"{tmp_path / 'run'}: {told}" in capsys.readouterr().err

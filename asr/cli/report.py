@@ -43,6 +43,8 @@ def report(
     """
     from asr.training import report as reports
 
+    if not run.is_dir():
+        raise DataError("there is no such folder", where=run, expected="a run's")
     found = _training(run)
     page = out or found.page
     lines = reports.write(page, found.about, found.folder, found.product.exists())

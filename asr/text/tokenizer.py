@@ -168,7 +168,7 @@ def build(kind: str, texts: Iterable[str], size: int | None = None) -> Tokenizer
     if not canonical:
         raise DataError("no text to derive tokens from", expected="at least one transcript that is not empty")
     if kind == "characters":
-        return CharacterTokenizer(sorted(set().union(*canonical)))
+        return CharacterTokenizer(sorted({" "}.union(*canonical)))  # of joined utterances, if of no transcript
     if kind == "words":
         return WordTokenizer(sorted({word for text in canonical for word in text.split()}))
     if kind in ("bpe", "unigram"):

@@ -31,7 +31,7 @@ HIGH_LOSS = 0.5
 WIDE_GAP = 1.15
 """Dev loss over a training loss that is high itself, and made higher by dropout and masks."""
 STILL_FALLING = 0.95
-"""Of the training loss from one epoch to the next."""
+"""Of the training loss, in an epoch or two."""
 SLOWLY_FALLING = 0.93
 """Of the training loss in two epochs, as schedules end."""
 SPENT_RATE = 0.1
@@ -96,9 +96,11 @@ def diagnose(entries: Entries, finished: bool) -> list[Finding]:
         finished: whether the training has come to its end; before, a loss that is still high says nothing.
     """
     findings = [finding for check in ANY_TIME for finding in check(entries)]
-    if not {finding.kind for finding in findings} & {"learning rate too high", "blank collapse"}:
-        fit = list(_over_fitting(entries))
-        findings += fit or (_under_fitting(entries) if finished else ())
+    kinds = {finding.kind for finding in findings}
+    fit = [] if "blank collapse" in kinds else list(_over_fitting(entries))
+    if finished and not fit and not kinds & {"learning rate too high", "blank collapse"}:
+        fit = list(_under_fitting(entries))
+    findings += fit
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
@@ -145,13 +147,22 @@ def _infinite_losses(entries: Entries) -> Iterator[Finding]:
 
 
 def _learning_rate_too_high(entries: Entries) -> Iterator[Finding]:
-    seen = _jump(entries) or _brutality(entries) or _restlessness(entries)
+    jump = _jump(entries)
+    seen = jump or _brutality(entries) or _restlessness(entries)
     if seen:
+        losses = [loss for _, loss in curve_of_steps(entries, "train_loss")]
+        last = losses[-1] if losses else math.inf
+        overcome = last <= HIGH_LOSS or (jump is not None and last == min(losses))
         yield Finding(
             "learning rate too high",
-            "serious" if entries[-1].get("train_loss", math.inf) > HIGH_LOSS else "note",
+            "note" if overcome else "serious",
             seen,
-            "training.learning_rate three to ten times smaller; a longer training.warmup",
+            _suited(
+                entries,
+                recogniser="training.learning_rate three to ten times smaller; a longer training.warmup",
+                start="pretrain.learning_rate three to ten times smaller",
+                language_model="--learning-rate three to ten times smaller",
+            ),
         )
 
 
@@ -204,13 +215,22 @@ def _gradients(entries: Entries) -> Iterator[Finding]:
             "warning",
             f"hardly any gradient reaches {some(vanished)}: {recent[least]:.1e} per weight in {least}, where the "
             f"largest of all layers is {largest:.1e}",
-            "normalisation (in model.frontend and model.encoder); model.encoder.residual=true; fewer layers; "
-            "model.frontend.activation=relu",
+            _suited(
+                entries,
+                recogniser="normalisation (in model.frontend and model.encoder); model.encoder.residual=true; "
+                "fewer layers; model.frontend.activation=relu",
+                language_model="fewer --layers",
+            ),
         )
 
 
 def _exploding(entries: Entries) -> Iterator[Finding]:
-    advice = "a smaller training.learning_rate; a smaller training.clip_norm; training.precision=fp32"
+    advice = _suited(
+        entries,
+        recogniser="a smaller training.learning_rate; a smaller training.clip_norm; training.precision=fp32",
+        start="a smaller pretrain.learning_rate; training.precision=fp32",
+        language_model="a smaller --learning-rate; --precision fp32",
+    )
     steps = entries[-1]["step"] if entries else 0
     skipped = sum(entry.get("skipped_steps", 0.0) for entry in entries)
     if skipped > max(SKIPPED_SHARE * steps, SKIPPED_FIRST):
@@ -237,8 +257,10 @@ def _dead_units(entries: Entries) -> Iterator[Finding]:
             "warning",
             f"{dead[worst]:.0%} of the channels of {worst} are zero whatever is heard"
             + (f"; likewise {some([name for name in dead if name != worst])}" if len(dead) > 1 else ""),
-            "a smaller training.learning_rate; model.frontend.activation=leaky_relu; "
-            "model.frontend.normalization=batch",
+            _suited(
+                entries, recogniser="a smaller training.learning_rate", start="a smaller pretrain.learning_rate"
+            )
+            + "; model.frontend.activation=leaky_relu; model.frontend.normalization=batch",
         )
 
 
@@ -247,7 +269,7 @@ def _blank_collapse(entries: Entries) -> Iterator[Finding]:
     if len(empty) < MANY or min(share for _, share in empty[-MANY:]) < COLLAPSED:
         return
     train = curve(entries, "train_loss")
-    falling = train[-1][1] < STILL_FALLING * train[-2][1]
+    falling = train[-1][1] < STILL_FALLING * train[-MANY][1]
     yield Finding(
         "blank collapse",
         "warning" if falling else "serious",
@@ -255,7 +277,8 @@ def _blank_collapse(entries: Entries) -> Iterator[Finding]:
         f"hypothesis and {blank[-1][1]:.0%} of the frames are blank; "
         + ("the training loss is still falling" if falling else f"the training loss stays at {train[-1][1]:.2f}"),
         ("patience: CTC begins so, and often leaves it within some epochs; " if falling else "")
-        + f"{TRIAL}; another training.learning_rate, a longer training.warmup; training.sorted_first_epoch, if off",
+        + f"{TRIAL}; another training.learning_rate; a longer training.warmup; less dropout; "
+        "training.sorted_first_epoch, if off",
     )
 
 
@@ -282,8 +305,13 @@ def _over_fitting(entries: Entries) -> Iterator[Finding]:
         "over-fitting",
         "warning",
         seen,
-        "more recordings, of more speakers; augment (speed, noise, spec_augment); more dropout; a smaller model; "
-        "training.patience to save the time (the best epochs are kept anyway)",
+        _suited(
+            entries,
+            recogniser="more recordings, of more speakers; augment (speed, noise, spec_augment); more dropout; a "
+            "smaller model; training.patience to save the time (the best epochs are kept anyway)",
+            language_model="more text; more --dropout; a smaller model; --patience to save the time (the best "
+            "epochs are kept anyway)",
+        ),
     )
 
 
@@ -301,9 +329,8 @@ def _slow_loader(entries: Entries) -> Iterator[Finding]:
 
 
 def _under_fitting(entries: Entries) -> Iterator[Finding]:
-    """A recogniser's; how low a language model can come, its text alone decides."""
     train = curve(entries, "train_loss")
-    if len(train) < MANY or train[-1][1] < HIGH_LOSS or "dev_wer" not in entries[-1]:
+    if len(train) < MANY or train[-1][1] < HIGH_LOSS:
         return
     ratios = update_ratios(entries)
     largest = max((ratio for _, ratio in ratios), default=math.inf)
@@ -313,8 +340,11 @@ def _under_fitting(entries: Entries) -> Iterator[Finding]:
             "learning rate too low",
             "warning",
             f"{seen}, and steps change the weights by {largest:.1e} of their size at most (1e-3 would be usual)",
-            "training.learning_rate ten times as large",
+            _suited(entries, recogniser="training.learning_rate", language_model="--learning-rate")
+            + " ten times as large",
         )
+        return
+    if "dev_wer" not in entries[-1]:  # how low a language model can come, its text alone decides
         return
     falling = train[-1][1] < SLOWLY_FALLING * train[-3][1]
     dev = dev_losses(entries)
@@ -352,6 +382,17 @@ ANY_TIME: tuple[Callable[[Entries], Iterator[Finding]], ...] = (
     _slow_loader,
 )
 """What can be told at any time, whatever else there is."""
+
+
+def _suited(entries: Entries, recogniser: str, start: str = "", language_model: str = "") -> str:
+    """Advice for what is trained: a recogniser, by default; its self-supervised start; or a language model."""
+    figures = entries[-1] if entries else {}
+    if "units" in figures:
+        return language_model or recogniser
+    if "train_restoration" in figures:
+        return start or recogniser
+    return recogniser
+
 
 # ------------------------------------------------------------------------------------------------ curves
 

@@ -54,6 +54,8 @@ def launch(count: int) -> int:
             who = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
             where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
             environment = {name: str(value) for name, value in {**who, **where, _LAUNCHED: 1}.items()}
+            # Of the one that failed first torch would say, in those that miss it, that it is gone, with backtraces.
+            environment["TORCH_CPP_LOG_LEVEL"] = os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR")
             processes.append(
                 subprocess.Popen(
                     [sys.executable, *sys.orig_argv[1:]],

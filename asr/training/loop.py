@@ -311,7 +311,8 @@ class _Run(Generic[ResultT]):
         plateau = told if fallen < 1 else ""
         events = [event for event in (self._begun(), plateau) if event]
         log.write({**self._figures(), "events": events, **dev.logged})
-        self.reporter.say(f"{epoch}  train {self.task.note(totals)}  {dev}  {totals['seconds']:.0f} s")
+        learnt = self.task.note(totals) if "learnt" in totals else "loss unknown, as all steps were skipped"
+        self.reporter.say(f"{epoch}  train {learnt}  {dev}  {totals['seconds']:.0f} s")
         if plateau:
             self.reporter.say(f"{epoch}  {plateau}")
         for finding in self.findings.since(log.entries):

@@ -117,8 +117,15 @@ def parameter_groups(
                 hint=f"leave out training.rates.{part}, or name {part} there alone, to keep it as it is",
             )
     if not any(first_epoch == 1 for _, first_epoch in groups):
-        when = " in the first epoch" if groups else ""
-        raise ConfigError(f"every part of the model is frozen{when}", expected="one to train")
+        if groups:
+            raise ConfigError(
+                "every part of the model is frozen in the first epoch",
+                where="training.unfreeze",
+                expected="a part that learns from the first epoch on",
+            )
+        raise ConfigError(
+            "every part of the model is frozen", where="training.rates", expected="a part with a rate above 0"
+        )
     return [group for pair in groups.values() for group in pair]
 
 
