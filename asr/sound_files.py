@@ -93,6 +93,7 @@ _SLACK_SECONDS = 0.01  # some writers count their header among the data
 _CODEC_SLACK_SECONDS = 0.3  # codecs delay and pad by up to 2048 samples
 _GAP_SECONDS = 0.1  # between the packets of a track: nobody has sent sound, or it begins after the pictures
 _STRETCH_SLACK_SECONDS = 0.25  # lossy formats round a file's length to their frames
+_VORBIS_PAGE_FRAMES = 255 * 4096  # of which no page of an Ogg file holds more: packets, and frames in each
 _BARE_STREAMS = ("aac", "ac3", "eac3", "dts", "mp3")  # FFmpeg's names of formats without a header
 _LENGTHLESS = ("MP3", "OGG")  # these headers need not tell a length: it is estimated, or that of the last page
 _AGAIN = "copy or download it again"
@@ -342,6 +343,8 @@ def _open_soundfile(name: str, file: BinaryIO, stack: ExitStack) -> OpenRecordin
     def skip(frames: int) -> int:
         if estimated or not sound.seekable():  # GSM, for one, is not
             return 0
+        if sound.subtype == "VORBIS":  # a seek into the last page lands beside the place, too
+            frames = min(frames, max(sound.frames - _VORBIS_PAGE_FRAMES, 0))
         try:
             return int(sound.seek(frames))
         except soundfile.LibsndfileError as error:

@@ -47,6 +47,17 @@ def test_a_stretch_is_a_slice_of_the_whole(tmp_path: Path, name: str) -> None:
         np.testing.assert_array_equal(part, whole[first : first + round(duration * RATE)])
 
 
+def test_a_stretch_at_the_end_of_a_vorbis_file(tmp_path: Path) -> None:
+    """A pure tone needs few bits, so that the last page, in which libsndfile finds no place, is a long one."""
+    time = np.arange(90 * RATE) / RATE
+    audio.save(tmp_path / "a.ogg", (0.3 * np.sin(2 * np.pi * (200 + 30 * time) * time)).astype(np.float32), RATE)
+    whole = audio.load(tmp_path / "a.ogg", RATE)
+    for start in (10, 40, 89.2):
+        part = audio.load(Stretch(tmp_path / "a.ogg", start, 0.5), RATE)
+        first = round(start * RATE)
+        np.testing.assert_array_equal(part, whole[first : first + RATE // 2])
+
+
 def test_m4a_is_decoded_up_to_the_stretch(tmp_path: Path) -> None:
     av = pytest.importorskip("av", reason="PyAV reads M4A")
     with av.open(str(tmp_path / "a.m4a"), "w") as container:
