@@ -5,6 +5,7 @@ Opening a file, whatever its format, is the matter of `sound_files.py`.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ import soundfile
 import soxr
 
 from asr.errors import AsrError, AudioError
-from asr.files import atomic_path
+from asr.files import write_bytes
 from asr.sound_files import BLOCK_FRAMES, AudioSource, FloatArray, OpenRecording, cut_off, open_recording
 
 SUFFIXES = frozenset(
@@ -174,6 +175,7 @@ def save(path: str | Path, waveform: FloatArray, sample_rate: int) -> None:
 
     Raises:
         AudioError: another suffix, samples that are no finite numbers, or a sample rate that the format lacks.
+        DiskFullError: there is no room for it.
     """
     path = Path(path)
     if path.suffix.lower() not in _WRITERS:
@@ -186,14 +188,15 @@ def save(path: str | Path, waveform: FloatArray, sample_rate: int) -> None:
         )
     pcm = np.clip(np.rint(np.asarray(waveform, np.float64) * 32768), -32768, 32767).astype(np.int16)
     form, subtype = _WRITERS[path.suffix.lower()]
-    with atomic_path(path) as temporary, temporary.open("wb+") as file:
-        try:
-            with soundfile.SoundFile(file, "w", sample_rate, 1, subtype, format=form) as sound:
-                # In pieces: libsndfile's Vorbis encoder overflows the stack on long writes.
-                for start in range(0, len(pcm), BLOCK_FRAMES):
-                    sound.write(pcm[start : start + BLOCK_FRAMES])
-        except soundfile.LibsndfileError as error:
-            raise AudioError(f"can't be written at {sample_rate} Hz: {error.error_string}", where=path) from error
+    content = io.BytesIO()  # not the file itself: soundfile prints what a full disk raises, and goes on
+    try:
+        with soundfile.SoundFile(content, "w", sample_rate, 1, subtype, format=form) as sound:
+            # In pieces: libsndfile's Vorbis encoder overflows the stack on long writes.
+            for start in range(0, len(pcm), BLOCK_FRAMES):
+                sound.write(pcm[start : start + BLOCK_FRAMES])
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"can't be written at {sample_rate} Hz: {error.error_string}", where=path) from error
+    write_bytes(path, content.getvalue())
 
 
 # ----------------------------------------------------------------------------------------- from file to blocks

@@ -17,7 +17,7 @@ import soundfile
 import soxr
 
 from asr import audio
-from asr.errors import AudioError, MissingDependencyError
+from asr.errors import AudioError, DiskFullError, MissingDependencyError
 
 RATE = 16000
 
@@ -692,6 +692,19 @@ def test_loud_samples_saturate(tmp_path: Path) -> None:
 def test_long_waveforms_are_saved_in_lossy_formats(tmp_path: Path, suffix: str) -> None:
     audio.save(tmp_path / f"a{suffix}", tone(60.0), RATE)
     assert len(audio.load(tmp_path / f"a{suffix}", RATE)) == pytest.approx(60 * RATE, abs=1200)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".ogg"])
+def test_a_disk_without_room_for_a_recording(tmp_path: Path, suffix: str) -> None:
+    resource = pytest.importorskip("resource", reason="Windows sets no limits")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(DiskFullError, match=rf"a\{suffix}: there is no room to write it .* are needed"):
+            audio.save(tmp_path / f"a{suffix}", tone(), RATE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
