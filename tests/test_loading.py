@@ -336,14 +336,17 @@ def test_joined_waveforms_have_their_pauses_as_quiet_as_the_recordings() -> None
     assert 5e-4 < joined[1600:2400].std() < 2e-3
 
 
-def test_checks_report_every_fault_by_file(path: Path, tmp_path: Path) -> None:
+def test_checks_report_every_fault_by_file(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)  # so that nothing can read one of them
     recipe = read_recipe(path, SETTINGS)
     good = read_manifest(recipe.prepare.train)
     (tmp_path / "page.wav").write_text("<!doctype html><p>Sign in")
     cut_off = tmp_path / "cut_off.flac"
     soundfile.write(cut_off, np.random.default_rng(1).normal(0, 0.1, 40000), 8000)
     cut_off.write_bytes(cut_off.read_bytes()[:30000])
+    (tmp_path / "memo.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(1000))
     faulty = [
+        Utterance(tmp_path / "memo.m4a", 1.0, "low"),
         Utterance(cut_off, 5.0, "low"),
         Utterance(tmp_path / "missing.wav", 1.0, "low"),
         Utterance(tmp_path / "page.wav", 1.0, "low"),
@@ -352,7 +355,7 @@ def test_checks_report_every_fault_by_file(path: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError) as raised:
         check_sets({"train": [*good, *faulty], "dev": good[:1]}, build.normalizer(recipe.text))
     message = str(raised.value)
-    assert message.startswith(f"4 of {len(good) + 5} recordings")
+    assert message.startswith(f"5 of {len(good) + 6} recordings")
     for fault in faulty:
         assert str(fault.audio) in message
 

@@ -11,7 +11,7 @@ import torch
 
 from asr import audio
 from asr.data.manifest import Utterance
-from asr.errors import AudioError, DataError, counted, is_or_are, listing, some
+from asr.errors import AsrError, DataError, counted, is_or_are, listing, some
 from asr.lengths import ctc_frames
 from asr.text.normalize import Normalizer
 
@@ -117,7 +117,7 @@ def _fault(utterance: Utterance) -> str | None:
     """What is wrong with a recording, which is read to its end: damage inside does not show in a header."""
     try:
         duration = audio.measure_by_decoding(utterance.source).duration
-    except AudioError as error:
+    except AsrError as error:  # also that PyAV, which it needs, is not installed
         return str(error)
     if abs(duration - utterance.duration) > SLACK_SECONDS:
         return f"{utterance.source}: the manifest says {utterance.duration:.2f} s, the file lasts {duration:.2f} s"
