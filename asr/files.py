@@ -57,10 +57,10 @@ def atomic_path(path: Path, size: int | None = None, sync_each: bool = True) -> 
     """
     with full_disk_in_words(path, size):
         if path.is_symlink():
-            path = path.resolve()
+            path = real_path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        holder = Path(tempfile.mkdtemp(prefix=f".{path.name}{PARTIAL}", dir=path.parent))
-        temporary, previous = holder / path.name, holder / f"{path.name}.previous"
+        holder = _holder(path)
+        temporary, previous = holder / path.name, holder / ("before" if path.name == "previous" else "previous")
         try:
             yield temporary
             if sync_each:
@@ -106,7 +106,7 @@ def full_disk_in_words(path: Path, size: int | None = None) -> Iterator[None]:
         if error.errno not in _FULL:
             raise
         needed = "" if size is None else f"{_megabytes(size)} are needed, "
-        free = _megabytes(shutil.disk_usage(nearest_existing(path.resolve())).free)
+        free = _megabytes(shutil.disk_usage(nearest_existing(real_path(path))).free)
         raise DiskFullError(
             f"there is no room to write it ({str(error.strerror).lower()}): {needed}{free} are free",
             where=path,
@@ -119,9 +119,20 @@ def full_disk_in_words(path: Path, size: int | None = None) -> Iterator[None]:
 def remove_folder(path: Path) -> None:
     """Remove a folder, if it is there, as a whole: killed on the way, this leaves no part of it under its name."""
     if path.is_dir():
-        holder = Path(tempfile.mkdtemp(prefix=f".{path.name}{PARTIAL}", dir=path.parent))
+        holder = _holder(path)
         patiently(path, lambda: path.rename(holder / path.name))
         patiently(path, lambda: shutil.rmtree(holder))
+
+
+def _holder(path: Path) -> Path:
+    """A new hidden folder beside a path, for what is to take or leave its place."""
+    start = path.name[:40]  # of a name that may be as long as names can be, which are 255 bytes
+    return Path(tempfile.mkdtemp(prefix=f".{start}{PARTIAL}", dir=path.parent))
+
+
+def real_path(path: str | Path) -> Path:
+    """Where a path leads to. A link that leads to itself leads nowhere else; `Path.resolve` raises for it."""
+    return Path(os.path.realpath(path))
 
 
 def clear_folder(folder: Path, keep: str) -> None:
@@ -316,7 +327,8 @@ def _refuse_constant(name: str) -> Any:
 def fingerprint(value: Any) -> str:
     """Sixteen hexadecimal digits that identify a JSON-able value, whatever the order of its keys."""
     canonical = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    # Names of files, which are all that is known of some folders, need not be UTF-8.
+    return hashlib.sha256(canonical.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def contents(source: Path) -> str | list[tuple[str, int]]:

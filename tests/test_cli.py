@@ -27,7 +27,7 @@ import asr
 from asr import artefact, audio, catalogue, doctor, tuning
 from asr.cli import decoding, main
 from asr.cli.decoding import HOTWORD_BONUS, read_hotwords
-from asr.cli.inputs import find_recordings
+from asr.cli.inputs import Recording, files_for, find_recordings
 from asr.cli.reporter import TerminalReporter
 from asr.data.manifest import Utterance, write_manifest
 from asr.decoder_settings import DecoderSettings
@@ -406,6 +406,18 @@ def test_recordings_whose_names_differ_in_their_suffix_keep_it(run: Run, here: P
     assert texts == {"b.flac.txt": "middle\n", "b.wav.txt": "high\n", "deep/b.txt": "low\n"}
 
 
+def test_capitals_do_not_tell_the_texts_of_recordings_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    recordings = [Recording(Path(name), Path(name).relative_to("in")) for name in ("in/A.wav", "in/a.mp3")]
+    assert files_for(recordings, Path("texts"), ".txt") == [Path("texts/A.wav.txt"), Path("texts/a.mp3.txt")]
+    recordings = [Recording(Path(name), Path(Path(name).name)) for name in ("x/A.wav", "y/a.wav")]
+    for platform in ("darwin", "win32"):
+        monkeypatch.setattr(sys, "platform", platform)
+        with pytest.raises(ConfigError, match=r"A\.wav\.txt: would hold the text of x.A\.wav and of y.a\.wav"):
+            files_for(recordings, Path("texts"), ".txt")
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert len(set(files_for(recordings, Path("texts"), ".txt"))) == 2
+
+
 def test_a_date_in_a_name_is_no_suffix(run: Run, here: Path) -> None:
     for name in ("2024.05.01", "2024.05.02 meeting", "2024.05.03.wav"):
         say(Path("in.wav"), "high")
@@ -466,6 +478,18 @@ def test_where_a_link_stands_what_it_leads_to_is_written(run: Run, here: Path) -
     assert run("transcribe", "a.wav", "--output", "link.txt").code == 2
     assert run("transcribe", "a.wav", "--output", "link.txt", "--overwrite").code == 0
     assert (Path("link.txt").is_symlink(), Path("talk.txt").read_text()) == (True, "low high\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links take a privilege there")
+def test_links_that_lead_to_themselves(run: Run, here: Path) -> None:
+    Path("loop.wav").symlink_to("loop.wav")
+    result = run("transcribe", "loop.wav", "loop.wav/a.wav", "--output", "texts/")
+    assert (result.code, result.err.count("loop.wav: can't be opened")) == (1, 1)
+    Path("loop.txt").symlink_to("loop.txt")
+    result = run("transcribe", "a.wav", "--output", "loop.txt")
+    assert (result.code, "loop.txt: already there" in result.err) == (2, True)
+    assert run("transcribe", "a.wav", "--output", "loop.txt", "--overwrite").code == 0
+    assert Path("loop.txt").read_text() == "low high\n"
 
 
 def test_what_can_not_be_written_is_refused_at_once(run: Run, here: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -429,6 +430,15 @@ def test_recordings_are_found_in_a_folder_and_long_ones_are_cut(folder: Path) ->
     assert [piece.duration for piece in pieces] == [2.5 * untranscribed.PIECE_SECONDS / 3] * 3
     joined = np.concatenate([audio.load(piece.source, 8000) for piece in pieces])
     assert np.array_equal(joined, audio.load(folder / "long.wav", 8000))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_recordings_whose_names_no_manifest_can_hold_are_told(folder: Path) -> None:
+    name = b"caf\xe9.wav".decode(errors="surrogateescape")  # Latin-1, as in old archives
+    (folder / "long.wav").rename(folder / name)
+    with pytest.raises(DataError, match=r"1 of 2 recordings are not UTF-8\n.*caf\\udce9\.wav.*\n  try: rename"):
+        untranscribed.find(folder)
+    assert len(untranscribed.recordings(folder)) == 2  # which stand in no manifest
 
 
 def test_recordings_in_shards_are_heard_once_each(folder: Path) -> None:

@@ -122,6 +122,27 @@ def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
     assert [child.name for child in (tmp_path / "previous").iterdir()] == ["new"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="whole paths are that short there")
+@pytest.mark.parametrize("name", ["n" * 255, "語" * 85], ids=["of one byte each", "of three"])
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path, name: str) -> None:
+    write_text(tmp_path / name, "x")
+    assert (tmp_path / name).read_text() == "x"
+    (tmp_path / name).unlink()
+    for _ in range(2):
+        with atomic_path(tmp_path / name) as temporary:
+            temporary.mkdir()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    remove_folder(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links take a privilege there")
+def test_a_link_that_leads_to_itself_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("link")
+    write_text(tmp_path / "link", "x")
+    assert (tmp_path / "link").read_text() == "x"
+
+
 def test_json_has_no_infinity(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "x.json", {"loss": float("inf")})
@@ -137,6 +158,10 @@ def test_fingerprints(tmp_path: Path) -> None:
     for name, content in (("a", "x"), ("b", "x"), ("c", "y")):
         (tmp_path / name).write_text(content)
     assert file_fingerprint(tmp_path / "a") == file_fingerprint(tmp_path / "b") != file_fingerprint(tmp_path / "c")
+
+
+def test_names_that_are_not_utf_8_have_fingerprints() -> None:
+    assert len({fingerprint([name, 1]) for name in ("\udce9.wav", "\udcea.wav", "?.wav", "é.wav")}) == 4
 
 
 def test_what_is_written_is_on_the_disk_before_its_name_and_the_name_before_the_end(

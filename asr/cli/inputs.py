@@ -10,19 +10,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO
 
 from asr.cli.decoding import Wishes, announced, describe, prepare
 from asr.errors import ConfigError, some
-from asr.files import full_disk_in_words, nearest_existing
+from asr.files import full_disk_in_words, nearest_existing, real_path
 
 if TYPE_CHECKING:
     from asr.artefact import Model
     from asr.recognizer import Recognizer
     from asr.reporting import Reporter
-
-
-NameT = TypeVar("NameT", Path, str)
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ def find_recordings(arguments: Iterable[str]) -> list[Recording]:
 
 def _place(source: Path | BinaryIO) -> Path | None:
     """Where a recording is, however it was named; None is the standard input."""
-    return source.parent.resolve() / source.name if isinstance(source, Path) else None
+    return real_path(source.parent) / source.name if isinstance(source, Path) else None
 
 
 def _recordings(argument: str) -> Iterator[Recording]:
@@ -93,7 +90,8 @@ def _in_folder(folder: Path) -> list[Recording]:
 def files_for(recordings: Sequence[Recording], folder: Path, suffix: str) -> list[Path]:
     """A file in the folder for each recording, in subfolders like its own.
 
-    Where names differ in their suffixes only, they keep them: a.wav.txt, a.mp4.txt.
+    Where names differ in their suffixes only, they keep them: a.wav.txt, a.mp4.txt. Capitals are no difference,
+    as they are none in the names of files on macOS and Windows.
 
     Raises:
         ConfigError: two recordings would share a file.
@@ -101,21 +99,25 @@ def files_for(recordings: Sequence[Recording], folder: Path, suffix: str) -> lis
     from asr.formats import without_suffix
 
     names = [recording.name for recording in recordings]
-    shared = Counter(map(without_suffix, names))
+    stems = [without_suffix(name) for name in names]
+    shared = Counter(str(stem).casefold() for stem in stems)
     paths = [
-        folder / f"{without_suffix(name) if shared[without_suffix(name)] == 1 else name}{suffix}" for name in names
+        folder / f"{stem if shared[str(stem).casefold()] == 1 else name}{suffix}"
+        for name, stem in zip(names, stems, strict=True)
     ]
-    path, sources = most_shared(recordings, paths)
+    caseless = sys.platform in ("darwin", "win32")
+    keys = [str(path).casefold() if caseless else str(path) for path in paths]
+    key, sources = most_shared(recordings, keys)
     if len(sources) > 1:
         raise ConfigError(
             f"would hold the text of {' and of '.join(sources)}",
-            where=path,
+            where=paths[keys.index(key)],
             hint="an --output for each",
         )
     return paths
 
 
-def most_shared(recordings: Sequence[Recording], names: Sequence[NameT]) -> tuple[NameT, list[str]]:
+def most_shared(recordings: Sequence[Recording], names: Sequence[str]) -> tuple[str, list[str]]:
     """The name, of those that recordings are to have, that most of them would share, and where these come from."""
     (name, _), *_ = Counter(names).most_common(1)
     return name, [str(recording.source) for recording, own in zip(recordings, names, strict=True) if own == name]
@@ -130,9 +132,9 @@ def check_outputs(paths: Iterable[Path | None], overwrite: bool, made_from: Iter
         DiskFullError: the disk is full.
     """
     wanted = [path for path in paths if path is not None]
-    inputs = {Path(source).resolve() for source in made_from}
+    inputs = {real_path(source) for source in made_from}
     for path in wanted:
-        if path.resolve() in inputs:
+        if real_path(path) in inputs:
             raise ConfigError("would take the place of what it is made from", where=path, hint="another name")
     devices = [str(path) for path in wanted if path.exists() and not (path.is_file() or path.is_dir())]
     if devices:  # of which a file would take the place, even of /dev/null, where one may write to its folder

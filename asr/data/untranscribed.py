@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from asr import audio
+from asr.data.layouts.entries import printable
 from asr.data.manifest import Utterance, read_manifest
 from asr.errors import AsrError, DataError, listing
 from asr.files import files_in
@@ -20,11 +21,16 @@ def find(source: Path) -> list[Utterance]:
     """The recordings of a folder and of those in it, or of a manifest, in which texts may be missing; or one alone.
 
     Raises:
-        DataError: as `recordings`.
+        DataError: as `recordings`; or the names of some are not UTF-8, as a manifest is.
     """
     if source.is_file() and not _is_recording(source):
         return read_manifest(source, transcribed=False)
-    return [Utterance(path.resolve(), seconds, "") for path, seconds in recordings(source)]
+    found = [Utterance(path.resolve(), seconds, "") for path, seconds in recordings(source)]
+    unnamed = [name for each in found if (name := printable(each.audio)) != str(each.audio)]
+    if unnamed:
+        what = f"the names of {len(unnamed)} of {len(found)} recordings are not UTF-8\n{listing(unnamed)}"
+        raise DataError(what, where=source, hint="rename them")
+    return found
 
 
 def recordings(source: Path) -> list[tuple[Path, float]]:

@@ -139,7 +139,8 @@ def _what(error: AsrError) -> str:
     return error.what + (f" (try: {error.hint})" if error.hint else "")
 
 
-def _printable(path: Path) -> str:
+def printable(path: Path) -> str:
+    """A path as text that can be written to a file: as it is, or where it is not UTF-8, with escapes."""
     try:
         return str(path).encode().decode()
     except UnicodeEncodeError:
@@ -147,14 +148,14 @@ def _printable(path: Path) -> str:
 
 
 def _utterance(entry: Entry, recording: AudioInfo | AsrError) -> Utterance:
-    if _printable(entry.audio) != str(entry.audio):
+    if printable(entry.audio) != str(entry.audio):
         recording = AudioError("its name is not UTF-8; rename it")
     elif isinstance(recording, AsrError) and "\\" in entry.audio.as_posix() and not entry.audio.exists():
         # On Windows itself, it parts folders.
         recording = AudioError(recording.what, where=recording.where, hint="/ in place of \\ in its path")
     if isinstance(recording, AsrError):
         fault = _what(recording)
-        raise ValueError(fault if entry.where == str(entry.audio) else f"{_printable(entry.audio)}: {fault}")
+        raise ValueError(fault if entry.where == str(entry.audio) else f"{printable(entry.audio)}: {fault}")
     if entry.one_channel and recording.channels > 1:
         raise ValueError(
             f"{entry.audio} has {recording.channels} channels, each of them perhaps a speaker: "
