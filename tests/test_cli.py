@@ -250,6 +250,12 @@ def test_recipes_list_and_show(run: Run) -> None:
     assert shown == (catalogue.shipped()["quickstart"] / "recipe.yaml").read_text(encoding="utf-8")
 
 
+def test_a_recipe_to_show_that_is_not_utf_8(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9\n")
+    result = run("recipes", "show", tmp_path / "latin.yaml")
+    assert (result.code, "latin.yaml: byte 9 is not UTF-8" in result.err) == (2, True)
+
+
 def test_recipes_copy_never_overwrites(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert run("recipes", "copy", "quickstart").code == 0
@@ -815,6 +821,15 @@ def test_what_evaluate_has_found_out_is_written_before_it_is_shown(
     result = run("evaluate", "runs/tones", manifest, "--hypotheses", "untranscribed.tsv")
     assert (result.code, "no words in the references" in result.err) == (1, True)
     assert Path("untranscribed.tsv").read_text() == "1.wav\thigh\n"
+
+
+def test_where_nothing_can_be_measured_evaluate_says_so_at_once(
+    run: Run, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Recognizer, "stream", lambda *arguments, **options: pytest.fail("it listens"))
+    manifest.write_text(json.dumps({"audio_filepath": "1.wav", "duration": 1, "text": "?!"}) + "\n")
+    result = run("evaluate", "runs/tones", manifest, "--json", "wer.json")
+    assert (result.code, "no words in the references of 1 utterances" in result.err) == (1, True)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no named pipes in folders")

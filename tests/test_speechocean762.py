@@ -154,6 +154,14 @@ def test_what_is_wrong_is_told_together(source: Path, dev_speakers: Path, tmp_pa
     assert not (tmp_path / "out" / "corpus.json").exists()
 
 
+def test_speakers_without_an_age(source: Path, dev_speakers: Path, tmp_path: Path) -> None:
+    ages = source / "test" / "spk2age"
+    for content, named in ((None, "2 speakers: 0003, 0024"), ("0003\t19\n0024\tx\n", "1 speaker: 0024")):
+        ages.unlink() if content is None else ages.write_text(content, encoding="utf-8")
+        with pytest.raises(DataError, match=rf"spk2age: tells no age of {named}\n  expected: a number of years"):
+            prepare(source, dev_speakers, [], tmp_path / "out")
+
+
 def test_speakers_who_are_not_there(source: Path, dev_speakers: Path, tmp_path: Path) -> None:
     dev_speakers.write_text("0005\n0003\n9999\n", encoding="utf-8")
     with pytest.raises(DataError) as raised:

@@ -36,7 +36,8 @@ def speak(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="eSpeak's name of a language or accent; may be given several times: they take turns.",
+            help="eSpeak's name of a language or accent; may be given several times: each "
+            "utterance has one of them, drawn at random.",
             show_default="English",
         ),
     ] = None,

@@ -113,6 +113,8 @@ def evaluate(
     from asr.assess import recognise_manifest
     from asr.evaluation import report, wer
 
+    if hypotheses is None:  # which are worth having where nothing can be measured
+        wer.refuse_wordless([recognizer.normalizer(utterance.text) for utterance in utterances])
     started = time.monotonic()
     with reporter.progress("evaluate", len(utterances)) as advance:
         answers = recognise_manifest(recognizer, utterances, batch_size, lambda done: advance(done, "utterances"))

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asr import catalogue
+from asr.errors import ConfigError
+from asr.files import read_text
 
 if TYPE_CHECKING:
     from asr.reference import Part
@@ -32,7 +34,7 @@ def list_recipes() -> None:
 @app.command()
 def show(name: Name) -> None:
     """Print a recipe file; a path will do as well as a name."""
-    typer.echo(catalogue.resolve(name).read_text(encoding="utf-8"), nl=False)
+    typer.echo(read_text(catalogue.resolve(name), error=ConfigError), nl=False)
 
 
 @app.command(epilog="Example:\n\n  asr recipes copy quickstart my-recipe && asr train my-recipe")

@@ -125,12 +125,21 @@ def score(answers: Sequence[Answer], bootstrap: int = 1000, confidence: float = 
     Raises:
         DataError: no reference holds a word.
     """
-    if not any(answer.reference.split() for answer in answers):
+    refuse_wordless([answer.reference for answer in answers])
+    return _score(answers, bootstrap, confidence, seed)
+
+
+def refuse_wordless(references: Sequence[str]) -> None:
+    """Refuse to measure where nothing was said.
+
+    Raises:
+        DataError: no reference holds a word.
+    """
+    if not any(reference.split() for reference in references):
         raise DataError(
-            f"no words in the references of {len(answers)} utterances",
+            f"no words in the references of {len(references)} utterances",
             expected="at least one: an error rate is errors per word that was said",
         )
-    return _score(answers, bootstrap, confidence, seed)
 
 
 def breakdown(

@@ -18,7 +18,7 @@ from asr.data.layouts import kaldi, librispeech, ljspeech
 from asr.data.layouts.entries import Listing, all_of
 from asr.data.layouts.lists import read_rows
 from asr.data.manifest import Utterance, read_manifest
-from asr.errors import DataError
+from asr.errors import DataError, counted, some
 
 # No checksum of it is published.
 ARCHIVE = Archive(
@@ -84,6 +84,10 @@ def read_speakers(path: Path, train: Sequence[Utterance]) -> set[str]:
 
 def _official(root: Path, name: str, progress: Progress) -> list[Utterance]:
     utterances = all_of(kaldi.read(root / name, root), root / name, progress)
+    ageless = {str(each.speaker) for each in utterances if not isinstance(each.fields.get("age"), int)}
+    if ageless:
+        what = f"tells no age of {counted(len(ageless), 'speaker')}: {some(sorted(ageless))}"
+        raise DataError(what, where=root / name / "spk2age", expected="a number of years for each of utt2spk")
     return [_with(utterance, group=_group(utterance)) for utterance in utterances]
 
 
