@@ -44,7 +44,7 @@ class DecoderSettings(BaseModel):
     Attributes:
         alpha: weight of the language model.
         beta: bonus of a word.
-        unknown: bonus of a word that the language model does not know.
+        unknown: bonus of a word that neither the language model nor the lexicon knows.
         beam_width: how many prefixes are kept at each frame.
         lm: file of the language model, ARPA or compact.
         lexicon: file of the only words that are allowed.

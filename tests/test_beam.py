@@ -163,8 +163,9 @@ class Reference:
             total = 0.0
         else:
             units = [self.tokens[token].replace(" ", "▁") for token in labelling] if self.of_tokens else words
-            known = set(_tables(self.arpa)[0]) | {(word,) for phrase in self.hotwords for word in phrase.split()}
-            strange = sum((unit,) not in known for unit in units)
+            told = (self.lexicon or (), *(phrase.split() for phrase in self.hotwords))
+            known = {word for (word,) in _tables(self.arpa)[0]}.union(*told)
+            strange = sum(unit not in known for unit in units)
             total = self.alpha * back_off(self.arpa, units) + self.beta * len(units) + self.unknown * strange
         padded = f" {raw.removeprefix(' ')} "
         for phrase, weight in self.hotwords.items():
@@ -256,8 +257,8 @@ def test_with_a_lexicon_only_its_words_are_heard(
     tokens: tuple[str, ...], with_lm: bool, word_lm: NgramModel
 ) -> None:
     lexicon = ["ab", "ba", "a"]
-    weights = {"alpha": 0.7, "beta": 0.5} if with_lm else {}
-    decoder = Decoder(tokens, word_lm if with_lm else None, lexicon, **weights, unknown=0.0, **EXACT)
+    weights = {"alpha": 0.7, "beta": 0.5, "unknown": -2.0} if with_lm else {}
+    decoder = Decoder(tokens, word_lm if with_lm else None, lexicon, **weights, **EXACT)
     reference = Reference(tokens, word_lm if with_lm else None, lexicon=lexicon, **weights)
     for log_probs in cases(3, 30, len(tokens)):
         check(decoder, reference, log_probs)

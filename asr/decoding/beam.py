@@ -39,7 +39,7 @@ class Decoder:
     """CTC prefix beam search (see `asr.decoding.search`).
 
     The score of a text is log P(text | audio) + alpha · log P_lm(text) + beta · words, in natural logarithms, and
-    `unknown` for each word that the language model does not know. The sums are over all the paths and prefixes that
+    `unknown` for each word that is unknown. The sums are over all the paths and prefixes that
     the search keeps.
 
     Args:
@@ -49,7 +49,8 @@ class Decoder:
         lexicon: the only words there are; without it, any.
         alpha: the language model's weight.
         beta: added for each word, where there is a language model, so that it does not prefer few and long ones.
-        unknown: added for each word that is neither in the language model nor among the hotwords.
+        unknown: added for each word that is neither in the language model, nor in the lexicon, nor among the
+            hotwords.
         blank: the index of the CTC blank.
         beam_threshold: a prefix is dropped when it is this much less probable than the best one.
         token_threshold: a token is tried in a frame if it is at most this much less probable than the best one.

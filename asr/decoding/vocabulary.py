@@ -206,7 +206,7 @@ class Vocabulary:
                 name = self._lm_word(token)
                 if token != self._blank and (allowed is None or name in allowed):
                     record["word"] = 0 if self.lm is None else self.lm.id(name)
-                    known = self.lm is None or name in self.lm or name in added
+                    known = self.lm is None or allowed is not None or name in self.lm or name in added
                     bonus = self._beta + (0.0 if known else self._unknown) + bonuses.get(name, 0.0)
                     record["factor"] = np.exp(bonus)
         return records
