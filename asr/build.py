@@ -245,7 +245,7 @@ def scorer(settings: DecoderSettings, surfaces: Sequence[str]) -> Scorer:
     """
     path = settings.rescore
     assert path is not None
-    from asr.decoding.vocabulary import BOUNDARY
+    from asr.decoding.vocabulary import BOUNDARY, is_of_tokens
     from asr.text import language_models
     from asr.text.ngram import NgramModel
 
@@ -253,7 +253,7 @@ def scorer(settings: DecoderSettings, surfaces: Sequence[str]) -> Scorer:
     _refuse_foreign(model.words, surfaces, path)
     if not isinstance(model, NgramModel):
         return model.log_probs
-    if any(BOUNDARY in word for word in model.words):
+    if any(BOUNDARY in word for word in model.words) or is_of_tokens(model.words, surfaces):
         raise DataError(
             "an n-gram model of tokens, which has no probabilities for words",
             where=path,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -295,6 +296,23 @@ def test_a_language_model_of_tokens_scores_each_token(token_lm: NgramModel) -> N
     decoder = Decoder(CHARACTERS, token_lm, alpha=0.8, beta=0.3, **EXACT)
     reference = Reference(CHARACTERS, token_lm, TOKEN_ARPA, alpha=0.8, beta=0.3, of_tokens=True)
     for log_probs in cases(6, 40, len(CHARACTERS)):
+        check(decoder, reference, log_probs)
+
+
+@pytest.mark.parametrize("tokens", [("", "你", "好", "们"), ("", "你", "好", " ")])
+def test_a_language_model_of_chinese_characters_is_one_of_tokens(tokens: tuple[str, ...], tmp_path: Path) -> None:
+    arpa = re.sub(r"\ba\b", "你", re.sub(r"\bb\b", "好", TOKEN_ARPA)).replace("▁", "们")
+    decoder = Decoder(tokens, read_arpa(tmp_path, arpa), alpha=0.8, beta=0.3, unknown=-2.0, **EXACT)
+    reference = Reference(tokens, decoder.vocabulary.lm, arpa, alpha=0.8, beta=0.3, unknown=-2.0, of_tokens=True)
+    for log_probs in cases(6, 20, len(tokens)):
+        check(decoder, reference, log_probs)
+
+
+def test_a_language_model_of_words_of_a_letter_is_one_of_words(tmp_path: Path) -> None:
+    arpa = ARPA.replace("ab", "c")  # as is one of what is spelt out
+    decoder = Decoder(CHARACTERS, read_arpa(tmp_path, arpa), alpha=0.8, beta=0.3, unknown=-2.0, **EXACT)
+    reference = Reference(CHARACTERS, decoder.vocabulary.lm, arpa, alpha=0.8, beta=0.3, unknown=-2.0)
+    for log_probs in cases(6, 20, len(CHARACTERS)):
         check(decoder, reference, log_probs)
 
 

@@ -278,12 +278,13 @@ def test_a_neural_language_model_rescores_as_well(tmp_path: Path) -> None:
         build.scorer(DecoderSettings(rescore=tmp_path / "gone.safetensors"), list("aeehistw"))
 
 
-def test_an_ngram_model_of_tokens_rescores_no_words(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tokens", ["a▁", "你好"])
+def test_an_ngram_model_of_tokens_rescores_no_words(tokens: str, tmp_path: Path) -> None:
     path = tmp_path / "tokens.arpa"
-    unigrams = "-99\t<s>\n-0.5\t</s>\n-0.5\ta\n-0.5\t▁\n"
+    unigrams = "-99\t<s>\n-0.5\t</s>\n-0.5\t{}\n-0.5\t{}\n".format(*tokens)
     path.write_text(f"\\data\\\nngram 1=4\n\n\\1-grams:\n{unigrams}\n\\end\\\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"an n-gram model of tokens.*\n.*one of words"):
-        build.scorer(DecoderSettings(rescore=path), list("a "))
+        build.scorer(DecoderSettings(rescore=path), ["", *tokens.replace("▁", " "), " "])
 
 
 def test_settings_say_whether_anything_is_rescored(arpa: Path) -> None:

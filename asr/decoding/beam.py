@@ -44,8 +44,9 @@ class Decoder:
 
     Args:
         tokens: the surface of each token, in which a space in front begins a word.
-        lm: an n-gram model of words, whose sentence start and end count too; or one of tokens, if each of its words
-            is a token (with “▁” in place of a space). Of a model whose tokens are whole words, both are the same.
+        lm: an n-gram model of words, whose sentence start and end count too; or one of tokens, if most of its words
+            are tokens (with “▁” in place of a space, which some must have, unless there are no spaces or the tokens
+            are Chinese or Japanese). Of a model whose tokens are whole words, both are the same.
         lexicon: the only words there are; without it, any.
         alpha: the language model's weight.
         beta: added for each word, where there is a language model, so that it does not prefer few and long ones.

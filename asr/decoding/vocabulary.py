@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -124,17 +125,11 @@ class Vocabulary:
             return FREE
         if self.whole_words:
             return TOKENS
-        if self.lm is None or not self._is_of_tokens(self.lm):
+        if self.lm is None or not is_of_tokens(self.lm.words, self._surfaces):
             return WORDS
         if self._lexicon is not None:
             raise ConfigError("a language model of tokens and a lexicon", expected="one of them")
         return TOKENS
-
-    def _is_of_tokens(self, lm: NgramModel) -> bool:
-        names = {surface.replace(" ", BOUNDARY) for surface in self._surfaces}
-        words = set(lm.words) - SPECIAL
-        known = words & names  # a few symbols that the tokens lack make it no model of words
-        return 2 * len(known) > len(words) and any(BOUNDARY in word for word in known)
 
     def _refuse_strange_lm(self, lm: NgramModel) -> None:
         if self.guide == WORDS:
@@ -265,6 +260,25 @@ class Vocabulary:
     @property
     def _unknown_log_prob(self) -> float:
         return 0.0 if self.lm is None else float(self.lm.ngram.log_prob[1 + self.lm.unknown])
+
+
+def is_of_tokens(words: Iterable[str], surfaces: Iterable[str]) -> bool:
+    """Whether the words of a language model are tokens with these surfaces, of which several make a word.
+
+    Letters are words too ("a", "i"): where tokens have spaces, so has a model of them. But Chinese and Japanese
+    texts hold none, though a space may be among the tokens.
+    """
+    names = {surface.replace(" ", BOUNDARY) for surface in surfaces}
+    asked = set(words) - SPECIAL
+    known = asked & names  # a few symbols that the tokens lack make it no model of words
+    unspaced = sum(_is_wide(word) for word in known)
+    spaced = 2 * unspaced <= len(known) and any(BOUNDARY in name for name in names)
+    return 2 * len(known) > len(asked) and (not spaced or any(BOUNDARY in word for word in known))
+
+
+def _is_wide(word: str) -> bool:
+    """Whether it is made of what Unicode calls wide: Chinese, Japanese or Korean characters."""
+    return all(unicodedata.east_asian_width(character) == "W" for character in word)
 
 
 def _with_unknown(ngram: Ngram, lm: NgramModel) -> Ngram:
