@@ -39,6 +39,7 @@ def estimate(work: Workspace) -> None:
     sources: list[tuple[str, Iterable[str], Any]] = [
         (f"transcripts{corpus}", texts, () if section.texts else limits)
         for corpus, texts in _by_corpus(read_manifest(manifests["train"])).items()
+        if any(map(normalizer, texts))  # one may be noise alone
     ]
     sources += [(path.name, sentences.read([path]), limits) for path in section.texts]
     models = []

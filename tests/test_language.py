@@ -171,8 +171,9 @@ def test_transcripts_of_several_corpora_are_mixed_too(corpus: Path, tmp_path: Pa
     more = [
         replace(each, text="low low low", fields={**each.fields, "corpus": "drones"}) for each in utterances[:9]
     ]
+    noise = [replace(each, text=" – ", fields={**each.fields, "corpus": "noise"}) for each in utterances[:2]]
     train = tmp_path / "train.jsonl"
-    write_manifest(train, utterances + more)
+    write_manifest(train, utterances + more + noise)
     wanted = read_recipe(corpus, [*SETTINGS, f"prepare.train={train}", "language_model={order: 2}"])
     heard = Recorder()
     pipeline.run_stages(pipeline.workspace(wanted, tmp_path / "run", tmp_path / "data", heard), "language model")
