@@ -70,6 +70,13 @@ def test_another_name_than_vocab_is_refused(run: Run) -> None:
     assert "ends in .vocab" in result.err
 
 
+@pytest.mark.parametrize("folder", [".", "..", "/"])
+def test_a_folder_is_no_grammar(run: Run, folder: str) -> None:
+    result = run("build", folder)
+    assert (result.code, result.out) == (2, "")
+    assert f"error: {folder}: this is a folder" in result.err
+
+
 def test_mistakes_in_the_grammar_are_told_with_their_line(run: Run) -> None:
     Path("house.txt").write_text("<a> = turn\n (on | off\n;")
     result = run("build", "house.txt")

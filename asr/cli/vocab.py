@@ -69,6 +69,8 @@ def build(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
 ) -> None:
     """Compile phrases or a grammar, for the --grammar of other commands."""
+    if commands.is_dir():
+        raise ConfigError("this is a folder", where=commands, expected="a text file")
     destination = commands.with_suffix(SUFFIX) if out is None else out
     if destination.suffix != SUFFIX:
         raise ConfigError(
