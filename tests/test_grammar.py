@@ -288,6 +288,11 @@ def test_numbers_in_a_language_that_nobody_knows() -> None:
         parse("<a> =\n<number 3-4>;", "house.txt", language="qq")
 
 
+def test_numbers_that_a_language_has_no_words_for() -> None:
+    with pytest.raises(ConfigError, match=r"house.txt:1: .*can't spell 9999 in “am”"):  # where num2words breaks
+        parse("<a> = <number 9999-9999>;", "house.txt", language="am")
+
+
 def test_without_num2words_numbers_may_be_spelled_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "num2words", None)
     with pytest.raises(MissingDependencyError, match=r'house.txt:2: (.|\n)*pip install -e "\.\[numbers\]"'):

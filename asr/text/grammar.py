@@ -281,7 +281,7 @@ def parse(text: str, name: str = "<grammar>", language: str = "en") -> Grammar:
     Raises:
         DataError: with name and line: something that is not in the notation, an unclosed bracket, an empty
             alternative, a rule that is undefined, defined twice or refers to itself.
-        ConfigError: there are numbers, and num2words does not know the language.
+        ConfigError: there are numbers, and num2words can't spell them in the language.
         MissingDependencyError: there are numbers, and it is not installed.
     """
     text = unicodedata.normalize("NFC", text)  # as transcripts are
@@ -349,7 +349,7 @@ def _spelled(number: int, language: str, where: str) -> Node:
         ) from error
     try:
         spelled = Normalizer(case="keep")(num2words(number, lang=language))
-    except (NotImplementedError, OverflowError):
+    except (NotImplementedError, OverflowError, TypeError, LookupError, ValueError):  # as its languages fail
         raise ConfigError(
             f"num2words can't spell {number} in “{language}”",
             where=where,
