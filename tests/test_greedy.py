@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from asr.decoding.beam import Decoder
 from asr.decoding.greedy import GreedyDecoder
 from asr.decoding.types import Hypothesis, Word
 from asr.errors import ConfigError, DataError
@@ -65,6 +66,15 @@ def test_words_times_and_confidences() -> None:
     assert [word.confidence for word in hypothesis.words] == pytest.approx([(0.8 * 0.5) ** 0.5, 0.9])
     assert hypothesis.confidence == pytest.approx((0.8 * 0.5 * 0.9 * 0.9) ** 0.25)
     assert hypothesis.score == pytest.approx(sum(np.log(p) for _, p in frames))
+
+
+@pytest.mark.parametrize("decoder", [GreedyDecoder, Decoder])
+def test_white_space_of_other_kinds_parts_no_words(decoder: type[GreedyDecoder | Decoder]) -> None:
+    frames = [(1, 0.9), (2, 0.9), (3, 0.9), (4, 0.9)]
+    (hypothesis,) = decoder(["", "a", "b\u3000", " ", "\u3000"]).decode(log_posteriors(frames, 5), [4])
+    assert hypothesis.text == "ab\u3000 \u3000"
+    words = [(word.text, word.start, word.end) for word in hypothesis.words]
+    assert words == [("ab\u3000", 0, 2), ("\u3000", 3, 4)]
 
 
 def test_surfaces_with_a_leading_space_begin_words() -> None:

@@ -65,7 +65,8 @@ def hypotheses(
             score, acoustic, lm, path, confidence, utterance, first_token, last_token, first_word, last_word = (
                 record
             )
-            timed = zip(text.split(), words[first_word:last_word], strict=True) if timestamps else ()
+            spelled = text.split(" ") if text else []  # other white space may be a letter of a token
+            timed = zip(spelled, words[first_word:last_word], strict=True) if timestamps else ()
             heard[utterance].append(
                 Hypothesis(
                     text,
