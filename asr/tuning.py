@@ -227,7 +227,8 @@ def tune(
 
     def attempt(tried: DecoderSettings) -> Trial:
         decoder = build.beam_search(surfaces, tried, lm, lexicon)
-        trial = Trial(tried, measure(evidence, decoder, beam_width=tried.beam_width, threads=threads))
+        options: Options = {"beam_width": tried.beam_width, "threads": threads, "timestamps": False}
+        trial = Trial(tried, measure(evidence, decoder, **options))
         on_trial(trial)
         return trial
 
@@ -238,7 +239,7 @@ def tune(
         names = ("alpha", "beta") if lexicon else ("alpha", "beta", "unknown")
         best = _best_weights(attempt, untuned, names, trials - 1, np.random.default_rng(seed))
     widths = [attempt(best.settings.model_copy(update={"beam_width": width})) for width in BEAM_WIDTHS]
-    greedy = measure(evidence, GreedyDecoder(surfaces))
+    greedy = measure(evidence, GreedyDecoder(surfaces), timestamps=False)
     return Tuned(
         greedy=greedy,
         untuned=untuned.score,

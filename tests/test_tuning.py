@@ -15,7 +15,7 @@ from torch import Tensor
 from asr import audio, build, tuning
 from asr.data.manifest import Utterance
 from asr.decoder_settings import DecoderSettings
-from asr.decoding.types import Hypothesis, Options
+from asr.decoding.types import BatchDecoder, Hypothesis, Options
 from asr.evaluation import wer
 from asr.recognizer import Recognizer
 from asr.tuning import BEAM_WIDTHS, LISTS, Evidence, Trial, Tuned, TunedRescoring
@@ -239,6 +239,22 @@ def test_without_a_language_model_only_the_beam_is_tuned(recognizer: Any) -> Non
     assert [trial.settings.beam_width for trial in trials] == [32, *BEAM_WIDTHS]
     assert tuned.best.settings.beam_width == BEAM_WIDTHS[0]
     assert tuned.best.score.errors == tuned.greedy.errors
+
+
+def test_nobody_waits_for_times_that_nobody_reads(
+    recognizer: Any, arpa: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Options] = []
+
+    def measure(evidence: Evidence, decoder: BatchDecoder, **options: Unpack[Options]) -> wer.Score:
+        asked.append(options)
+        return measured(evidence, decoder, **options)
+
+    measured = tuning.measure
+    monkeypatch.setattr(tuning, "measure", measure)
+    tune(recognizer, arpa)
+    assert len(asked) == 20 + len(BEAM_WIDTHS) + 1  # the last of greedy decoding
+    assert all(options.get("timestamps") is False for options in asked)
 
 
 def test_the_narrowest_beam_that_is_as_good_is_kept(recognizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
