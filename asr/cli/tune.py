@@ -39,7 +39,10 @@ Manifest = Annotated[Path, typer.Argument(help="Recordings that it was not train
 Trials = Annotated[int, typer.Option(min=1, help="How many weights to try.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the weights that are tried.")]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="Recordings decoded at once.", show_default="one for each core")
+    int | None,
+    typer.Option(
+        min=1, help="Recordings decoded at once.", show_default="one, more where they are long, up to the cores"
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Recordings through the network at once.")]
