@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from asr.errors import ConfigError
 from asr.mistakes import in_words
 
+MOST_BONUS = 100.0
+"""Of a word, in nats: its exponential, and the product of several, is still a number."""
+
 
 class Tuning(BaseModel):
     """What settings were tuned on, and what that brought: word error rates of one set, as fractions."""
@@ -43,8 +46,8 @@ class DecoderSettings(BaseModel):
 
     Attributes:
         alpha: weight of the language model.
-        beta: bonus of a word.
-        unknown: bonus of a word that neither the language model nor the lexicon knows.
+        beta: bonus of a word, or of a token where the language model is one of tokens.
+        unknown: bonus of a word, or token, that neither the language model nor the lexicon knows.
         beam_width: how many prefixes are kept at each frame.
         lm: file of the language model, ARPA or compact.
         lexicon: file of the only words that are allowed.
@@ -59,8 +62,8 @@ class DecoderSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     alpha: Annotated[float, Field(ge=0)] = 0.5
-    beta: float = 2.0
-    unknown: float = -10.0
+    beta: Annotated[float, Field(ge=-MOST_BONUS, le=MOST_BONUS)] = 2.0
+    unknown: Annotated[float, Field(le=MOST_BONUS)] = -10.0
     beam_width: Annotated[int, Field(ge=1)] = 32
     lm: Path | None = None
     lexicon: Path | None = None

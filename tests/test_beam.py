@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from asr.decoder_settings import DecoderSettings, choose
 from asr.decoding import alignment
 from asr.decoding.automaton import compile as compile_grammar
 from asr.decoding.beam import Decoder
@@ -610,6 +611,17 @@ def test_wrong_numbers_are_named() -> None:
     for bonus in (1000.0, math.nan):
         with pytest.raises(ConfigError, match="the bonus of “a b”"):
             decoder.decode(log_probs, [5], hotwords={"a b": bonus})
+
+
+def test_bonuses_whose_factors_are_no_numbers_are_refused(word_lm: NgramModel) -> None:
+    for name, value in (("beta", 800.0), ("beta", -800.0), ("beta", math.nan), ("unknown", 800.0)):
+        with pytest.raises(ConfigError, match=f"{name} is {value:g}"):
+            Decoder(CHARACTERS, word_lm, **{name: value})
+        with pytest.raises(ValueError, match=name):
+            DecoderSettings(**{name: value})
+    with pytest.raises(ConfigError, match=r"beta: .*100 or less"):
+        choose(DecoderSettings(lm=Path("lm.arpa")), {"beta": 800.0})
+    Decoder(CHARACTERS, word_lm, unknown=-1e9)  # an unknown word may be as good as impossible
 
 
 def test_words_that_can_not_be_written_are_named(word_lm: NgramModel) -> None:

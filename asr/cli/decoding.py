@@ -46,7 +46,10 @@ LanguageModel = Annotated[
 Alpha = Annotated[
     float | None, typer.Option(min=0, help="The language model's weight.", show_default="the model's, else 0.5")
 ]
-Beta = Annotated[float | None, typer.Option(help="Bonus of a word.", show_default="the model's, else 2")]
+Beta = Annotated[
+    float | None,
+    typer.Option(help="Bonus of a word (with an LM of tokens, of a token).", show_default="the model's, else 2"),
+]
 Lexicon = Annotated[
     Path | None,
     typer.Option(metavar="FILE", exists=True, dir_okay=False, help="The only words there are, one to a line."),

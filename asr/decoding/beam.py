@@ -39,8 +39,8 @@ class Decoder:
     """CTC prefix beam search (see `asr.decoding.search`).
 
     The score of a text is log P(text | audio) + alpha · log P_lm(text) + beta · words, in natural logarithms, and
-    `unknown` for each word that is unknown. The sums are over all the paths and prefixes that
-    the search keeps.
+    `unknown` for each word that is unknown. Where the language model is one of tokens, these count for words. The
+    sums are over all the paths and prefixes that the search keeps.
 
     Args:
         tokens: the surface of each token, in which a space in front begins a word.
@@ -49,9 +49,10 @@ class Decoder:
             are Chinese or Japanese). Of a model whose tokens are whole words, both are the same.
         lexicon: the only words there are; without it, any.
         alpha: the language model's weight.
-        beta: added for each word, where there is a language model, so that it does not prefer few and long ones.
-        unknown: added for each word that is neither in the language model, nor in the lexicon, nor among the
-            hotwords.
+        beta: added for each word, or each token where the language model is one of tokens, so that it does not
+            prefer few and long ones; 0 where there is no language model.
+        unknown: added for each word, or token, that is neither in the language model, nor in the lexicon, nor among
+            the hotwords.
         blank: the index of the CTC blank.
         beam_threshold: a prefix is dropped when it is this much less probable than the best one.
         token_threshold: a token is tried in a frame if it is at most this much less probable than the best one.
@@ -60,6 +61,8 @@ class Decoder:
         recombine: in search of the one best text, drop prefixes that another one with the same future surpasses.
 
     Raises:
+        ConfigError: `beta` is not between ±100, or `unknown` is higher; there is a lexicon, and a language model of
+            tokens that are not words.
         DataError: a token has a space that does not stand in front; the language model or the lexicon has no word
             that the tokens can write.
     """

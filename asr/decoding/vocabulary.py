@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.compiled import Records
+from asr.decoder_settings import MOST_BONUS
 from asr.decoding import hotwords, lexicon, search
 from asr.decoding.search import FREE, GRAMMAR, TOKENS, WORDS, Rules
 from asr.decoding.spelling import Spelling
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 BOUNDARY = "▁"  # how language models of tokens write a space, as sentencepiece does
 SPECIAL = frozenset({START, END, UNKNOWN})
 MOST_SHOWN = 5
-MOST_BONUS = 100.0  # whose exponential, and the product of several, is still a number
 SMALLEST = -600.0  # of exponents; below -745 exp gives 0, and 0 / 0 would be NaN
 IMPOSSIBLE = -98.0 * LN10  # ARPA files have 10^-99 for a probability of 0, and less where they have no <unk>
 NOTHING = Ngram(
@@ -48,6 +48,10 @@ class Vocabulary:
         unknown: float,
         blank: int,
     ) -> None:
+        if not -MOST_BONUS <= beta <= MOST_BONUS:
+            raise ConfigError(f"beta is {beta:g}", expected=f"between ±{MOST_BONUS:g}")
+        if not unknown <= MOST_BONUS:
+            raise ConfigError(f"unknown is {unknown:g}", expected=f"at most {MOST_BONUS:g}")
         self.tokens = tokens
         self.lm = None if lm is None else replace(lm, ngram=_with_unknown(_own_ngram(lm.ngram), lm))
         self.spelling = Spelling.of(tokens)
