@@ -289,7 +289,8 @@ def lexicon(settings: DecoderSettings, normalizer: Normalizer) -> list[str] | No
     if path is None:
         return None
     expected = "a word to a line"
-    words = sorted(set(normalizer(read_text(path, expected)).split()))
+    lines = read_text(path, expected).split("\n")  # each normalised alone, as a transcript is
+    words = sorted({word for line in lines for word in normalizer(line).split()})
     if not words:
         raise DataError("holds no words", where=path, expected=expected)
     return words

@@ -444,6 +444,13 @@ def test_without_any_model_the_way_to_one_is_told(tmp_path: Path, monkeypatch: p
         asr.load()
 
 
+def test_the_lines_of_a_lexicon_are_normalised_one_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "words.txt"
+    path.write_text("‘tis\nsea\ndogs’\n", encoding="utf-8")
+    normalizer = Normalizer(patterns=((r"^sea$", "ocean"),))
+    assert build.lexicon(DecoderSettings(lexicon=path), normalizer) == ["dogs'", "ocean", "tis"]
+
+
 @pytest.mark.parametrize(
     ("content", "fault"),
     [(None, "there is no such file"), (b"one tw\xff", "byte 6 is not UTF-8"), (b" \n", "holds no words")],
