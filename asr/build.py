@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -245,7 +246,7 @@ def scorer(settings: DecoderSettings, surfaces: Sequence[str]) -> Scorer:
     """
     path = settings.rescore
     assert path is not None
-    from asr.decoding.vocabulary import BOUNDARY, is_of_tokens
+    from asr.decoding.vocabulary import BOUNDARY, is_of_tokens, with_unknown
     from asr.text import language_models
     from asr.text.ngram import NgramModel
 
@@ -259,7 +260,8 @@ def scorer(settings: DecoderSettings, surfaces: Sequence[str]) -> Scorer:
             where=path,
             expected="one of words; or a neural one of tokens (`asr lm train --tokens-of MODEL`)",
         )
-    return lambda sentences: [model.log_probs(sentence) for sentence in sentences]
+    known = replace(model, ngram=with_unknown(model.ngram, model))
+    return lambda sentences: [known.log_probs(sentence) for sentence in sentences]
 
 
 def _refuse_foreign(words: Sequence[str], surfaces: Sequence[str], path: Path) -> None:

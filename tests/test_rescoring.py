@@ -278,6 +278,18 @@ def test_a_neural_language_model_rescores_as_well(tmp_path: Path) -> None:
         build.scorer(DecoderSettings(rescore=tmp_path / "gone.safetensors"), list("aeehistw"))
 
 
+@pytest.mark.parametrize("unknown", ["", "-99\t<unk>\n"])
+def test_unknown_words_are_as_rare_as_the_rarest_where_a_model_holds_them_for_impossible(
+    unknown: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "sea.arpa"
+    arpa = ARPA.replace("-2\t<unk>\n", unknown).replace("1=7", f"1={7 if unknown else 6}")
+    path.write_text(arpa.replace("-1\tthe", "-1.5\tthe"))
+    (found,) = build.scorer(DecoderSettings(rescore=path), TOKENS)([["i", "whale", "sea"]])
+    # <s> i, then “whale” after i's weight, and both others without any, as no n-gram goes on from it.
+    assert found / math.log(10) == pytest.approx([-0.1, -0.5 - 1.5, -1.0, -0.5 - 1.0], abs=1e-6)
+
+
 @pytest.mark.parametrize("tokens", ["a▁", "你好"])
 def test_an_ngram_model_of_tokens_rescores_no_words(tokens: str, tmp_path: Path) -> None:
     path = tmp_path / "tokens.arpa"

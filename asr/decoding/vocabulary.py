@@ -53,7 +53,7 @@ class Vocabulary:
         if not unknown <= MOST_BONUS:
             raise ConfigError(f"unknown is {unknown:g}", expected=f"at most {MOST_BONUS:g}")
         self.tokens = tokens
-        self.lm = None if lm is None else replace(lm, ngram=_with_unknown(_own_ngram(lm.ngram), lm))
+        self.lm = None if lm is None else replace(lm, ngram=with_unknown(_own_ngram(lm.ngram), lm))
         self.spelling = Spelling.of(tokens)
         self._blank = blank
         self._alpha, self._beta, self._unknown = float(alpha), float(beta), float(unknown)
@@ -285,7 +285,7 @@ def _is_wide(word: str) -> bool:
     return all(unicodedata.east_asian_width(character) == "W" for character in word)
 
 
-def _with_unknown(ngram: Ngram, lm: NgramModel) -> Ngram:
+def with_unknown(ngram: Ngram, lm: NgramModel) -> Ngram:
     """A language model that holds no unknown word for impossible.
 
     Many tools write none, and a probability of nearly 0 takes its place. Here an unknown word is then as improbable
