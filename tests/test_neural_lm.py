@@ -327,7 +327,7 @@ def test_new_words_share_what_unknown_had(like: dict[str, object]) -> None:
 
 
 def test_single_words_have_nothing_between_them() -> None:
-    known = units.Tokens(tokenizer.build("characters", ["ab", "ba"], None))
+    known = units.Tokens(tokenizer.CharacterTokenizer(["a", "b"]))
     assert known.encode(["ab"]) == [[2, 3]]
 
 

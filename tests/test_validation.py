@@ -29,7 +29,7 @@ class Said(nn.Module):
         return features + self.weight, lengths
 
 
-TOKENS = tokenizer.build("characters", ["ab"])
+TOKENS = tokenizer.CharacterTokenizer(["a", "b"])
 EXTRACTOR = FeatureExtractor(LogMel(8000, 4), None, None)  # not used: batches hold features
 _, A, B = range(3)
 
