@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -260,7 +259,7 @@ def scorer(settings: DecoderSettings, surfaces: Sequence[str]) -> Scorer:
             where=path,
             expected="one of words; or a neural one of tokens (`asr lm train --tokens-of MODEL`)",
         )
-    known = replace(model, ngram=with_unknown(model.ngram, model))
+    known = with_unknown(model)
     return lambda sentences: [known.log_probs(sentence) for sentence in sentences]
 
 

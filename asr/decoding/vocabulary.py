@@ -53,7 +53,7 @@ class Vocabulary:
         if not unknown <= MOST_BONUS:
             raise ConfigError(f"unknown is {unknown:g}", expected=f"at most {MOST_BONUS:g}")
         self.tokens = tokens
-        self.lm = None if lm is None else replace(lm, ngram=with_unknown(_own_ngram(lm.ngram), lm))
+        self.lm = None if lm is None else with_unknown(replace(lm, ngram=_own_ngram(lm.ngram)))
         self.spelling = Spelling.of(tokens)
         self._blank = blank
         self._alpha, self._beta, self._unknown = float(alpha), float(beta), float(unknown)
@@ -285,19 +285,19 @@ def _is_wide(word: str) -> bool:
     return all(unicodedata.east_asian_width(character) == "W" for character in word)
 
 
-def with_unknown(ngram: Ngram, lm: NgramModel) -> Ngram:
+def with_unknown(lm: NgramModel) -> NgramModel:
     """A language model that holds no unknown word for impossible.
 
     Many tools write none, and a probability of nearly 0 takes its place. Here an unknown word is then as improbable
     as the rarest known one, or a hotword that the model does not know could not be heard at any bonus.
     """
-    unigrams, unknown = ngram.log_prob[1 : 1 + len(lm.words)], 1 + lm.unknown
+    unigrams, unknown = lm.ngram.log_prob[1 : 1 + len(lm.words)], 1 + lm.unknown
     possible = unigrams[unigrams > IMPOSSIBLE]
-    if ngram.log_prob[unknown] > IMPOSSIBLE or not len(possible):
-        return ngram
-    log_prob = ngram.log_prob.copy()
+    if lm.ngram.log_prob[unknown] > IMPOSSIBLE or not len(possible):
+        return lm
+    log_prob = lm.ngram.log_prob.copy()
     log_prob[unknown] = possible.min()
-    return ngram._replace(log_prob=log_prob)
+    return replace(lm, ngram=lm.ngram._replace(log_prob=log_prob))
 
 
 _NO_WORDS: tuple[list[str], NDArray[np.int32], NDArray[np.float64]] = ([], np.zeros(0, np.int32), np.zeros(0))

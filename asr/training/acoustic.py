@@ -23,6 +23,7 @@ from asr.reporting import Reporter
 from asr.training import loop
 from asr.training.distributed import ALONE, World
 from asr.training.memory import Budget, padded_seconds, try_step
+from asr.training.schedule import Schedule
 from asr.training.task import Epoch, Loss, mean
 from asr.training.validation import DevResult, validate, without_alignment
 
@@ -152,7 +153,7 @@ class AcousticTask:
     def longest_batch(self, budget: float) -> list[Sample]:
         """The batch that needs most memory in the first epoch, with such a budget and batches fully grown."""
         settings = self.job.settings
-        growth = 1.0 if settings.schedule == "constant" else settings.shape.batch_growth
+        growth = Schedule(settings.schedule, settings.warmup, settings.shape).most_growth
         return max(self._plan(1, budget * growth), key=padded_seconds)
 
     def attempt(self, samples: Sequence[Sample]) -> None:

@@ -116,6 +116,11 @@ class Schedule:
         self.growth = 1.0
         self.plateau = _Plateau()
 
+    @property
+    def most_growth(self) -> float:
+        """How many times larger batches may become: where the rate never falls, they do not grow."""
+        return 1.0 if self.kind == "constant" else self.shape.batch_growth
+
     def begin_epoch(self, progress: float) -> float:
         """Decide `growth_at` for an epoch, and keep to it until the next one begins."""
         self.growth = self.growth_at(progress)
