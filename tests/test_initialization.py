@@ -66,6 +66,18 @@ def test_recurrent_weights_are_orthogonal_gate_by_gate(cell: type[nn.LSTM] | typ
     assert not torch.allclose(gates[0], gates[1])
 
 
+def test_the_threads_at_hand_change_no_bit() -> None:
+    before, drawn = torch.get_num_threads(), {}
+    for threads in (1, 2, 4):
+        torch.set_num_threads(threads)
+        torch.manual_seed(1)
+        drawn[threads] = INITIALIZERS["orthogonal"](torch.empty(160, 160))
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
+    assert torch.equal(drawn[1], drawn[2])
+    assert torch.equal(drawn[1], drawn[4])
+
+
 def test_orthogonal_convolutions_have_orthonormal_filters() -> None:
     conv = MaskedConv(2, 3, 8, ConvSettings(initialization="orthogonal"), kernel=3).conv
     filters = conv.weight.flatten(1)

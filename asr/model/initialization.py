@@ -19,6 +19,19 @@ def uniform_(weight: Tensor) -> Tensor:
     return nn.init.uniform_(weight, -bound, bound)
 
 
+def orthogonal_(weight: Tensor) -> Tensor:
+    """Fill `weight` with an orthogonal matrix (Saxe et al. 2014), the same for any number of threads.
+
+    The last bits of a QR decomposition depend on how many there are; so it takes place in one.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return nn.init.orthogonal_(weight)
+    finally:
+        torch.set_num_threads(threads)
+
+
 INITIALIZERS: dict[str, Callable[[Tensor], Tensor]] = {
     "uniform": uniform_,
     "xavier_uniform": nn.init.xavier_uniform_,  # variance 2 / (fan_in + fan_out): Glorot and Bengio 2010
@@ -26,7 +39,7 @@ INITIALIZERS: dict[str, Callable[[Tensor], Tensor]] = {
     "he_uniform": partial(nn.init.kaiming_uniform_, nonlinearity="relu"),  # variance 2 / fan_in: He et al. 2015
     "he_normal": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
     "lecun_normal": partial(nn.init.kaiming_normal_, nonlinearity="linear"),  # 1 / fan_in: Klambauer et al. 2017
-    "orthogonal": nn.init.orthogonal_,  # Saxe et al. 2014
+    "orthogonal": orthogonal_,
 }
 
 
