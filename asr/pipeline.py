@@ -170,9 +170,9 @@ def run(
     work = workspace(recipe, folder, data, reporter, world)
     if not world.leads:
         return _follow(work)
-    identity = _identity(work)  # which misses files that the recipe names before there is a folder
+    found = identity(work)  # which misses files that the recipe names before there is a folder
     with only_writer(folder):
-        _run_stages(work, stages_of(recipe), overwrite, *identity)
+        _run_stages(work, stages_of(recipe), overwrite, *found)
         results = {
             "tests": read_json(work.figures),
             "stages": {stage.name: _read_record(work, stage.name)["seconds"] for stage in stages_of(recipe)},
@@ -190,16 +190,20 @@ def run_stages(work: Workspace, last: str) -> None:
     for stage in reversed(possible):
         if stage.name in wanted:
             wanted.update(stage.needs)
-    _run_stages(work, [stage for stage in possible if stage.name in wanted], False, *_identity(work))
+    _run_stages(work, [stage for stage in possible if stage.name in wanted], False, *identity(work))
 
 
 def fingerprint_of(stage: str, work: Workspace) -> str:
     """What tells the product of one of a run's stages from others."""
-    return _identity(work)[0][stage]
+    return identity(work)[0][stage]
 
 
-def _identity(work: Workspace) -> tuple[dict[str, str], str | None]:
-    """The fingerprints of all stages, and that of the weights to begin with, if there are any."""
+def identity(work: Workspace) -> tuple[dict[str, str], str | None]:
+    """The fingerprints of all stages, and that of the weights to begin with, if there are any.
+
+    Raises:
+        AsrError: something is missing that the recipe names.
+    """
     begun_from = (origin.describe(work.recipe, work.origin) or {}).get("weights")
     return _fingerprints(idle.without(work.recipe), begun_from), begun_from
 
@@ -350,7 +354,7 @@ def _guard_training(work: Workspace, fingerprints: dict[str, str], weights: str 
 
 
 def _other_training(work: Workspace, record: dict[str, Any], weights: str | None, learnt: str) -> ConfigError:
-    now = {**flat(idle.without(work.recipe).model_dump(mode="json")), ORIGIN: weights}
+    now = {**deciding_settings(idle.without(work.recipe)), ORIGIN: weights}
     there = _settings_there(work) or now
     files = _changed(record.get("files", {}), _files_learnt_from(work.recipe))
     if "files" not in record:  # as in runs that did not note them yet
@@ -386,7 +390,14 @@ def _settings_there(work: Workspace) -> dict[str, Any]:
         recipe = idle.without(recipe_file.read_recipe(work.config))
     except ConfigError:
         return {}
-    return {**flat(recipe.model_dump(mode="json")), ORIGIN: read_record(work.origin).get("weights")}
+    return {**deciding_settings(recipe), ORIGIN: read_record(work.origin).get("weights")}
+
+
+def deciding_settings(recipe: Recipe) -> dict[str, Any]:
+    """The settings that decide what a training learns, by their keys."""
+    section = stages.without_tests(recipe).model_dump(mode="json", exclude={"name", "language_model", "evaluate"})
+    elsewhere = {f"training.{name}" for name in stages.WHERE_AND_HOW_FAST}
+    return {key: value for key, value in flat(section).items() if key not in elsewhere}
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -28,13 +28,16 @@ def inputs(recipe: Recipe) -> Any:
     section, augment = recipe.pretrain, recipe.augment
     assert section is not None
     voice = _voice(augment)
-    settings = section.model_dump(mode="json", exclude={"audio"})
+    settings = section.model_dump(mode="json", exclude={"audio", "layers"})
     if section.audio is not None and not section.audio.exists():
         what = "neither a folder nor a manifest is there"
         raise DataError(what, where=section.audio, expected="as pretrain.audio")
     folders = [section.audio, section.noise.folder if section.noise else None]
     heard = [None if folder is None else contents(folder) for folder in folders]
-    return (settings, heard, voice, recipe.features, recipe.model, recipe.training.precision, recipe.seed)
+    # Of its recurrent layers, so many are pretrained.
+    encoder = recipe.model.encoder.model_copy(update={"layers": section.layers or recipe.model.encoder.layers})
+    network = (recipe.model.frontend, encoder)
+    return (settings, heard, voice, recipe.features, network, recipe.training.precision, recipe.seed)
 
 
 def _voice(augment: Augment) -> Augment:

@@ -20,7 +20,7 @@ import torch
 from asr import artefact, audio, build, origin
 from asr.assess import recognise_manifest
 from asr.card import model_card
-from asr.config import CommandsCorpus, ManifestsCorpus, Recipe, Speechocean762Corpus, Training
+from asr.config import CommandsCorpus, LibrispeechCorpus, ManifestsCorpus, Recipe, Speechocean762Corpus, Training
 from asr.data import untranscribed
 from asr.data.checks import check_sets, infeasible
 from asr.data.corpora import prepared
@@ -77,8 +77,16 @@ def _corpus_files(recipe: Recipe) -> list[Path]:
             return []
 
 
+def _corpus_folders(recipe: Recipe) -> list[Path]:
+    """The folders of recordings that it adds to a corpus, which may be added to themselves."""
+    section = recipe.prepare
+    if not isinstance(section, Speechocean762Corpus):
+        return []
+    return [path for path in section.extra if path.suffix != ".jsonl"]
+
+
 def corpus_inputs(recipe: Recipe) -> Any:
-    """What the prepared corpus depends on: the recipe's section, and what the files named there hold."""
+    """What the prepared corpus depends on: the recipe's section, and what files and folders named there hold."""
     section, files = recipe.prepare, _corpus_files(recipe)
     missing = [str(path) for path in files if not path.is_file()]
     if missing:
@@ -88,18 +96,22 @@ def corpus_inputs(recipe: Recipe) -> Any:
         )
     # What these files say counts, not where they lie; manifests name recordings by where they lie.
     by_content = {"grammar", "dev_speakers"}
-    return [section.model_dump(mode="json", exclude=by_content), [file_fingerprint(path) for path in files]]
+    held = [contents(path) for path in (*files, *_corpus_folders(recipe))]
+    return [section.model_dump(mode="json", exclude=by_content), held]
 
 
 def learnt_inputs(recipe: Recipe) -> Any:
-    """The same of that part of the corpus from which is learnt: of manifests, all but the test sets."""
-    return corpus_inputs(_without_tests(recipe))
+    """The same of that part of the corpus from which is learnt: not of test sets, where these can be chosen."""
+    return corpus_inputs(without_tests(recipe))
 
 
-def _without_tests(recipe: Recipe) -> Recipe:
+def without_tests(recipe: Recipe) -> Recipe:
+    """The recipe without the test sets that it names, of which no training knows."""
     section = recipe.prepare
     if isinstance(section, ManifestsCorpus):
         section = section.model_copy(update={"tests": {}})
+    elif isinstance(section, LibrispeechCorpus):
+        section = section.model_copy(update={"tests": ()})
     return recipe.model_copy(update={"prepare": section})
 
 
@@ -115,7 +127,7 @@ def _augmentation_folders(recipe: Recipe) -> list[Path]:
 
 def files_learnt_from(recipe: Recipe) -> list[Path]:
     """The files and folders that the recipe names and whose content decides what a training learns."""
-    paths = [*_corpus_files(_without_tests(recipe)), *_augmentation_folders(recipe)]
+    paths = [*_corpus_files(without_tests(recipe)), *_corpus_folders(recipe), *_augmentation_folders(recipe)]
     if recipe.pretrain is not None:
         noise = recipe.pretrain.noise
         paths += [path for path in (recipe.pretrain.audio, noise.folder if noise else None) if path is not None]
@@ -522,6 +534,7 @@ def package(work: Workspace) -> None:
     search = _identity(own)
     metadata = {
         **model.metadata,
+        "name": work.recipe.name,  # which may have changed since it was trained
         "manifests": {name: file_fingerprint(path) for name, path in work.manifests().items()},
         "tests": read_json(work.figures),
         "search": search,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import html
 import itertools
 import json
@@ -19,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 from recorder import Recorder
@@ -27,7 +30,7 @@ from tones import SETTINGS, write_recipe
 from asr import axes, files, pipeline
 from asr.cli import main
 from asr.config import Recipe
-from asr.errors import ConfigError, DiskFullError, ExhaustedError, MissingDependencyError
+from asr.errors import AsrError, ConfigError, DiskFullError, ExhaustedError, MissingDependencyError
 from asr.files import atomic_path
 from asr.recipe_file import read_recipe, with_settings
 from asr.reporting import Silent
@@ -409,6 +412,41 @@ def test_a_search_that_is_cut_off_goes_on_to_the_same_trials(
     assert log == {trial.number: len(trial.curve) for trial in expected}
 
 
+def test_so_does_one_that_is_killed_at_any_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted, left = Plan(SPACES[:2], 4, "random", prune_after=1, seed=3), math.inf
+
+    def counting(write: Any) -> Any:
+        @functools.wraps(write)
+        def until_it_is_killed(*arguments: Any, **options: Any) -> Any:
+            nonlocal left
+            written = write(*arguments, **options)
+            left -= 1
+            if left == 0:
+                raise KilledError
+            return written
+
+        return until_it_is_killed
+
+    storage = pytest.importorskip("optuna").storages.RDBStorage
+    for name in dir(storage):
+        if name.startswith("set_trial_") or name == "create_new_trial":
+            monkeypatch.setattr(storage, name, counting(getattr(storage, name)))
+    through = tmp_path / "through"
+    through.mkdir()
+    expected = study.run(wanted, through, objective(4), 3)
+    assert [trial.state for trial in expected] == ["finished", "finished", "pruned"]
+    for writes in itertools.count(1):
+        folder, left = tmp_path / str(writes), writes
+        folder.mkdir()
+        with contextlib.suppress(KilledError):
+            study.run(wanted, folder, objective(4), 3)
+        killed = left == 0
+        assert study.run(wanted, folder, objective(4), 3) == expected
+        if not killed:
+            break
+    assert writes > 25
+
+
 @pytest.mark.parametrize("epochs", [0, 1])
 def test_what_kills_the_program_again_and_again_fails(epochs: int, tmp_path: Path) -> None:
     def kill(number: int, settings: Mapping[str, Any], on_epoch: OnEpoch) -> None:
@@ -705,11 +743,41 @@ def test_real_trainings_interrupted_and_continued_are_those_that_ran_through(pat
     with pytest.raises(ConfigError, match="not the folder of a search"):
         begin(recipe, folder=run, overwrite=True)
     assert (run / "search.json").exists()
-    begin(with_settings(recipe, {"training.workers": 1}))
+    for change in ({"training.workers": 1}, {"evaluate.bootstrap": 10}, {"language_model": {"order": 2}}):
+        begin(with_settings(recipe, change))
     assert len(study.ended(wanted, tmp_path / "cut")) == 2
     begin(with_settings(recipe, {"seed": 2}), overwrite=True)
     assert not (tmp_path / "cut" / "trials").exists()
     assert study.ended(wanted, tmp_path / "cut") == []
+
+
+def test_a_search_depends_on_what_its_folders_hold_and_not_on_the_test_set(tmp_path: Path) -> None:
+    path, data, noise = write_recipe(tmp_path, train=24), tmp_path / "data", tmp_path / "noise"
+    noise.mkdir()
+    soundfile.write(noise / "hum.wav", np.full(8000, 0.1), 8000)
+    test, pretrain = tmp_path / "corpus" / "test.jsonl", f"pretrain={{noise: {{folder: {noise}}}}}"
+
+    def begin(*settings: str, overwrite: bool = False) -> None:
+        recipe = read_recipe(path, [*SETTINGS, "training.epochs=1", pretrain, *settings])
+        wanted = Plan(resolve(recipe, [split("model.encoder.hidden=4,8")]), 1)
+        with trainings.prepared(recipe, wanted, tmp_path / "search", data, Silent(), overwrite):
+            pass
+
+    begin()
+    begin("name=other")
+    test.write_text("".join(test.read_text().splitlines(keepends=True)[1:]))
+    begin()
+    begin(f"prepare.tests={{first: {test}, second: {test}}}")
+    trials = tmp_path / "search" / "trials"
+    trials.mkdir()
+    with pytest.raises(AsrError, match="neither a folder nor a manifest"):
+        begin(f"pretrain.audio={tmp_path / 'absent'}", overwrite=True)
+    with pytest.raises(AsrError, match="absent"):
+        begin("pretrain=null", f"training.init_from={tmp_path / 'absent'}", overwrite=True)
+    assert trials.exists()
+    soundfile.write(noise / "hiss.wav", np.full(8000, 0.1), 8000)
+    with pytest.raises(ConfigError, match="what the recipe's files hold: not the same there and now"):
+        begin()
 
 
 def test_a_trial_does_nothing_but_learn_and_leaves_weights_only_if_it_is_the_best(

@@ -1,7 +1,7 @@
 """A search with Optuna: which settings to try next, which trials to stop early, and none of it lost.
 
-All that is known of the trials is in a SQLite file. How trial 7 is drawn depends on the seed, on 7 and on the
-trials before it: a search that is cut off goes on to the same trials as one that ran through.
+All that is known of the trials is in a SQLite file. How a setting of trial 7 is drawn depends on the seed, on 7 and
+on the trials before it: a search that is cut off goes on to the same trials as one that ran through.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ TIE = 1e-6
 """By less than this error rate, the loss decides between equals."""
 DIVERGED = 1.0
 """The error rate of a training that diverged: that of a recogniser which says nothing."""
+RUNG = "completed_rung_"
+"""So begin the names under which Optuna's successive halving notes a trial's value at each rung."""
 MOST_STARTS = 3
 """A trial that was cut off so often within one epoch has failed: it may be what kills the program."""
 
@@ -227,8 +229,25 @@ class _Watch:
         if epoch > self.reported:
             self.trial.set_user_attr("starts", 0)
             self.trial.report(self.value, epoch)
-        if self.reported <= epoch < self.epochs and self.trial.should_prune():
+        if self.reported <= epoch < self.epochs and self._is_to_stop(epoch):
             raise _PrunedError
+
+    def _is_to_stop(self, epoch: int) -> bool:
+        """Ask Hyperband.
+
+        It judges a trial once at each rung, and notes the rung first: where the program was killed before the
+        verdict was noted too, it judges again, with the same trials to compare to.
+        """
+        study = self.trial.study
+        trial = study.get_trials()[self.trial.number]
+        if epoch == self.reported:
+            value = trial.intermediate_values[epoch]
+            trial.system_attrs = {
+                name: noted
+                for name, noted in trial.system_attrs.items()
+                if not (name.startswith(RUNG) and noted == value)
+            }
+        return bool(study.pruner.prune(study, trial))
 
     @property
     def value(self) -> float:
@@ -239,7 +258,10 @@ class _Watch:
 
 def _attempt(study: optuna.Study, plan: Plan, trial: optuna.Trial, objective: Objective) -> Trial:
     """Run a trial, and note down what became of it."""
-    settings = {space.key: _suggest(trial, space) for space in plan.spaces}
+    settings = {}
+    for place, space in enumerate(plan.spaces):
+        study.sampler = _sampler(plan, trial.number, place)
+        settings[space.key] = _suggest(trial, space)
     reported = study.get_trials(deepcopy=False)[trial.number].last_step or 0
     watch = _Watch(trial, plan.metric, settings.get("training.epochs", plan.epochs), reported)
     starts = trial.user_attrs.get("starts", 0)
@@ -318,7 +340,6 @@ def _next(study: optuna.Study, plan: Plan, limit: float, until: float) -> optuna
     number = cut_off[0].number if cut_off else len(known)
     if number >= limit or time.monotonic() >= until:
         return None
-    study.sampler = _sampler(plan, number)
     if cut_off and cut_off[0].state is optuna.trial.TrialState.RUNNING:
         return optuna.trial.Trial(study, cut_off[0]._trial_id)
     if plan.sampler == "grid" and not cut_off:
@@ -336,8 +357,9 @@ def _read(number: int, told: Mapping[str, Any]) -> Trial:
     return Trial(number + 1, told["settings"], told["state"], curve, told["fault"])
 
 
-def _sampler(plan: Plan, number: int) -> optuna.samplers.BaseSampler:
-    seed = int(np.random.SeedSequence([plan.seed, number]).generate_state(1)[0])
+def _sampler(plan: Plan, number: int, place: int) -> optuna.samplers.BaseSampler:
+    """What draws one setting of a trial: by itself, as the program may be killed before the next one is drawn."""
+    seed = int(np.random.SeedSequence([plan.seed, number, place]).generate_state(1)[0])
     samplers = load_optuna().samplers
     if plan.sampler == "tpe":
         return samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
@@ -375,7 +397,6 @@ def _open(plan: Plan, folder: Path) -> Iterator[optuna.Study]:
             study_name="search",
             load_if_exists=True,
             pruner=_pruner(plan),
-            sampler=_sampler(plan, 0),
         )
     finally:
         storage.remove_session()

@@ -12,7 +12,15 @@ from typing import Any
 
 from asr import pipeline, recipe_file, stages
 from asr.config import Recipe
-from asr.files import clear_folder, fingerprint, only_writer, read_record, refuse_folder_of_others, write_bytes
+from asr.files import (
+    clear_folder,
+    contents,
+    fingerprint,
+    only_writer,
+    read_record,
+    refuse_folder_of_others,
+    write_bytes,
+)
 from asr.reporting import Advance, Noted, Reporter, Silent
 from asr.run_folder import RunFolder
 from asr.search import study
@@ -23,7 +31,6 @@ from asr.training.report import OUTPUT
 from asr.workspace import Workspace
 
 _IDENTITY = "study.json"  # in the folder of a search: the settings that it is bound to
-_ELSEWHERE = {f"training.{name}" for name in stages.WHERE_AND_HOW_FAST}
 
 
 @contextmanager
@@ -51,9 +58,10 @@ def prepared(
     study.load_optuna()
     refuse_folder_of_others(folder, _IDENTITY, "a search")
     with only_writer(folder):
+        work = pipeline.workspace(recipe, folder, data, reporter)
         record, clear = folder / _IDENTITY, lambda: clear_folder(folder, _IDENTITY)
-        claim(record, _identity(recipe, plan), overwrite, clear, "search")
-        pipeline.run_stages(pipeline.workspace(recipe, folder, data, reporter), "check")
+        claim(record, _identity(work, plan), overwrite, clear, "search")
+        pipeline.run_stages(work, "check")
         yield
 
 
@@ -159,12 +167,17 @@ def remove_weights(folder: Path, trials: Sequence[Trial], best: Trial | None) ->
             place.pretrained.unlink(missing_ok=True)
 
 
-def _identity(recipe: Recipe, plan: Plan) -> dict[str, Any]:
-    """What decides how the trials of a search do."""
-    fixed = pipeline.flat(recipe.model_dump(mode="json"))
+def _identity(work: Workspace, plan: Plan) -> dict[str, Any]:
+    """What decides how the trials of a search do.
+
+    Raises:
+        AsrError: something is missing that the recipe names.
+    """
+    _, begun_from = pipeline.identity(work)
     return {
-        **{key: value for key, value in fixed.items() if key not in _ELSEWHERE},
-        "what the corpus depends on": fingerprint(stages.corpus_inputs(recipe)),
+        **pipeline.deciding_settings(work.recipe),
+        pipeline.ORIGIN: begun_from,
+        "what the recipe's files hold": fingerprint([*map(contents, stages.files_learnt_from(work.recipe))]),
         "--vary": [str(space) for space in plan.spaces],
         "--sampler": plan.sampler,
         "--prune": plan.prune,
