@@ -31,6 +31,7 @@ from asr.errors import AsrError, DataError
 from asr.pipeline import workspace
 from asr.recipe_file import read_recipe
 from asr.reporting import Silent
+from asr.stages import corpus_inputs, learnt_inputs
 
 Miniature = Callable[[Path], Path]
 
@@ -263,6 +264,18 @@ def test_librispeech_in_folders_and_in_archives(tmp_path: Path) -> None:
         librispeech.prepare(
             root / "dev-clean", ("train-clean-100",), "dev-clean", ("test-other",), tmp_path / "out"
         )
+
+
+def test_no_training_depends_on_the_sets_that_test_it() -> None:
+    sections = [
+        {"corpus": "librispeech", "tests": tests} for tests in (["test-clean"], ["test-clean", "test-other"])
+    ]
+    sections.append({"corpus": "librispeech", "train": ["train-clean-5"], "tests": ["test-clean"]})
+    recipes = [Recipe.model_validate({"name": "libri", "prepare": section}) for section in sections]
+    one, more, other = map(learnt_inputs, recipes)
+    assert one == more != other
+    one, more, _ = map(corpus_inputs, recipes)
+    assert one != more
 
 
 def test_published_checksums() -> None:

@@ -365,10 +365,21 @@ def test_other_settings_are_another_start(path: Path, finished: tuple[Path, Reco
     folder = tmp_path / "run"
     with pytest.raises(InterruptedTrainingError):  # before the training has begun
         run(path, folder, reporter=Recorder(3))
-    with pytest.raises(ConfigError, match=r"pretrain\.layers: None there, 1 now"):
-        run(path, folder, "pretrain.layers=1")
-    run(path, folder, "pretrain.layers=1", "pretrain.epochs=1", overwrite=True)
+    with pytest.raises(ConfigError, match=r"pretrain\.mask_span: \S+ there, 5 now"):
+        run(path, folder, "pretrain.mask_span=5")
+    run(path, folder, "pretrain.mask_span=5", "pretrain.epochs=1", overwrite=True)
     assert [entry["epoch"] for entry in log.read(folder / "pretrain")] == [1]
+
+
+def test_layers_that_take_no_part_make_no_other_start(path: Path, tmp_path: Path) -> None:
+    starts = {
+        layers: pipeline.fingerprint_of("pretrain", work)
+        for layers in ((1, 2), (1, 3), (2, 2), (2, 3), (None, 2), (None, 3))
+        for settings in [(f"pretrain={{layers: {layers[0] or 'null'}}}", f"model.encoder.layers={layers[1]}")]
+        for recipe in [read_recipe(path, [*SETTINGS, *settings])]
+        for work in [pipeline.workspace(recipe, tmp_path / "run", tmp_path / "data", Recorder())]
+    }
+    assert starts[1, 2] == starts[1, 3] != starts[2, 2] == starts[2, 3] == starts[None, 2] != starts[None, 3]
 
 
 def test_a_start_of_which_nothing_is_known_is_not_overwritten(

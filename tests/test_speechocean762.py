@@ -17,7 +17,7 @@ from asr.data.manifest import Utterance, read_manifest
 from asr.errors import DataError
 from asr.pipeline import workspace
 from asr.reporting import Silent
-from asr.stages import corpus_inputs
+from asr.stages import corpus_inputs, files_learnt_from
 from asr.stages import prepare as prepare_stage
 
 ROOT = Path(__file__).parent.parent
@@ -186,6 +186,13 @@ def test_the_list_of_speakers_is_part_of_the_corpus(source: Path, dev_speakers: 
     before = corpus_inputs(recipe)
     dev_speakers.write_text("0036\n", encoding="utf-8")
     assert corpus_inputs(recipe) != before
+    extra = tmp_path / "lj" / "wavs"
+    sound(extra / "LJ001-0001.wav", 1)
+    more = recipe.model_copy(update={"prepare": recipe.prepare.model_copy(update={"extra": (extra.parent,)})})
+    before = corpus_inputs(more)
+    assert files_learnt_from(more) == [dev_speakers, extra.parent]
+    sound(extra / "LJ001-0002.wav", 1)
+    assert corpus_inputs(more) != before
     dev_speakers.unlink()
     with pytest.raises(DataError, match="dev_speakers"):
         corpus_inputs(recipe)

@@ -31,6 +31,7 @@ from torch import nn
 from asr import audio, build, files, pipeline, stages, stop_signals
 from asr.data.manifest import read_manifest
 from asr.errors import ConfigError, DataError, ExhaustedError
+from asr.files import read_json
 from asr.recipe_file import read_recipe
 from asr.reporting import Silent
 from asr.training import loop
@@ -421,6 +422,9 @@ def test_finished_stages_are_skipped_and_only_what_changed_is_done(path: Path, t
     packaged = Recorder()
     run(path, tmp_path / "run", "training.epochs=1", "evaluate.confidence=0.5", reporter=packaged)
     assert sum("done before" in message for message in packaged.said) == 5
+    run(path, tmp_path / "run", "training.epochs=1", "evaluate.confidence=0.5", "name=anew", reporter=packaged)
+    assert read_json(tmp_path / "run" / "model" / "metadata.json")["name"] == "anew"
+    assert packaged.steps == 0
     assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
 
 
