@@ -179,7 +179,7 @@ def find_learning_rate(
         lowest, highest: the rates to begin and to end with.
         steps: batches to learn from.
     """
-    training = recipe.training.model_copy(update={"sorted_first_epoch": False})
+    training = recipe.training.model_copy(update={"sorted_first_epoch": False, "batch_growth": 1.0})
     with tempfile.TemporaryDirectory() as folder:
         unsorted = recipe.model_copy(update={"training": training, "pretrain": None})
         work = pipeline.workspace(unsorted, Path(folder), data, reporter)

@@ -188,6 +188,11 @@ def test_where_all_steps_were_skipped_there_is_no_training_loss_to_compare_with(
     assert "over-fitting" not in kinds(changed(**losses, dev_wer=[0.9, 0.5, 0.4, 0.4, 0.4]))
 
 
+def test_where_all_is_learnt_there_is_no_over_fitting() -> None:
+    losses = {"train_loss": [2.0, 0.5, 1e-2, 1e-3, 1e-4, 1e-5], "dev_loss": [2.0, 0.4, 2e-4, 3e-4, 4e-4, 4e-4]}
+    assert kinds(changed(**losses, dev_wer=[0.9, 0.2, 0.0, 0.0, 0.0, 0.0])) == []
+
+
 def test_a_gap_between_training_and_dev_is_over_fitting_where_errors_are_left() -> None:
     losses = {"train_loss": [2.0, 1.0, 0.3, 0.1, 0.05], "dev_loss": [2.0, 1.2, 0.9, 0.8, 0.8]}
     assert kinds(changed(**losses, dev_wer=[0.9, 0.5, 0.4, 0.4, 0.4])) == ["over-fitting"]
@@ -232,9 +237,22 @@ def test_learning_rate_too_low() -> None:
 def test_learning_rate_too_high_when_the_loss_jumps() -> None:
     finding = only(changed(train_loss=[3.0, 1.2, 4.1, 3.6]))
     assert (finding.kind, finding.severity) == ("learning rate too high", "serious")
-    assert "from 1.20 to 4.10 in epoch 3, and is 3.60 in epoch 4" in finding.seen
+    assert "from 1.20 in epoch 2 to 4.10 in epoch 3, and is 3.60 in epoch 4" in finding.seen
     recovered = only(changed(train_loss=[3.0, 1.2, 2.0, 0.9, 0.4]))
     assert (recovered.kind, recovered.severity) == ("learning rate too high", "note")
+
+
+def test_learning_rate_too_high_when_the_loss_climbs_by_and_by() -> None:
+    losses = {
+        "train_loss": [3.0, 2.0, 1.5, 1.7, 2.0, 2.4, 2.9, 3.4],
+        "dev_loss": [3.1, 2.2, 1.7, 1.9, 2.3, 2.7, 3.2, 3.8],
+    }
+    finding = only(changed(**losses))
+    assert (finding.kind, finding.severity) == ("learning rate too high", "serious")
+    assert "from 1.50 in epoch 3 to 2.40 in epoch 6, and is 3.40 in epoch 8" in finding.seen
+    masked = [False, False, False, True, True, True, True, True]
+    climbing = [1.0, 0.5, 0.3, 0.9, 1.0, 1.1, 1.2, 1.3]  # no more than half over what it is with masks
+    assert "learning rate too high" not in kinds(changed(train_loss=climbing, masked=masked))
 
 
 def test_a_loss_that_jumps_when_masks_set_in_says_nothing_of_the_learning_rate() -> None:
@@ -332,6 +350,8 @@ def test_steps_that_are_skipped_until_the_scale_is_found_are_no_explosion() -> N
     stuck = changed(step=[8, 16, 24, 32], skipped_steps=[8.0] * 4)
     assert kinds(stuck[:2], finished=False) == []
     assert kinds(stuck[:3], finished=False) == ["exploding gradient"]
+    nothing = [entry | {"train_loss": 0.0, "layers": {}} for entry in stuck[:2]]
+    assert "16 of 16 steps had a gradient that is not finite" in only(nothing, finished=True).seen
 
 
 def test_vanishing_gradient() -> None:

@@ -93,7 +93,8 @@ def run(path: Path, folder: Path, reporter: Silent, *settings: str) -> None:
 
 TASKS = [
     (AcousticTask, 6.0, ()),
-    (AcousticTask, 3 * 6.0, ("training.batch_growth=3", "training.schedule=exponential")),
+    (AcousticTask, 3 * 6.0, ("training.batch_growth=3", "training.schedule=exponential", "training.epochs=2")),
+    (AcousticTask, 6.0, ("training.batch_growth=3", "training.schedule=exponential")),  # and then it ends
     (AcousticTask, 6.0, ("training.batch_growth=3", "training.schedule=constant")),  # it has nothing to fall
     (DenoisingTask, 8.0, ()),
 ]
@@ -124,6 +125,14 @@ def test_the_trial_changes_nothing_and_sees_the_longest_batch(
     run(path, tmp_path / "run", Silent(), PRETRAINED, *settings)
     ((tried, longest),) = seen
     assert tried == longest
+
+
+def test_several_processes_try_the_batch_that_is_longest_in_one_of_them() -> None:
+    short, long = (
+        [Sample((Utterance(Path("a.wav"), seconds, "a"),))] * count for seconds, count in ((1.0, 15), (5.0, 2))
+    )
+    assert padded_seconds(short) > padded_seconds(long)
+    assert padded_seconds(short, processes=4) < padded_seconds(long, processes=4) == 5.0
 
 
 @pytest.mark.parametrize(("together", "copies"), [(False, 2), (True, 3)])

@@ -176,6 +176,27 @@ def test_rate_over_batch_follows_the_schedule(
         assert growth == 1
 
 
+@pytest.mark.parametrize("kind", SCHEDULES)
+@given(
+    warmup=st.floats(0, 0.3),
+    most=st.floats(1, 64),
+    final=st.sampled_from([0.01, 0.5]),
+    patience=st.integers(0, 3),
+    epochs=st.integers(1, 12),
+)
+def test_batches_grow_as_far_as_is_told_before_and_no_farther(
+    kind: str, warmup: float, most: float, final: float, patience: int, epochs: int
+) -> None:
+    shape = ScheduleShape(final, step_factor=0.4, plateau_patience=patience, batch_growth=most)
+    schedule, grown = Schedule(kind, warmup, shape), []
+    told = schedule.most_growth(epochs)
+    for epoch in range(epochs):
+        grown.append(schedule.begin_epoch(epoch / epochs))
+        schedule.end_epoch((1.0,))  # nothing better ever comes
+    assert told == pytest.approx(max(grown)) or (kind == "plateau" and warmup > 0)
+    assert max(grown) <= told * (1 + 1e-12)
+
+
 # ---------------------------------------------------------------------------------------- in the training
 
 

@@ -152,9 +152,9 @@ class AcousticTask:
 
     def longest_batch(self, budget: float) -> list[Sample]:
         """The batch that needs most memory in the first epoch, with such a budget and batches fully grown."""
-        settings = self.job.settings
-        growth = Schedule(settings.schedule, settings.warmup, settings.shape).most_growth
-        return max(self._plan(1, budget * growth), key=padded_seconds)
+        settings, size = self.job.settings, self.job.world.size
+        growth = Schedule(settings.schedule, settings.warmup, settings.shape).most_growth(settings.epochs)
+        return max(self._plan(1, budget * growth), key=lambda batch: padded_seconds(batch, size))
 
     def attempt(self, samples: Sequence[Sample]) -> None:
         """A step with this process's share of a batch, which changes nothing: see `try_step`."""

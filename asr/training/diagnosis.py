@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from statistics import median
 from typing import Any, Literal
 
@@ -22,6 +21,8 @@ MANY = 3
 """Epochs in a row: two may be chance."""
 OVERFIT_RISE = 1.1
 """Of the dev loss over its lowest; that of some hundred utterances moves by a few per cent from epoch to epoch."""
+OVERFIT_NATS = 0.05
+"""Per label, likewise: where all is learnt, both are next to nothing."""
 OVERFIT_GAP = 5.0
 """Dev loss over training loss. Unseen voices cost something like a factor of two in trainings that are well."""
 OVERFIT_WER = 0.1
@@ -37,7 +38,7 @@ SLOWLY_FALLING = 0.93
 SPENT_RATE = 0.1
 """Of the highest learning rate: with less of it, a loss falls slowly whatever is left to learn."""
 JUMP = 1.5
-"""Of the training loss from one epoch to the next."""
+"""Of the training loss over the lowest before."""
 JUMP_NATS = 0.5
 """It must be that large, too: a loss near zero may well double."""
 VIOLENT_UPDATE = 0.03
@@ -98,6 +99,8 @@ def diagnose(entries: Entries, finished: bool) -> list[Finding]:
     findings = [finding for check in ANY_TIME for finding in check(entries)]
     kinds = {finding.kind for finding in findings}
     fit = [] if "blank collapse" in kinds else list(_over_fitting(entries))
+    if finished and "exploding gradient" not in kinds:
+        fit += _nothing_learnt(entries)
     if finished and not fit and not kinds & {"learning rate too high", "blank collapse"}:
         fit = list(_under_fitting(entries))
     findings += fit
@@ -167,14 +170,16 @@ def _learning_rate_too_high(entries: Entries) -> Iterator[Finding]:
 
 
 def _jump(entries: Entries) -> str | None:
-    """The training loss has risen, instead of falling, and not since SpecAugment has set in."""
+    """The training loss has risen, at once or by and by, and not since SpecAugment has set in."""
     losses, masked = curve_of_steps(entries, "train_loss"), dict(curve(entries, "masked"))
-    for (epoch_before, before), (epoch, after) in pairwise(losses):
-        if masked.get(epoch, False) > masked.get(epoch_before, False):
-            continue
-        if after > max(JUMP * before, before + JUMP_NATS):
+    before, lowest, was_masked = 0, math.inf, 0.0
+    for epoch, loss in losses:
+        if loss > max(JUMP * lowest, lowest + JUMP_NATS) and masked.get(epoch, False) <= was_masked:
             now = f", and is {losses[-1][1]:.2f} in epoch {losses[-1][0]}" if epoch != losses[-1][0] else ""
-            return f"the training loss rose from {before:.2f} to {after:.2f} in epoch {epoch}{now}"
+            return f"the training loss rose from {lowest:.2f} in epoch {before} to {loss:.2f} in epoch {epoch}{now}"
+        if loss < lowest or masked.get(epoch, False) > was_masked:
+            before, lowest = epoch, loss
+        was_masked = masked.get(epoch, False)
     return None
 
 
@@ -224,18 +229,36 @@ def _gradients(entries: Entries) -> Iterator[Finding]:
         )
 
 
-def _exploding(entries: Entries) -> Iterator[Finding]:
-    advice = _suited(
+def _nothing_learnt(entries: Entries) -> Iterator[Finding]:
+    """All steps of a short training were skipped."""
+    skipped, steps = _skipped_of(entries)
+    if skipped >= steps > 0:
+        yield _explosion(entries, skipped, steps)
+
+
+def _skipped_of(entries: Entries) -> tuple[float, int]:
+    steps = entries[-1]["step"] if entries else 0
+    return sum(entry.get("skipped_steps", 0.0) for entry in entries), steps
+
+
+def _explosion(entries: Entries, skipped: float, steps: int) -> Finding:
+    seen = f"{skipped:.0f} of {steps} steps had a gradient that is not finite, and were skipped"
+    return Finding("exploding gradient", "serious", seen, _against_explosion(entries))
+
+
+def _against_explosion(entries: Entries) -> str:
+    return _suited(
         entries,
         recogniser="a smaller training.learning_rate; a smaller training.clip_norm; training.precision=fp32",
         start="a smaller pretrain.learning_rate; training.precision=fp32",
         language_model="a smaller --learning-rate; --precision fp32",
     )
-    steps = entries[-1]["step"] if entries else 0
-    skipped = sum(entry.get("skipped_steps", 0.0) for entry in entries)
+
+
+def _exploding(entries: Entries) -> Iterator[Finding]:
+    skipped, steps = _skipped_of(entries)
     if skipped > max(SKIPPED_SHARE * steps, SKIPPED_FIRST):
-        seen = f"{skipped:.0f} of {steps} steps had a gradient that is not finite, and were skipped"
-        yield Finding("exploding gradient", "serious", seen, advice)
+        yield _explosion(entries, skipped, steps)
         return
     norms = curve_of_steps(entries, "gradient_norm")
     for index, (epoch, norm) in enumerate(norms):
@@ -243,7 +266,7 @@ def _exploding(entries: Entries) -> Iterator[Finding]:
         if norm > LARGE_NORM or (norm > EXPLODED * usual and norm > 1):
             than = f", {norm / usual:.0f} times what it was before" if norm > EXPLODED * usual else ""
             seen = f"in epoch {epoch} its norm before clipping was {norm:.3g} on average{than}"
-            yield Finding("exploding gradient", "warning", seen, advice)
+            yield Finding("exploding gradient", "warning", seen, _against_explosion(entries))
             return
 
 
@@ -291,7 +314,7 @@ def _over_fitting(entries: Entries) -> Iterator[Finding]:
     last, now = dev[-1]
     wers = [wer for _, wer in curve(entries, "dev_wer")]
     better = bool(wers) and min(wers[-MANY:]) < min(wers[:-MANY])  # CTC's loss may rise while errors become fewer
-    risen = len(dev) - 1 - place >= MANY and now > OVERFIT_RISE * lowest
+    risen = len(dev) - 1 - place >= MANY and now > max(OVERFIT_RISE * lowest, lowest + OVERFIT_NATS)
     if risen and not better and train[-1][1] < train[place][1]:
         seen = (
             f"the dev loss was lowest in epoch {epoch} ({lowest:.3f}) and has risen to {now:.3f} in epoch {last}, "

@@ -212,6 +212,6 @@ def is_lack_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)) is not None
 
 
-def padded_seconds(samples: Sequence[Sample]) -> float:
-    """Seconds of a batch, padding included: what memory goes by."""
-    return len(samples) * max(sample.duration for sample in samples)
+def padded_seconds(samples: Sequence[Sample], processes: int = 1) -> float:
+    """Seconds of a batch, padding included: what memory goes by; in each of the processes that share it."""
+    return math.ceil(len(samples) / processes) * max(sample.duration for sample in samples)

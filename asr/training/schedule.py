@@ -116,10 +116,13 @@ class Schedule:
         self.growth = 1.0
         self.plateau = _Plateau()
 
-    @property
-    def most_growth(self) -> float:
-        """How many times larger batches may become: where the rate never falls, they do not grow."""
-        return 1.0 if self.kind == "constant" else self.shape.batch_growth
+    def most_growth(self, epochs: int) -> float:
+        """How many times larger batches may become in a training of so many epochs."""
+        if self.kind != "plateau":
+            return max(self.growth_at(epoch / epochs) for epoch in range(epochs))
+        shape = self.shape
+        falls = max(epochs - 2, 0) // (shape.plateau_patience + 1)  # the first epoch is the best so far
+        return 1 / max(math.pow(shape.step_factor, falls), shape.final_factor, 1 / shape.batch_growth)
 
     def begin_epoch(self, progress: float) -> float:
         """Decide `growth_at` for an epoch, and keep to it until the next one begins."""
