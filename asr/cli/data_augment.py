@@ -29,17 +29,17 @@ Examples:
 
 def augment(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A recording, of any format.")],
-    recipe: Annotated[str, typer.Option(metavar="PATH_OR_NAME", help="Whose section `augment` is used.")],
+    recipe: Annotated[str, typer.Option(metavar="PATH_OR_NAME", help="Recipe whose section `augment` is used.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write WAV files.", file_okay=False)],
     settings: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[KEY=VALUE]...",
+            metavar="KEY=VALUE",
             help="Settings in place of the recipe's, such as augment.reverb.kind=image.",
         ),
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="How many to write.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 1,
+    count: Annotated[int, typer.Option(metavar="N", min=1, help="How many to write.")] = 5,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of what is drawn.")] = 1,
     only: Annotated[
         str | None,
         typer.Option(

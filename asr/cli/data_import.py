@@ -46,47 +46,54 @@ Examples:
 
 def column(what: str) -> typer.models.OptionInfo:
     """An option that names a table's column."""
-    option: typer.models.OptionInfo = typer.Option(metavar="NAME", help=f"Of a table: the column of {what}.")
+    option: typer.models.OptionInfo = typer.Option(metavar="NAME", help=f"Column of a table that holds {what}.")
     return option
 
 
 def import_(
-    source: Annotated[Path, typer.Argument(exists=True, help="A folder, or a table.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", exists=True, help="A folder, or a table.")],
     out: Annotated[Path, typer.Option(metavar="PATH", help="Manifest to make; with --dev or --test, a folder.")],
     layout: Annotated[
         Layout | None,
         typer.Option("--format", help="How the source is laid out.", show_default="what it looks like"),
     ] = None,
-    dev: Annotated[float, typer.Option(min=0, max=0.9, help="Share to hold out as development set.")] = 0.0,
-    test: Annotated[float, typer.Option(min=0, max=0.9, help="Share to hold out as test set.")] = 0.0,
+    dev: Annotated[
+        float, typer.Option(min=0, max=0.9, metavar="SHARE", help="Share to hold out as development set.")
+    ] = 0.0,
+    test: Annotated[
+        float, typer.Option(min=0, max=0.9, metavar="SHARE", help="Share to hold out as test set.")
+    ] = 0.0,
     hold_out: Annotated[
         Literal["speakers", "recordings"],
-        typer.Option(help="What no two sets share; speakers as far as they are known, and there are several."),
+        typer.Option(
+            help="What no two sets share; where fewer than two speakers are named, recordings in any case."
+        ),
     ] = "speakers",
-    seed: Annotated[int, typer.Option(min=0, help="Of the choice of what is held out.")] = 1,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the choice of what is held out.")] = 1,
     audio_column: Annotated[str | None, column("paths")] = None,
     text_column: Annotated[str | None, column("transcripts")] = None,
     speaker_column: Annotated[str | None, column("speakers")] = None,
     start_column: Annotated[str | None, column("seconds at which utterances start")] = None,
     end_column: Annotated[str | None, column("seconds at which they end")] = None,
     audio_root: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Of a table or wav.scp: where relative paths start.")
+        Path | None, typer.Option(metavar="FOLDER", help="Where relative paths in a table or wav.scp start.")
     ] = None,
     speaker_folders: Annotated[
-        bool, typer.Option("--speaker-folders", help="Of a folder: each folder in it is named after a speaker.")
+        bool, typer.Option("--speaker-folders", help="Each folder in SOURCE is named after a speaker.")
     ] = False,
     skip_faulty: Annotated[
         bool, typer.Option("--skip-faulty", help="Leave out what can't be used, and warn.")
     ] = False,
     relative: Annotated[
-        bool, typer.Option("--relative", help="Relative paths also to recordings outside the manifest's folder.")
+        bool,
+        typer.Option("--relative", help="Write relative paths, to recordings outside the manifest's folder too."),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace manifests that are there.")] = False,
 ) -> None:
     """List recordings and their transcripts, as they are, in manifests to train on.
 
-    Everything that is wrong is told at once, by file and line. Sets that are held out share no speaker with the
-    training set where several are known, and no recording elsewhere.
+    Everything that is wrong is told at once, by file and line. Where at least two speakers are named, none of them
+    is in two sets; recordings without a speaker, or all of one speaker, are held out by themselves.
     """
     from asr.cli.reporter import TerminalReporter
     from asr.data.layouts.entries import faulty, measure, repeated

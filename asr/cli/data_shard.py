@@ -41,8 +41,12 @@ def shard(
         str | None,
         typer.Option(metavar="SIZE", help="Most that a shard holds, such as 1GB.", show_default=SHARD_SIZE),
     ] = None,
-    utterances: Annotated[int | None, typer.Option(metavar="N", min=1, help="The same, as utterances.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the order in which utterances are packed.")] = 1,
+    utterances: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Most utterances in a shard, in place of --shard-size.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Seed of the order in which utterances are packed.")
+    ] = 1,
 ) -> None:
     """Pack the recordings of a manifest into tar files, in random order, and write their index.
 

@@ -42,7 +42,7 @@ def speak(
         ),
     ] = None,
     rate: Annotated[str, typer.Option(metavar="LOW,HIGH", help="Words per minute.")] = "130,220",
-    seed: Annotated[int, typer.Option(min=0, help="Of voices, rooms and what is drawn.")] = 1,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of voices, rooms and what is drawn.")] = 1,
 ) -> None:
     """Have text read by eSpeak NG in many voices, as training material beside real recordings.
 

@@ -37,18 +37,23 @@ DecoderName = Annotated[
 ]
 BeamWidth = Annotated[
     int | None,
-    typer.Option(min=1, help="How many hypotheses to keep in each frame.", show_default="the model's, else 32"),
+    typer.Option(
+        metavar="N", min=1, help="How many hypotheses to keep in each frame.", show_default="the model's, else 32"
+    ),
 ]
 LanguageModel = Annotated[
     Path | None,
     typer.Option(metavar="FILE", exists=True, dir_okay=False, help="N-gram model: .arpa, .arpa.gz or .ngram."),
 ]
 Alpha = Annotated[
-    float | None, typer.Option(min=0, help="The language model's weight.", show_default="the model's, else 0.5")
+    float | None,
+    typer.Option(metavar="X", min=0, help="The language model's weight.", show_default="the model's, else 0.5"),
 ]
 Beta = Annotated[
     float | None,
-    typer.Option(help="Bonus of a word (with an LM of tokens, of a token).", show_default="the model's, else 2"),
+    typer.Option(
+        metavar="X", help="Bonus of a word (with an LM of tokens, of a token).", show_default="the model's, else 2"
+    ),
 ]
 Lexicon = Annotated[
     Path | None,
@@ -89,7 +94,9 @@ NbestRescored = Annotated[
 ]
 RejectAbove = Annotated[
     float | None,
-    typer.Option(min=0, help="With --grammar: no text where the rejection is higher.", show_default="never"),
+    typer.Option(
+        metavar="X", min=0, help="With --grammar: no text where the rejection is higher.", show_default="never"
+    ),
 ]
 
 

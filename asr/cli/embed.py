@@ -26,9 +26,10 @@ DRAWN = 200
 Vectors = Annotated[
     Path, typer.Argument(metavar="VECTORS", help="File in the text or binary format of word2vec (.gz too).")
 ]
-Count = Annotated[int, typer.Option(min=1, help="How many words to show.")]
+Count = Annotated[int, typer.Option(metavar="N", min=1, help="How many words to show.")]
 AnalogyMethod = Annotated[
-    Literal["add", "multiply"], typer.Option("--method", help="3CosAdd, or 3CosMul of Levy & Goldberg.")
+    Literal["add", "multiply"],
+    typer.Option("--method", help="How scores are computed: 3CosAdd, or 3CosMul of Levy & Goldberg."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")]
 
@@ -50,7 +51,7 @@ def train(
         Path,
         typer.Option(metavar="FILE", help="File to make: .txt or .vec (text), .bin (binary), or these and .gz."),
     ],
-    dim: Annotated[int, typer.Option(min=1, help="Numbers in a vector.")] = 100,
+    dim: Annotated[int, typer.Option(metavar="N", min=1, help="Numbers in a vector.")] = 100,
     architecture: Annotated[
         Literal["skip-gram", "cbow"],
         typer.Option(help="Tell a word from each word around it, or from all of them together."),
@@ -59,26 +60,42 @@ def train(
         Literal["negative", "hierarchical", "sampled"],
         typer.Option(help="Negative sampling, hierarchical softmax or sampled softmax."),
     ] = "negative",
-    window: Annotated[int, typer.Option(min=1, help="Most words on either side that count as around.")] = 5,
-    negatives: Annotated[int, typer.Option(min=1, help="Words to draw for each word.")] = 5,
-    min_count: Annotated[int, typer.Option(min=1, help="Leave out words that occur less often.")] = 5,
+    window: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Most words on either side that count as around.")
+    ] = 5,
+    negatives: Annotated[int, typer.Option(metavar="N", min=1, help="Words to draw for each word.")] = 5,
+    min_count: Annotated[int, typer.Option(metavar="N", min=1, help="Leave out words that occur less often.")] = 5,
     subsample: Annotated[
         float,
-        typer.Option(min=0, help="Leave out some of the words that are a greater share of the text; 0: none."),
+        typer.Option(
+            metavar="X", min=0, help="Leave out some of the words that are a greater share of the text; 0: none."
+        ),
     ] = 1e-3,
-    epochs: Annotated[int, typer.Option(min=1, help="How often to go through the text.")] = 5,
+    epochs: Annotated[int, typer.Option(metavar="N", min=1, help="How often to go through the text.")] = 5,
     phrases: Annotated[
         int,
         typer.Option(min=0, metavar="PASSES", help="Join words to phrases first, each time up to twice as long."),
     ] = 0,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Of the numba engine.", show_default="as many as there are cores")
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="CPU threads of the numba engine.", show_default="as many as there are cores"
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="On a CPU with one thread: for the same vectors again.")] = 1,
+    seed: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Seed of what is drawn: on a CPU with one thread, the same one gives the same vectors.",
+        ),
+    ] = 1,
     engine: Annotated[
         Literal["numba", "torch"], typer.Option(help="numba for the CPU; torch, in large batches, for a GPU.")
     ] = "numba",
-    device: Annotated[str, typer.Option(help="Of the torch engine: cpu, cuda.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="Where the torch engine computes: cpu, cuda.")
+    ] = "cpu",
     overwrite: Overwrite = False,
 ) -> None:
     """Learn vectors of the words of a text, by word2vec."""
@@ -112,20 +129,26 @@ def train(
     reporter.say(f"wrote {out}: {len(vectors.words):,} words, {dim} numbers each")
 
 
-@app.command(short_help="Print the words nearest to a word.")
+@app.command(
+    short_help="Print the words nearest to a word.",
+    epilog="\nExample:\n\n  asr embed neighbours news.bin king --count 5",
+)
 def neighbours(
-    vectors: Vectors, word: Annotated[str, typer.Argument(help="To find words near to.")], count: Count = 10
+    vectors: Vectors, word: Annotated[str, typer.Argument(metavar="WORD", help="The word.")], count: Count = 10
 ) -> None:
     """Print the words that are nearest to a word, with the cosines of the angles between them."""
     _print(_load(vectors).neighbours(word, count))
 
 
-@app.command(short_help="Print what is to one word as another is to a third.")
+@app.command(
+    short_help="Print what is to one word as another is to a third.",
+    epilog="\nExample:\n\n  asr embed analogy news.bin man king woman",
+)
 def analogy(
     vectors: Vectors,
-    a: Annotated[str, typer.Argument(metavar="A", help="Such as man,")],
-    b: Annotated[str, typer.Argument(metavar="B", help="king,")],
-    c: Annotated[str, typer.Argument(metavar="C", help="woman.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="A word, such as man.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another one, such as king.")],
+    c: Annotated[str, typer.Argument(metavar="C", help="A third one, such as woman.")],
     count: Count = 10,
     method: AnalogyMethod = "add",
 ) -> None:
@@ -133,7 +156,10 @@ def analogy(
     _print(_load(vectors).analogy(a, b, c, count, method))
 
 
-@app.command(short_help="Print how alike two words are.")
+@app.command(
+    short_help="Print how alike two words are.",
+    epilog="\nExample:\n\n  asr embed similarity news.bin king queen",
+)
 def similarity(
     vectors: Vectors,
     a: Annotated[str, typer.Argument(metavar="A", help="A word.")],
@@ -143,13 +169,16 @@ def similarity(
     typer.echo(f"{_load(vectors).similarity(a, b):.4f}")
 
 
-@app.command(short_help="Compare vectors with people's judgement.")
+@app.command(
+    short_help="Compare vectors with people's judgement.",
+    epilog="\nExample:\n\n  asr embed evaluate news.bin wordsim353.tsv questions-words.txt",
+)
 def evaluate(
     vectors: Vectors,
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE...",
+            metavar="FILE",
             help="Rated pairs (WordSim-353, SimLex-999), or analogies in sections (questions-words.txt).",
         ),
     ],
@@ -174,7 +203,11 @@ def evaluate(
             typer.echo(f"  pairs     {agreement.covered:,} of {agreement.pairs:,}")
 
 
-@app.command(short_help="Draw words on a plane.")
+@app.command(
+    short_help="Draw words on a plane.",
+    epilog="\nExamples:\n\n  asr embed plot news.bin --out news.html\n\n"
+    "  asr embed plot news.bin --words animals.txt --out animals.png",
+)
 def plot(
     vectors: Vectors,
     out: Annotated[
@@ -192,9 +225,11 @@ def plot(
     ] = None,
     count: Annotated[
         int | None,
-        typer.Option(min=3, help="Draw at most this many words.", show_default=f"{DRAWN}, or all in --words"),
+        typer.Option(
+            metavar="N", min=3, help="Draw at most this many words.", show_default=f"{DRAWN}, or all in --words"
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="For another arrangement.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the arrangement.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Draw words on a plane, those that are alike near to each other (t-SNE)."""

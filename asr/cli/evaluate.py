@@ -46,9 +46,10 @@ Examples:
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Folder of a model or of a run.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a model or of a run.")],
     manifest: Annotated[
-        Path, typer.Argument(help="JSONL: audio_filepath, duration, text, and any further fields.")
+        Path,
+        typer.Argument(metavar="MANIFEST", help="JSONL: audio_filepath, duration, text, and any further fields."),
     ],
     by: Annotated[
         list[str] | None,
@@ -56,7 +57,7 @@ def evaluate(
             metavar="FIELD", help="Figures for each value of this field, too; may be given several times."
         ),
     ] = None,
-    worst: Annotated[int, typer.Option(min=0, help="How many of the worst utterances to show.")] = 10,
+    worst: Annotated[int, typer.Option(metavar="N", min=0, help="How many of the worst utterances to show.")] = 10,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
     hypotheses: Annotated[
         Path | None,
@@ -65,8 +66,10 @@ def evaluate(
             help="Write what was heard: audio path (and shard, or offset and duration) and text, between tabs.",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Recordings at once.")] = 8,
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="Where the network computes: auto, cpu, cuda or cuda:N.")
+    ] = "auto",
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Recordings at once.")] = 8,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
     decoder: DecoderName = None,
     beam_width: BeamWidth = None,

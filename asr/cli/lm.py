@@ -49,7 +49,7 @@ Examples:
 def build(
     texts: Texts,
     out: NgramFile,
-    order: Annotated[int, typer.Option(min=1, help="Words in the longest n-grams.")] = 3,
+    order: Annotated[int, typer.Option(metavar="N", min=1, help="Words in the longest n-grams.")] = 3,
     prune: Annotated[
         str,
         typer.Option(
@@ -96,7 +96,7 @@ Examples:
 
 @app.command(epilog=MIX_EPILOG, short_help="Make one n-gram model of several.")
 def mix(
-    models: Annotated[list[Path], typer.Argument(metavar="LM...", help="N-gram models: .arpa, .arpa.gz, .ngram.")],
+    models: Annotated[list[Path], typer.Argument(metavar="LM", help="N-gram models: .arpa, .arpa.gz, .ngram.")],
     out: NgramFile,
     tune: Annotated[
         list[str] | None,
@@ -149,7 +149,7 @@ def _weights(given: str | None, count: int) -> list[float]:
 app.command(epilog=lm_train.EPILOG, short_help="Train a neural model on text.")(lm_train.train)
 
 
-@app.command()
+@app.command(epilog="\nExample:\n\n  asr lm info lm.arpa")
 def info(lm: LanguageModel) -> None:
     """Say what is in a model."""
     from asr.text.ngram import NgramModel
@@ -180,7 +180,7 @@ def _of_network(model: NeuralLm) -> Iterator[str]:
     yield f"parameters  {sum(numbers):,}"
 
 
-@app.command()
+@app.command(epilog="\nExample:\n\n  asr lm perplexity lm.ngram dev.txt")
 def perplexity(lm: LanguageModel, texts: Texts, model: Recogniser = None) -> None:
     """Measure how well a model foresees a text.
 
@@ -197,13 +197,15 @@ def perplexity(lm: LanguageModel, texts: Texts, model: Recogniser = None) -> Non
     typer.echo(f"unknown                {measured.unknown:,} ({share:.2f} %)")
 
 
-@app.command(short_help="Say how likely sentences are.")
+@app.command(
+    short_help="Say how likely sentences are.",
+    epilog="\nExamples:\n\n  asr lm score lm.ngram sentences.txt --words\n\n"
+    "  echo turn the lights on | asr lm score lm.ngram",
+)
 def score(
     lm: LanguageModel,
-    texts: Annotated[
-        list[str] | None, typer.Argument(metavar="[TEXT...]", help=TEXTS_HELP, show_default="-")
-    ] = None,
-    words: Annotated[bool, typer.Option("--words", help="The log-probability of each word, too.")] = False,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help=TEXTS_HELP, show_default="-")] = None,
+    words: Annotated[bool, typer.Option("--words", help="Print the log-probability of each word, too.")] = False,
     model: Recogniser = None,
 ) -> None:
     """Print the base-10 log-probability of each sentence before it."""
@@ -216,26 +218,32 @@ def score(
         typer.echo(f"{scores.sum() / LN10:.4f}\t{each if words else ' '.join(sentence)}")
 
 
-@app.command()
+@app.command(
+    epilog="\nExamples:\n\n  asr lm generate lm.ngram --count 5\n\n"
+    "  asr lm generate lm.safetensors --temperature 0.7 --seed 1"
+)
 def generate(
     lm: LanguageModel,
-    count: Annotated[int, typer.Option(min=1, help="How many sentences.")] = 10,
+    count: Annotated[int, typer.Option(metavar="N", min=1, help="How many sentences.")] = 10,
     temperature: Annotated[
-        float, typer.Option(min=0.01, help="Below 1: nearer to the most probable; above: wilder.")
+        float, typer.Option(metavar="X", min=0.01, help="Below 1: nearer to the most probable; above: wilder.")
     ] = 1.0,
     top_k: Annotated[
-        int | None, typer.Option(min=1, metavar="K", help="Of neural models: draw from the K most probable only.")
+        int | None, typer.Option(min=1, metavar="K", help="For neural models: draw from the K most probable only.")
     ] = None,
     beam: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="WIDTH", help="Of neural models: the most probable sentences, by a beam search."
+            min=1, metavar="WIDTH", help="For neural models: print the most probable sentences, by a beam search."
         ),
     ] = None,
     longest: Annotated[
         int, typer.Option(min=1, metavar="WORDS", help="Cut sentences off here (tokens, for a model of these).")
     ] = 100,
-    seed: Annotated[int | None, typer.Option(min=0, help="For the same sentences again.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Seed of what is drawn.", show_default="another one each time"),
+    ] = None,
 ) -> None:
     """Draw sentences from a model."""
     from asr.text.ngram import NgramModel

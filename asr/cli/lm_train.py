@@ -61,22 +61,27 @@ def train(
     vocabulary: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Know only the N most frequent words.")
     ] = None,
-    min_count: Annotated[int, typer.Option(min=1, help="Take words that occur less often for <unk>.")] = 2,
+    min_count: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Take words that occur less often for <unk>.")
+    ] = 2,
     init_from: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Go on from this model, which learns the new words of the texts."),
     ] = None,
     cell: Annotated[
-        Literal["lstm", "gru"] | None, typer.Option(help="Of the recurrent layers.", show_default="lstm")
+        Literal["lstm", "gru"] | None, typer.Option(help="Kind of the recurrent layers.", show_default="lstm")
     ] = None,
     layers: Annotated[
-        int | None, typer.Option(min=1, help="How many recurrent layers.", show_default=f"{LAYERS}")
+        int | None, typer.Option(metavar="N", min=1, help="How many recurrent layers.", show_default=f"{LAYERS}")
     ] = None,
     hidden: Annotated[
-        int | None, typer.Option(min=1, help="Width of a recurrent layer.", show_default=f"{HIDDEN}")
+        int | None, typer.Option(metavar="N", min=1, help="Width of a recurrent layer.", show_default=f"{HIDDEN}")
     ] = None,
     embedding: Annotated[
-        int | None, typer.Option(min=1, help="Width of embeddings.", show_default=f"{EMBEDDING}, or --embeddings'")
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Width of embeddings.", show_default=f"{EMBEDDING}, or --embeddings'"
+        ),
     ] = None,
     embeddings: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Begin with these word vectors (`asr embed train`).")
@@ -96,33 +101,50 @@ def train(
             show_default=f"full for up to {MANY_UNITS} units, else sampled",
         ),
     ] = None,
-    draws: Annotated[int, typer.Option(min=1, help="Words that the sampled softmax draws for a batch.")] = 4096,
-    dropout: Annotated[float, typer.Option(min=0, max=0.95, help="Share of activations to drop.")] = 0.3,
-    epochs: Annotated[int, typer.Option(min=1, help="How often to go through the text, at most.")] = 10,
+    draws: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Words that the sampled softmax draws for a batch.")
+    ] = 4096,
+    dropout: Annotated[
+        float, typer.Option(metavar="X", min=0, max=0.95, help="Share of activations to drop.")
+    ] = 0.3,
+    epochs: Annotated[
+        int, typer.Option(metavar="N", min=1, help="How often to go through the text, at most.")
+    ] = 10,
     patience: Annotated[
-        int, typer.Option(min=1, help="Stop after so many epochs without a better perplexity.")
+        int, typer.Option(metavar="N", min=1, help="Stop after so many epochs without a better perplexity.")
     ] = 2,
     batch_units: Annotated[
         int | None,
-        typer.Option(min=1, help="Words (or tokens) in a batch.", show_default="2048, less for little text"),
+        typer.Option(
+            metavar="N", min=1, help="Words (or tokens) in a batch.", show_default="2048, less for little text"
+        ),
     ] = None,
     longest: Annotated[
-        int, typer.Option(min=1, help="Learn longer sentences in pieces of so many words (or tokens).")
+        int, typer.Option(metavar="N", min=1, help="Learn longer sentences in pieces of so many words (or tokens).")
     ] = 256,
-    learning_rate: Annotated[float, typer.Option(min=0, help="At its highest.")] = 3e-3,
-    weight_decay: Annotated[float, typer.Option(min=0, help="Of matrices.")] = 0.01,
+    learning_rate: Annotated[
+        float, typer.Option(metavar="X", min=0, help="Highest learning rate, at the end of the warm-up.")
+    ] = 3e-3,
+    weight_decay: Annotated[float, typer.Option(metavar="X", min=0, help="Weight decay of matrices.")] = 0.01,
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16"],
-        typer.Option(help="auto: bf16 where the GPU, or the CPU, has it, else fp32."),
+        typer.Option(help="Numbers to compute with. auto: bf16 where the GPU, or the CPU, has it, else fp32."),
     ] = "auto",
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Of the CPU.", show_default="as many as there are cores")
+        int | None, typer.Option(metavar="N", min=1, help="CPU threads.", show_default="as many as there are cores")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="For the same model again.")] = 1,
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="Where the network computes: auto, cpu, cuda or cuda:N.")
+    ] = "auto",
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of all that is drawn.")] = 1,
     run_dir: Annotated[
         Path | None,
-        typer.Option(help="Folder of checkpoints and log.", show_default="runs/<name of FILE>", file_okay=False),
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of checkpoints and log.",
+            show_default="runs/<name of FILE>",
+            file_okay=False,
+        ),
     ] = None,
     overwrite: Annotated[
         bool,

@@ -18,9 +18,11 @@ RecipeName = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Settings in place of the recipe's, such as training.epochs=20."),
+    typer.Argument(metavar="KEY=VALUE", help="Settings in place of the recipe's, such as training.epochs=20."),
 ]
-DataDir = Annotated[Path, typer.Option(help="Folder of prepared corpora, shared by runs.", file_okay=False)]
+DataDir = Annotated[
+    Path, typer.Option(metavar="FOLDER", help="Folder of prepared corpora, shared by runs.", file_okay=False)
+]
 
 
 class RecipeCommand(TyperCommand):

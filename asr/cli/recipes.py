@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="List, show and copy recipes; say what can be set in them.")
 
-Name = Annotated[str, typer.Argument(help="A recipe of `asr recipes list`.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A recipe of `asr recipes list`.")]
 
 
 @app.command("list")
@@ -31,17 +31,17 @@ def list_recipes() -> None:
         typer.echo(f"{name:{width}}  {catalogue.title(folder)}".rstrip())
 
 
-@app.command()
+@app.command(epilog="\nExample:\n\n  asr recipes show quickstart")
 def show(name: Name) -> None:
     """Print a recipe file; a path will do as well as a name."""
     typer.echo(read_text(catalogue.resolve(name), error=ConfigError), nl=False)
 
 
-@app.command(epilog="Example:\n\n  asr recipes copy quickstart my-recipe && asr train my-recipe")
+@app.command(epilog="\nExample:\n\n  asr recipes copy quickstart my-recipe && asr train my-recipe")
 def copy(
     name: Name,
     destination: Annotated[
-        Path | None, typer.Argument(metavar="[DEST]", help="Folder to make.", show_default="./NAME")
+        Path | None, typer.Argument(metavar="FOLDER", help="Folder to make.", show_default="./NAME")
     ] = None,
 ) -> None:
     """Copy a recipe's folder, to be changed at will. Nothing is overwritten."""
@@ -51,12 +51,13 @@ def copy(
 
 @app.command(
     short_help="Say what can be set in a recipe.",
-    epilog="Examples:\n\n  asr recipes settings training\n\n  asr recipes settings augment.noise training.schedule",
+    epilog="\nExamples:\n\n  asr recipes settings training\n\n"
+    "  asr recipes settings augment.noise training.schedule",
 )
 def settings(
     keys: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY...]", help="Sections or single settings.", show_default="names of all"),
+        typer.Argument(metavar="KEY", help="Sections or single settings.", show_default="names of all"),
     ] = None,
 ) -> None:
     """Say what can be set in a recipe: the default of each setting, what it may be, and what it means."""

@@ -29,12 +29,15 @@ def report(
     run: Annotated[
         Path,
         typer.Argument(
-            help="Folder of a run, finished or not; or the folder pretrain in it, or that of `asr lm train`."
+            metavar="RUN",
+            help="Folder of a run, finished or not; or the folder pretrain in it, or that of `asr lm train`.",
         ),
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="Page to write.", show_default="report.html in the folder", dir_okay=False),
+        typer.Option(
+            metavar="FILE", help="Page to write.", show_default="report.html in the folder", dir_okay=False
+        ),
     ] = None,
 ) -> None:
     """Write the report of a training as a page with its curves, and say in short what is wrong with them.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TEXTS_HELP = "Text files in UTF-8 (.gz too), a sentence to a line, or manifests (.jsonl); - for standard input."
 
-Texts = Annotated[list[str], typer.Argument(metavar="TEXT...", help=TEXTS_HELP)]
+Texts = Annotated[list[str], typer.Argument(metavar="TEXT", help=TEXTS_HELP)]
 Recogniser = Annotated[
     Path | None,
     typer.Option("--model", metavar="FOLDER", help="Normalise the text as this recogniser writes."),

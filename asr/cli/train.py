@@ -44,7 +44,8 @@ def train(
     recipe: RecipeName,
     settings: Settings = None,
     run_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the run.", show_default="runs/<recipe>", file_okay=False)
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder of the run.", show_default="runs/<recipe>", file_okay=False),
     ] = None,
     data_dir: DataDir = Path("data"),
     overwrite: Annotated[

@@ -55,7 +55,9 @@ def transcribe(
     ],
     model: Annotated[
         Path | None,
-        typer.Option(help="Folder of a model or of a run.", show_default="the newest model in ./runs"),
+        typer.Option(
+            metavar="FOLDER", help="Folder of a model or of a run.", show_default="the newest model in ./runs"
+        ),
     ] = None,
     format: Annotated[
         Literal["text", "json", "srt", "vtt", "ctm", "tsv"] | None,
@@ -69,8 +71,12 @@ def transcribe(
             show_default="standard output",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Recordings (or windows of long ones) at once.")] = 8,
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="Where the network computes: auto, cpu, cuda or cuda:N.")
+    ] = "auto",
+    batch_size: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Recordings (or windows of long ones) at once.")
+    ] = 8,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
     decoder: DecoderName = None,
     beam_width: BeamWidth = None,
@@ -83,7 +89,7 @@ def transcribe(
     reject_above: RejectAbove = None,
     rescore: Rescore = None,
     nbest_rescored: NbestRescored = None,
-    nbest: Annotated[int, typer.Option(min=1, help="How many ways to hear it, best first.")] = 1,
+    nbest: Annotated[int, typer.Option(metavar="N", min=1, help="How many ways to hear it, best first.")] = 1,
 ) -> None:
     """Write down what is said in recordings of any length, format and sample rate.
 

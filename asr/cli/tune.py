@@ -34,18 +34,25 @@ Example:
   asr tune rescoring my-model dev.jsonl --lm large.ngram
 """
 
-Folder = Annotated[Path, typer.Argument(help="Folder of a model or of a run.")]
-Manifest = Annotated[Path, typer.Argument(help="Recordings that it was not trained on, and their text.")]
-Trials = Annotated[int, typer.Option(min=1, help="How many weights to try.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of the weights that are tried.")]
+Folder = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a model or of a run.")]
+Manifest = Annotated[
+    Path, typer.Argument(metavar="MANIFEST", help="Recordings that it was not trained on, and their text.")
+]
+Trials = Annotated[int, typer.Option(metavar="N", min=1, help="How many weights to try.")]
+Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the weights that are tried.")]
 Threads = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Recordings decoded at once.", show_default="one, more where they are long, up to the cores"
+        metavar="N",
+        min=1,
+        help="Recordings decoded at once.",
+        show_default="one, more where they are long, up to the cores",
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Recordings through the network at once.")]
+Device = Annotated[
+    str, typer.Option(metavar="DEVICE", help="Where the network computes: auto, cpu, cuda or cuda:N.")
+]
+BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Recordings through the network at once.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Leave the model as it is.")]
 
 _RESCORING = {"rescore", "nbest_rescored", "gamma", "delta", "first_pass", "rescoring_tuning"}
@@ -108,7 +115,7 @@ def rescoring(
             metavar="FILE",
             exists=True,
             dir_okay=False,
-            help="To rescore with: .arpa, .arpa.gz, .ngram, .safetensors.",
+            help="Language model to rescore with: .arpa, .arpa.gz, .ngram, .safetensors.",
         ),
     ] = None,
     nbest_rescored: Annotated[

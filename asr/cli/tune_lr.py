@@ -28,9 +28,9 @@ def lr(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the curve: .html, or, with the extra plot, .png.")
     ] = None,
-    lowest: Annotated[float, typer.Option(help="Learning rate to begin with.")] = 1e-6,
-    highest: Annotated[float, typer.Option(help="Learning rate to end with.")] = 1.0,
-    steps: Annotated[int, typer.Option(min=20, help="Batches to learn from.")] = 300,
+    lowest: Annotated[float, typer.Option(metavar="X", help="Learning rate to begin with.")] = 1e-6,
+    highest: Annotated[float, typer.Option(metavar="X", help="Learning rate to end with.")] = 1.0,
+    steps: Annotated[int, typer.Option(metavar="N", min=20, help="Batches to learn from.")] = 300,
     data_dir: DataDir = Path("data"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it is there.")] = False,
 ) -> None:

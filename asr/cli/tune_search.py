@@ -65,12 +65,15 @@ def search(
     trials: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             min=1,
-            help="How many in all, those before an interruption included.",
+            help="How many trials in all, those before an interruption included.",
             show_default=f"{TRIALS}; a whole grid; with --hours, as many as there is time for",
         ),
     ] = None,
-    hours: Annotated[float | None, typer.Option(min=0.0, help="Start no trial after this many.")] = None,
+    hours: Annotated[
+        float | None, typer.Option(min=0.0, metavar="HOURS", help="Start no trial after so many hours.")
+    ] = None,
     sampler: Annotated[
         Sampler, typer.Option(help="How settings are drawn: tpe learns from the trials before.")
     ] = Sampler.tpe,
@@ -78,16 +81,29 @@ def search(
         bool, typer.Option("--prune/--no-prune", help="Stop trials that do worse than others (Hyperband).")
     ] = True,
     prune_after: Annotated[
-        int | None, typer.Option(min=1, metavar="EPOCH", help="Stop none before.", show_default="a sixth of them")
+        int | None,
+        typer.Option(
+            min=1, metavar="EPOCH", help="Stop no trial before this epoch.", show_default="a sixth of them"
+        ),
     ] = None,
     metric: Annotated[Metric, typer.Option(help="Error rate on the dev set to compare trials by.")] = Metric.cer,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Of a trial, at most.", show_default="the recipe's training.epochs")
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Most epochs of a trial.", show_default="the recipe's training.epochs"
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn; the trainings have the recipe's.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, help="Seed of the settings that are drawn; the trainings have the recipe's."
+        ),
+    ] = 0,
     run_dir: Annotated[
         Path | None,
-        typer.Option(help="Folder of the search.", show_default="runs/<recipe>-search", file_okay=False),
+        typer.Option(
+            metavar="FOLDER", help="Folder of the search.", show_default="runs/<recipe>-search", file_okay=False
+        ),
     ] = None,
     data_dir: DataDir = Path("data"),
     overwrite: Annotated[

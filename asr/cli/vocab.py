@@ -57,7 +57,9 @@ Examples:
 
 @app.command(epilog=EPILOG)
 def build(
-    commands: Annotated[Path, typer.Argument(help="Text file: a phrase to a line, or a grammar.")],
+    commands: Annotated[
+        Path, typer.Argument(metavar="COMMANDS", help="Text file: a phrase to a line, or a grammar.")
+    ],
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="File to make.", show_default=f"COMMANDS{SUFFIX}")
     ] = None,
@@ -65,7 +67,7 @@ def build(
         Path | None,
         typer.Option(metavar="FOLDER", help="Check that this model can write all words."),
     ] = None,
-    language: Annotated[str, typer.Option(help="Of numbers: en, de, fr, …")] = "en",
+    language: Annotated[str, typer.Option(metavar="CODE", help="Language of numbers: en, de, fr, …")] = "en",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
 ) -> None:
     """Compile phrases or a grammar, for the --grammar of other commands."""
@@ -88,7 +90,7 @@ def build(
     typer.echo(f"{destination}\n{_summary(vocabulary)}")
 
 
-@app.command()
+@app.command(epilog="\nExample:\n\n  asr vocab show commands.vocab")
 def show(file: Vocabulary) -> None:
     """Say what is in a vocabulary, with a few of its sentences."""
     from asr.decoding import automaton
@@ -101,9 +103,12 @@ def show(file: Vocabulary) -> None:
 
 @app.command(
     short_help="Tell whether a sentence is in it, and its slots.",
-    epilog='Example:\n\n  asr vocab match commands.vocab "turn on the kitchen lights"',
+    epilog='\nExample:\n\n  asr vocab match commands.vocab "turn on the kitchen lights"',
 )
-def match(file: Vocabulary, sentence: Annotated[str, typer.Argument(help="As the model would write it.")]) -> None:
+def match(
+    file: Vocabulary,
+    sentence: Annotated[str, typer.Argument(metavar="SENTENCE", help="A sentence, written as the model writes.")],
+) -> None:
     """Tell whether a sentence is in a vocabulary, and what fills its slots.
 
     The exit code is 1 where it is not.
