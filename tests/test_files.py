@@ -275,4 +275,7 @@ def test_where_the_file_system_refuses_locks_work_goes_on(tmp_path: Path, monkey
 
     monkeypatch.setattr(fcntl, "flock", refused)
     with one_at_a_time(tmp_path / "data" / "lock", pytest.fail), only_writer(tmp_path / "run"):
-        (tmp_path / "run" / "file").touch()
+        write_text(tmp_path / "run" / "file", "done")
+    assert (tmp_path / "run" / "file").read_text() == "done"
+    with only_writer(tmp_path / "run"), one_at_a_time(tmp_path / "data" / "lock", pytest.fail):
+        pass  # nothing has stayed locked

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -18,13 +20,25 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 SETTINGS = {setting.key: setting for part in reference.parts() for setting in part.settings}
 
 
-def test_every_key_of_every_recipe_is_told() -> None:
-    for path in RECIPES.glob("*/recipe.yaml"):
-        values = yaml.safe_load(recipe_file.to_yaml(recipe_file.read_recipe(path)))
-        told = set(SETTINGS) | {part.key for part in reference.parts()} | {"prepare.corpus"}
-        for section, content in values.items():
-            keys = [section, *(f"{section}.{key}" for key in content)] if isinstance(content, dict) else [section]
-            assert told.issuperset(keys)
+def keys(values: dict[str, Any], above: str = "") -> Iterator[str]:
+    """Of all sections and settings, however deep; what a setting has for its value may have keys of its own."""
+    for name, value in values.items():
+        key = f"{above}{name}"
+        yield key
+        if isinstance(value, dict) and key not in SETTINGS:
+            yield from keys(value, f"{key}.")
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in RECIPES.glob("*/recipe.yaml")))
+def test_every_key_of_every_recipe_is_told(name: str) -> None:
+    values = yaml.safe_load(recipe_file.to_yaml(recipe_file.read_recipe(RECIPES / name / "recipe.yaml")))
+    found = list(keys(values))
+    assert "model.encoder.cell" in found and any(key.count(".") == 2 for key in found)
+    assert {*SETTINGS, *(part.key for part in reference.parts()), "prepare.corpus"}.issuperset(found)
+
+
+def test_there_are_recipes() -> None:
+    assert "quickstart" in {path.parent.name for path in RECIPES.glob("*/recipe.yaml")}
 
 
 @pytest.mark.parametrize("key", SETTINGS)
@@ -76,11 +90,24 @@ CHOICES = [
 ]
 
 
+def blocks() -> list[set[str]]:
+    """The words that stand as code in each paragraph, item of a list and row of a table; keys are one word."""
+    text = re.sub("```.*?```", "", README, flags=re.DOTALL)
+    return [
+        {word.rstrip(".") for span in re.findall("`([^`]+)`", block) for word in re.findall(r"[\w.-]+", span)}
+        for block in re.split(r"\n\s*\n|\n(?=\||\s*[-*] )", text)
+    ]
+
+
+BLOCKS = blocks()
+
+
 @pytest.mark.parametrize(("key", "choice"), CHOICES)
 def test_every_choice_is_in_the_readme(key: str, choice: str) -> None:
-    text = re.sub("```.*?```", "", README, flags=re.DOTALL)
-    words = {word for span in re.findall("`([^`]+)`", text) for word in re.findall(r"[\w-]+", span)}
-    assert choice in words
+    """Where the setting is told of, or its section: elsewhere, the same word means something else."""
+    section, _, name = key.rpartition(".")
+    told = [words for words in BLOCKS if choice in words]
+    assert any(name in words or any(f"{word}.".startswith(f"{section}.") for word in words) for words in told)
 
 
 def test_sections_settings_and_ends_of_names_are_found() -> None:
