@@ -22,10 +22,11 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from command_line import Run, command
+from typer.main import get_command
 
 import asr
 from asr import artefact, audio, catalogue, doctor, tuning
-from asr.cli import decoding, main
+from asr.cli import app, decoding, main
 from asr.cli.decoding import HOTWORD_BONUS, read_hotwords
 from asr.cli.inputs import Recording, files_for, find_recordings
 from asr.cli.reporter import TerminalReporter
@@ -39,42 +40,15 @@ from asr.recipe_file import read_recipe
 from asr.recognizer import Recognizer
 from asr.tuning import Trial, Tuned, TunedRescoring
 
-COMMANDS: tuple[list[str], ...] = (
-    [],
-    ["train"],
-    ["transcribe"],
-    ["evaluate"],
-    ["recipes"],
-    ["recipes", "list"],
-    ["recipes", "show"],
-    ["recipes", "copy"],
-    ["data"],
-    ["data", "shard"],
-    ["data", "index"],
-    ["doctor"],
-    ["report"],
-    ["tune"],
-    ["tune", "decoder"],
-    ["tune", "lr"],
-    ["tune", "rescoring"],
-    ["vocab"],
-    ["vocab", "build"],
-    ["vocab", "show"],
-    ["vocab", "match"],
-    ["lm"],
-    ["lm", "build"],
-    ["lm", "info"],
-    ["lm", "perplexity"],
-    ["lm", "score"],
-    ["lm", "generate"],
-    ["embed"],
-    ["embed", "train"],
-    ["embed", "neighbours"],
-    ["embed", "analogy"],
-    ["embed", "similarity"],
-    ["embed", "evaluate"],
-    ["embed", "plot"],
-)
+
+def commands(group: Any, *words: str) -> Iterator[list[str]]:
+    """All that there are, groups among them."""
+    yield [*words]
+    for name, each in getattr(group, "commands", {}).items():
+        yield from commands(each, *words, name)
+
+
+COMMANDS = list(commands(get_command(app)))
 
 
 @pytest.fixture
@@ -119,7 +93,11 @@ def test_nothing_heavy_is_imported_before_it_is_used() -> None:
     assert result.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) > 30 and ["data", "import"] in COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_help_fits_a_terminal(run: Run, command: list[str]) -> None:
     result = run(*command, "--help")
     assert result.code == 0
@@ -739,7 +717,7 @@ def test_compiling_is_announced_only_if_it_takes_long(
     run: Run, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(beam, "warm", lambda: None)
-    assert "compiled" not in run("transcribe", "a.wav", "--decoder", "beam").err
+    assert "loading the decoder" not in run("transcribe", "a.wav", "--decoder", "beam").err
     monkeypatch.setattr(decoding, "PATIENCE_SECONDS", 0.01)
     monkeypatch.setattr(beam, "warm", lambda: time.sleep(0.5))
     assert "loading the decoder" in run("transcribe", "a.wav", "--decoder", "beam").err

@@ -76,7 +76,7 @@ def test_options_of_training_reach_it(run: Run, tmp_path: Path) -> None:
 def test_compiling_is_announced_only_if_it_takes_long(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ("train", TEXT, "--dim", 4, "--epochs", 1, "--out")
     monkeypatch.setattr(word2vec, "warm", lambda engine: None)
-    assert "compiled" not in run(*arguments, "a.bin").err
+    assert "loading word2vec" not in run(*arguments, "a.bin").err
     monkeypatch.setattr(decoding, "PATIENCE_SECONDS", 0.01)
     monkeypatch.setattr(word2vec, "warm", lambda engine: time.sleep(0.5))
     assert "loading word2vec" in run(*arguments, "b.bin").err
