@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -141,7 +142,20 @@ def test_a_cut_off_training_resumes_exactly(
             run(path, tmp_path / "run", *AUGMENTED, f"training.workers={workers}", reporter=Recorder(cut, by))
     run(path, tmp_path / "run", *AUGMENTED, f"training.workers={workers}")
     assert_same_training(tmp_path / "run", finished)
-    assert all(entry["seconds_waiting_for_data"] < entry["seconds"] for entry in log(tmp_path / "run"))
+
+
+def test_the_time_of_an_epoch_is_that_of_all_its_steps_before_and_after_a_cut(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that is a second further at each look: one for each batch to come, and another to learn it."""
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=itertools.count().__next__))
+    with pytest.raises(InterruptedTrainingError):
+        run(path, tmp_path / "run", "training.epochs=2", reporter=Recorder(5))
+    run(path, tmp_path / "run", "training.epochs=2")
+    first, second = log(tmp_path / "run")
+    for entry, steps in ((first, first["step"]), (second, second["step"] - first["step"])):
+        assert (entry["seconds_waiting_for_data"], entry["seconds"]) == (steps, 2 * steps)
+    assert first["step"] > 5
 
 
 def test_a_damaged_log_is_no_hindrance(path: Path, finished: Path, tmp_path: Path) -> None:
@@ -389,7 +403,7 @@ def test_runs_that_start_together_prepare_their_corpus_once(
     def slow(path: Path, value: object) -> None:
         written.append(path)
         begun.set()
-        waiting.wait(2.0)
+        waiting.wait(60)
         write_json(path, value)
 
     def say(message: str) -> None:
@@ -507,7 +521,11 @@ def test_a_record_that_is_damaged_where_nothing_was_learnt_is_in_nobodys_way(pat
     record = tmp_path / "run" / "stages" / "train.json"
     record.parent.mkdir(parents=True)
     record.write_text("{")
-    run(path, tmp_path / "run", "training.epochs=1")
+    reporter = Recorder()
+    run(path, tmp_path / "run", "training.epochs=1", reporter=reporter)
+    assert reporter.steps > 0
+    assert not any("done before" in message for message in reporter.said)
+    assert {"started", "seconds"} <= set(json.loads(record.read_text()))
 
 
 def test_settings_that_are_damaged_keep_no_training_from_being_guarded(path: Path, tmp_path: Path) -> None:
