@@ -285,7 +285,7 @@ PROCESS = """
 import os, signal, sys, time
 from asr.errors import AsrError
 from asr.training import launch
-launch.GRACE = 1.0
+launch.GRACE = {grace}
 if launch.world_size() == 1:
     try:
         sys.exit(launch.launch(3))
@@ -304,9 +304,14 @@ while not got:
 """
 
 
-def launched(behaviour: str, interrupt: bool = False) -> subprocess.CompletedProcess[str]:
+def program(behaviour: str, grace: float = 20.0) -> list[str]:
+    """A command that runs three processes which do so; that many seconds are not too few on a busy machine."""
+    return [sys.executable, "-c", PROCESS.replace("{grace}", str(grace)) + behaviour]
+
+
+def launched(behaviour: str, interrupt: bool = False, grace: float = 20.0) -> subprocess.CompletedProcess[str]:
     """Run three processes that do so, and interrupt what started them once all say that they are there."""
-    command = [sys.executable, "-c", PROCESS + behaviour]
+    command = program(behaviour, grace)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         if interrupt:
@@ -354,7 +359,7 @@ def test_windows_interrupts_all_processes_of_a_console_itself(monkeypatch: pytes
 
 
 def test_a_process_that_hangs_when_another_has_failed_is_killed() -> None:
-    done = launched("sys.exit(3) if rank == 1 else time.sleep(1000)")
+    done = launched("sys.exit(3) if rank == 1 else time.sleep(1000)", grace=1.0)
     assert (done.returncode, done.stderr) == (3, "")
 
 
@@ -405,8 +410,7 @@ while not got and time.monotonic() < deadline:
     time.sleep(0.01)
 os.write(1, b"saved\\n" if got else b"left alone\\n")
 """
-    command = [sys.executable, "-c", PROCESS + behaviour]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(program(behaviour), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert [process.stdout.readline() for _ in range(3)] == ["here\n"] * 3
         process.kill()

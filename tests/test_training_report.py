@@ -245,34 +245,36 @@ TECHNIQUES = (
     "training.step_factor=0.5",
     "training.batch_growth=1.5",
     "training.clip_value=0.5",
-    "training.l1=1e-5",
+    "training.l1=1.0e-05",
     "training.max_norm=4",
     "training.ema=0.9",
     "training.rates={head: 0.5}",
     "training.unfreeze={frontend: 2}",
     "training.patience=3",
     "training.epochs=8",
-    "training.learning_rate=1e-12",
+    "training.learning_rate=1.0e-12",
     "model.frontend.activation=elu",
     "model.frontend.normalization=group",
     "model.frontend.dropout=0.1",
     "model.encoder.weight_dropout=0.1",
     "model.encoder.dropout_kind=locked",
     "model.encoder.forget_bias=0.5",
-    "augment.spec_augment={start_epoch: 2, freq_width: 2, time_width: 3}",
+    "augment.spec_augment.start_epoch=2",
+    "augment.spec_augment.freq_width=2",
+    "augment.spec_augment.time_width=3",
 )
+"""As the report has them; forget gates are of an LSTM."""
 
 
 def test_every_technique_that_is_on_is_seen(tmp_path: Path, capsys: Capture) -> None:
     path = write_recipe(tmp_path, train=40)
     common = ("--run-dir", str(tmp_path / "run"), "--data-dir", str(tmp_path / "data"))
-    assert call("train", str(path), *SETTINGS, *TECHNIQUES, *common) == 0
+    parts = ("model.encoder.cell=lstm", "augment.spec_augment={}")
+    assert call("train", str(path), *SETTINGS, *parts, *TECHNIQUES, *common) == 0
     text = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     found = Page(text)
     for technique in TECHNIQUES:
-        key, _, value = technique.partition("=")
-        assert key in found.text
-        assert value in found.text or "{" in value or value == "1e-5"
+        assert technique in found.text
     for seen in (
         "epoch 2: learning from here on: frontend",
         "epoch 2: masks of SpecAugment from here on",
