@@ -279,10 +279,13 @@ def test_each_occurrence_of_a_hotword_counts_its_bonus(
         check(decoder, Reference(tokens, word_lm if with_lm else None, **weights, hotwords=phrases), log_probs)
 
 
-def test_a_hotword_opens_a_closed_lexicon() -> None:
-    decoder = Decoder(CHARACTERS, lexicon=["a"], **EXACT)
+@pytest.mark.parametrize("with_lm", [False, True])
+def test_a_hotword_opens_a_closed_lexicon(with_lm: bool, word_lm: NgramModel) -> None:
+    lm, weights = (word_lm, {"alpha": 0.7, "beta": 0.5, "unknown": -2.0}) if with_lm else (None, {})
+    decoder = Decoder(CHARACTERS, lm, ["a"], **weights, **EXACT)
+    hotwords = {"bb": 1.5, "ab": 0.5}  # the language model knows the second
     for log_probs in cases(5, 20, len(CHARACTERS)):
-        check(decoder, Reference(CHARACTERS, lexicon=["a"], hotwords={"bb": 1.5}), log_probs)
+        check(decoder, Reference(CHARACTERS, lm, lexicon=["a"], **weights, hotwords=hotwords), log_probs)
 
 
 def test_a_symbol_that_the_tokens_lack_makes_no_other_model(token_lm: NgramModel, tmp_path: Path) -> None:
@@ -324,6 +327,16 @@ def test_with_a_grammar_the_most_probable_of_its_sentences_is_heard(tokens: tupl
     reference = Reference(tokens, sentences=frozenset(grammar.sentences()))
     for log_probs in cases(7, 30, len(tokens)):
         check(decoder, reference, log_probs, grammar=compile_grammar(grammar))
+
+
+@pytest.mark.parametrize("tokens", [CHARACTERS, PIECES, WORDS])
+def test_a_sentence_of_a_grammar_is_heard_where_words_of_it_were_not_said(tokens: tuple[str, ...]) -> None:
+    grammar = parse("<s> = a [b] | ab (a | b) | ba ;")
+    reference, rng = Reference(tokens, sentences=frozenset(grammar.sentences())), np.random.default_rng(8)
+    for log_probs in cases(8, 30, len(tokens)):
+        silent = rng.random(len(log_probs)) < 0.7
+        log_probs[silent] = np.log(np.append(0.9999, rng.dirichlet(np.ones(len(tokens) - 1)) * 1e-4))
+        check(Decoder(tokens), reference, log_probs, grammar=compile_grammar(grammar))
 
 
 # ------------------------------------------------------------------------------- the search that is pruned

@@ -239,23 +239,22 @@ class Vocabulary:
         new = [word for word in added if word not in self._word_set]
         if not new:
             return self._words
-        unknown = 0 if self.lm is None else self.lm.unknown
-        return (
-            words + new,
-            np.concatenate((numbers, np.full(len(new), unknown, np.int32))),
-            np.concatenate((log_probs, np.full(len(new), self._unknown_log_prob))),
-        )
+        new_numbers, new_log_probs = self._in_lm(new)  # which may know words that the lexicon lacks
+        return words + new, np.concatenate((numbers, new_numbers)), np.concatenate((log_probs, new_log_probs))
 
     @cached_property
     def _words(self) -> tuple[list[str], NDArray[np.int32], NDArray[np.float64]]:
         """The words of the lexicon, or else of the language model: their numbers and log-probabilities there."""
-        lm = self.lm
-        if lm is None:
-            words = self._lexicon or []
-            return words, np.zeros(len(words), np.int32), np.zeros(len(words))
-        words = self._lexicon or [word for word in lm.words if word not in SPECIAL and word]
-        numbers = np.array([lm.id(word) for word in words], np.int32)
-        return words, numbers, lm.ngram.log_prob[1 + numbers].astype(np.float64)
+        written = self.lm.words if self.lm else []
+        words = self._lexicon or [word for word in written if word not in SPECIAL and word]
+        return words, *self._in_lm(words)
+
+    def _in_lm(self, words: list[str]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """The numbers and log-probabilities that words have in the language model; zeros without one."""
+        if self.lm is None:
+            return np.zeros(len(words), np.int32), np.zeros(len(words))
+        numbers = np.array([self.lm.id(word) for word in words], np.int32)
+        return numbers, self.lm.ngram.log_prob[1 + numbers].astype(np.float64)
 
     @cached_property
     def _word_set(self) -> frozenset[str]:
