@@ -141,14 +141,15 @@ class Windowing:
 
     def _long_pauses(self, levels: NDArray[np.floating[Any]], most: float) -> list[int]:
         """The middles of silences that are no louder than so many decibels; of very long ones, both ends."""
-        (silent,) = np.nonzero(_moving_average(levels, 2 * self.pause) <= most)
+        width = 2 * self.pause
+        (silent,) = np.nonzero(_moving_average(levels, width) <= most)
         pauses: list[int] = []
         for run in np.split(silent, np.flatnonzero(np.diff(silent) > 1) + 1) if len(silent) else []:
             first, last = int(run[0]), int(run[-1])
-            if last - first < 4 * self.pause:
-                pauses.append((first + last) // 2 + self.pause)
+            if last - first < 2 * width:
+                pauses.append(_middle(levels, first, last + width, most))
             else:  # so much silence is apart from what is said before and after it
-                pauses += [first + 2 * self.pause, last]
+                pauses += [_middle(levels, at - self.pause, at + self.pause, most) for at in (first + width, last)]
         return pauses
 
     def _short_pause(
@@ -164,8 +165,12 @@ class Windowing:
         if short.min() == np.inf:
             return []
         start = earliest + int(np.argmin(short))
-        (quiet,) = np.nonzero(levels[start : start + self.pause] <= most)
-        return [start + int(np.median(quiet)) + 1]
+        return [_middle(levels, start, start + self.pause, most)]
+
+
+def _middle(levels: NDArray[np.floating[Any]], start: int, end: int, most: float) -> int:
+    """The middle of the longest part of a pause that is quiet throughout: a short word may lie in the pause."""
+    return start + middle_of_longest_run(torch.from_numpy(levels[start:end] <= most))
 
 
 def _moving_average(values: NDArray[np.floating[Any]], width: int) -> NDArray[np.floating[Any]]:

@@ -229,6 +229,22 @@ def test_windows_end_in_the_first_long_pause(read: list[float]) -> None:
     assert [len(part) * FRAME_SECONDS for part in parts] == pytest.approx([4.6, 15.0, 25.4], abs=0.2)
 
 
+@pytest.mark.parametrize("gap", [0.3, 0.38, 0.46, 2.3])
+def test_no_short_word_between_pauses_is_cut(gap: float) -> None:
+    rng = np.random.default_rng(0)
+    place, words, sounds = 0, [], []
+    for _ in range(120):
+        word, quiet = (rng.uniform(-level, level, round(s * RATE)) for level, s in ((0.2, 0.15), (0.002, gap)))
+        words.append((place, place + len(word)))
+        place += len(word) + len(quiet)
+        sounds += [word, quiet]
+    windowing = Windowing.for_samples(frame=320, sample_rate=RATE, typical=2.6, long=6.2)
+    waveform = np.concatenate(sounds).astype(np.float32)
+    cuts = {window.start + 320 * pause for window in windowing.windows([waveform]) for pause in window.pauses}
+    assert len(cuts) > 5
+    assert not [cut for cut in cuts for start, end in words if start + 320 <= cut <= end - 320]
+
+
 @pytest.mark.parametrize("level", [0.0, 0.003, 0.3])
 def test_nothing_is_dropped_where_nobody_speaks(level: float, read: list[float]) -> None:
     """In a window of nothing but steady noise it needs no context, and a word that is said early is kept."""

@@ -57,7 +57,7 @@ class Decoder:
         beam_threshold: a prefix is dropped when it is this much less probable than the best one.
         token_threshold: a token is tried in a frame if it is at most this much less probable than the best one.
         max_tokens: how many are tried in a frame at most.
-        blank_skip: without a grammar, the probability of the blank from which a frame is taken to hold nothing else.
+        blank_skip: a frame whose blank is as probable as this is taken to hold nothing else, but for a grammar.
         recombine: in search of the one best text, drop prefixes that another one with the same future surpasses.
 
     Raises:
@@ -193,8 +193,8 @@ class Decoder:
         )
         if grammar is None:
             return limits
-        # Few tokens may follow, and the right one must be among them however badly it was heard, or not at all: a word
-        # that the speaker left out takes up frames that hold nothing but the blank.
+        # Few tokens may follow, and the right one must be among them however badly it was heard, or not at all: a
+        # word that the speaker left out takes up frames that hold nothing but the blank.
         return limits._replace(worst=0.0, token_threshold=math.inf, max_tokens=len(self.tokens), all_blank=math.inf)
 
 
