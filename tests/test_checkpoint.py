@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import logs
 import pytest
 import torch
 from cut_off import changes, from_the, kill
@@ -327,31 +329,37 @@ def run(recipe: Path, folder: Path, reporter: Recorder | None = None) -> None:
 
 
 @pytest.fixture(scope="module")
-def cut_off(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an uninterrupted run and of some that were cut off at random."""
-    folder, seed = tmp_path_factory.mktemp("cut-off"), int.from_bytes(os.urandom(4))
-    print(f"seed {seed}")  # shown when a test fails
+def cut_off_once(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """The folder of an uninterrupted run and of some that were cut off at random, and the seed of that."""
+    folder, seed = tmp_path_factory.mktemp("cut-off"), int(os.environ.get("CUT_OFF_SEED", secrets.randbits(32)))
     program = Path(__file__).with_name("cut_off.py")
     text = folder / "text.txt"
     text.write_text("".join(f"{word} low {word} high\n" for word in ("one", "two", "three") for _ in range(20)))
     command = [sys.executable, program, str(seed), recipe, text, folder, *SMALL]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, f"CUT_OFF_SEED={seed}\n{done.stderr}"
     (folder / "said.json").write_text(done.stdout)
+    return folder, seed
+
+
+@pytest.fixture
+def cut_off(cut_off_once: tuple[Path, int]) -> Path:
+    """The folder of `cut_off_once`; each test that fails shows the seed, which the same variable sets."""
+    folder, seed = cut_off_once
+    print(f"CUT_OFF_SEED={seed}")
     return folder
+
+
+def logged(folder: Path) -> list[dict]:
+    return logs.without_times(logs.log(folder))
 
 
 def assert_same(folder: Path, other: Path) -> None:
     """Weights, figures and log of two runs are the same, to the bit; but for the time that they took."""
     for name in ("train/final/model.safetensors", "model/model.safetensors", "evaluate/tests.json"):
         assert (folder / name).read_bytes() == (other / name).read_bytes(), name
-    assert timeless(folder / "train" / "log.jsonl") == timeless(other / "train" / "log.jsonl")
+    assert logged(folder / "train") == logged(other / "train")
     assert not list(folder.rglob(f"*{PARTIAL}*"))
-
-
-def timeless(log: Path) -> list[dict]:
-    entries = [json.loads(line) for line in log.read_text().splitlines()]
-    return [{key: value for key, value in entry.items() if not key.startswith("seconds")} for entry in entries]
 
 
 @pytest.mark.parametrize("how", ["time", "operation", "full"])
@@ -363,9 +371,9 @@ def test_cut_off_at_random_a_run_ends_as_if_nothing_had_happened(cut_off: Path, 
 @pytest.mark.parametrize("how", ["operation", "full"])
 def test_so_does_the_training_of_a_language_model(cut_off: Path, how: str) -> None:
     assert_told(cut_off, f"train_lm {how}")
-    model, log = f"{how}.safetensors", cut_off / f"lm-{how}" / "log.jsonl"
+    model = f"{how}.safetensors"
     assert (cut_off / model).read_bytes() == (cut_off / "uninterrupted.safetensors").read_bytes()
-    assert timeless(log) == timeless(cut_off / "lm-uninterrupted" / "log.jsonl")
+    assert logged(cut_off / f"lm-{how}") == logged(cut_off / "lm-uninterrupted")
 
 
 def assert_told(folder: Path, way: str) -> None:

@@ -1,7 +1,8 @@
-"""Error rates against jiwer, their intervals against scipy and enumeration, and the look of the reports."""
+"""Error rates against Levenshtein's distance, intervals against scipy and enumeration, and the look of reports."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 import jiwer
@@ -40,18 +41,17 @@ def random_utterances(count: int, seed: int = 0) -> list[Answer]:
 
 
 @given(pairs.filter(lambda pairs: any(reference for reference, _ in pairs)))
-def test_rates_are_those_of_jiwer(pairs: list[tuple[str, str]]) -> None:
+def test_rates_are_the_fewest_errors_over_what_was_said(pairs: list[tuple[str, str]]) -> None:
+    """Of all utterances together; jiwer, which counts them, is not asked."""
     references, hypotheses = map(list, zip(*pairs, strict=True))
     result = score(utterances_of(pairs), bootstrap=10)
-    words = jiwer.process_words(references, hypotheses)
-    characters = jiwer.process_characters(references, hypotheses)
-    assert result.wer == pytest.approx(jiwer.wer(references, hypotheses))
-    assert result.cer == pytest.approx(jiwer.cer(references, hypotheses))
-    assert (result.substitutions, result.deletions) == (words.substitutions, words.deletions)
-    assert result.insertions == words.insertions
+    errors = sum(levenshtein(reference.split(), hypothesis.split()) for reference, hypothesis in pairs)
     assert result.words == len(" ".join(references).split())
-    assert result.characters == characters.hits + characters.substitutions + characters.deletions
+    assert result.errors == result.substitutions + result.deletions + result.insertions == errors
+    assert result.wer == pytest.approx(errors / result.words)
+    assert result.deletions - result.insertions == result.words - len(" ".join(hypotheses).split())
     assert result.characters == sum(map(len, references))
+    assert result.cer == pytest.approx(sum(levenshtein(*pair) for pair in pairs) / result.characters)
     assert result.utterances == len(pairs)
     assert result.sentence_error_rate == pytest.approx(np.mean([r != h for r, h in pairs]))
     assert result.ci_low <= result.ci_high
@@ -89,7 +89,7 @@ def test_alignment_spells_both_texts_with_the_fewest_errors(reference: str, hypo
     assert sum(edit.kind != "C" for edit in edits) == levenshtein(reference.split(), hypothesis.split())
 
 
-def levenshtein(a: list[str], b: list[str]) -> int:
+def levenshtein(a: Sequence[str], b: Sequence[str]) -> int:
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, start=1):
         previous, row[0] = row[0], i
