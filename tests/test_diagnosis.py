@@ -194,6 +194,21 @@ def test_where_all_is_learnt_there_is_no_over_fitting() -> None:
     assert kinds(changed(**losses, dev_wer=[0.9, 0.2, 0.0, 0.0, 0.0, 0.0])) == []
 
 
+def test_a_dev_loss_that_has_just_risen_or_rises_with_that_of_training_is_no_over_fitting() -> None:
+    wer = [0.9, 0.6, 0.4, 0.4, 0.41, 0.42]
+    falling = [2.0, 1.0, 0.5, 0.4, 0.35, 0.3]
+    for dev, fault in (
+        ([2.0, 1.2, 0.9, 1.0, 1.1, 1.3], ["over-fitting"]),
+        ([2.0, 1.2, 1.0, 0.9, 1.1, 1.3], []),  # two epochs ago
+        ([2.0, 1.2, 0.9, 0.95, 0.95, 0.98], []),  # by less than a tenth
+    ):
+        assert kinds(changed(train_loss=falling, dev_loss=dev, dev_wer=wer), finished=False) == fault
+    rising = changed(
+        train_loss=[2.0, 1.0, 0.5, 0.5, 0.55, 0.6], dev_loss=[2.0, 1.2, 0.9, 1.0, 1.1, 1.3], dev_wer=wer
+    )
+    assert kinds(rising, finished=False) == []
+
+
 def test_a_gap_between_training_and_dev_is_over_fitting_where_errors_are_left() -> None:
     losses = {"train_loss": [2.0, 1.0, 0.3, 0.1, 0.05], "dev_loss": [2.0, 1.2, 0.9, 0.8, 0.8]}
     assert kinds(changed(**losses, dev_wer=[0.9, 0.5, 0.4, 0.4, 0.4])) == ["over-fitting"]
@@ -329,6 +344,12 @@ def test_slow_loader() -> None:
     assert kinds(changed(seconds=[1.0] * 4, seconds_waiting_for_data=[0.9] * 4), finished=False) == []  # so what
 
 
+def test_a_loader_may_take_a_quarter_of_a_long_training() -> None:
+    for waited, fault in ((24.0, []), (26.0, ["slow loader"])):
+        entries = changed(seconds=[100.0] * 4, seconds_waiting_for_data=[waited] * 4)
+        assert kinds(entries, finished=False) == fault
+
+
 def test_exploding_gradient() -> None:
     finding = only(changed(gradient_norm=[2.0, 3.0, 2.0, 80.0]), finished=False)
     assert finding.kind == "exploding gradient"
@@ -366,6 +387,30 @@ def test_dead_units() -> None:
     finding = only(with_layers("frontend.1", dead=0.62))
     assert finding.kind == "dead units"
     assert "62% of the channels of frontend.1" in finding.seen
+
+
+@pytest.mark.parametrize(("shares", "fault"), [([0.6, 0.3, 0.1], []), ([0.1, 0.3, 0.6], ["dead units"])])
+def test_units_are_dead_that_are_so_now(shares: list[float], fault: list[str]) -> None:
+    layers = [entry["layers"] | {"relu": {"dead": share}} for entry, share in zip(good(), shares, strict=False)]
+    assert kinds(changed(layers=layers), finished=False) == fault
+
+
+@pytest.mark.parametrize(
+    ("gradients", "fault"),
+    [
+        ([1e-8, 1e-8, 1e-8, 1e-8, 1e-2, 1e-2, 1e-2], []),  # it has come
+        ([1e-2, 1e-2, 1e-2, 1e-2, 1e-8, 1e-8, 1e-8], ["vanishing gradient"]),
+        ([1e-2, 1e-2, 1e-2, 1e-2, 1e-2, 1e-2, 1e-8], []),  # once says nothing
+        ([1e-8, 1e-8], []),
+    ],
+)
+def test_a_gradient_has_vanished_that_does_not_come_any_more(gradients: list[float], fault: list[str]) -> None:
+    """Ones that are ten thousand times smaller than the largest, which is 0.05 here, in the last three epochs."""
+    layers = [
+        entry["layers"] | {"encoder": {"gradient": gradient, "update_ratio": 1e-3}}
+        for entry, gradient in zip(good(), gradients, strict=False)
+    ]
+    assert kinds(changed(layers=layers), finished=False) == fault
 
 
 def test_the_gravest_come_first() -> None:

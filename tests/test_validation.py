@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import groupby, product
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,27 @@ def test_blanks_empty_hypotheses_and_infinite_losses_are_counted() -> None:
     assert found.figures["infinite"] == 1
     assert set(found.figures) == {"loss", "wer", "cer", "blank_share", "empty_share", "infinite"}
     assert all(isinstance(value, int | float) for value in found.figures.values())
+
+
+def likelihood(log_probs: Tensor, labels: list[int]) -> float:
+    """The sum over all paths that spell the labels."""
+    total = 0.0
+    for path in product(range(3), repeat=len(log_probs)):
+        if [token for token, _ in groupby(path) if token] == labels:
+            total += math.exp(sum(float(log_probs[time, token]) for time, token in enumerate(path)))
+    return total
+
+
+def test_loss_and_errors_are_those_of_all_utterances_together() -> None:
+    """The loss of those that can be written in tokens, and have an alignment, per label; errors of all."""
+    first = batch(("ab", [0, A, 0, B], 4), ("a", [0, 0, 0, 0], 3), ("", [0, 0], 2))
+    second = batch(("ac", [A, 0], 2), ("aa", [A, A], 2), ("b", [B, B, A], 2))
+    found = validate(Said(), EXTRACTOR, [first, second], TOKENS)
+    measured = [(first, 0, [A, B]), (first, 1, [A]), (first, 2, []), (second, 2, [B])]
+    losses = [-math.log(likelihood(of.inputs[row, : of.lengths[row]], labels)) for of, row, labels in measured]
+    assert found.loss == pytest.approx(sum(losses) / 4)
+    assert found.wer == 3 / 5  # "a" is not heard, "ac" and "aa" are heard as "a"
+    assert found.cer == 3 / 8
 
 
 def test_blanks_are_better_than_noise_and_anything_learnt_is_better_than_blanks() -> None:
