@@ -14,6 +14,7 @@ import torch
 from headerless import write_mp3_without_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sounds import RATE, decibels, generator, tone
 
 from asr import audio, build
 from asr.augment import DecayingNoise, Masks, Silence, SpecAugment, WaveformAugmenter
@@ -23,24 +24,11 @@ from asr.effects.noise import add_noise, coloured_noise, fit_length
 from asr.effects.rooms import draw_room, image_response, reverberate
 from asr.errors import AudioError, DataError
 
-RATE = 16000
 SEEDS = st.integers(0, 2**32 - 1)
-
-
-def generator(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
 
 
 def augmenter(rate: int = RATE, **sections: object) -> WaveformAugmenter:
     return build.augmenter(Augment.model_validate(sections), rate)
-
-
-def tone(hertz: float, samples: int = RATE) -> np.ndarray:
-    return (0.4 * np.sin(2 * np.pi * hertz * np.arange(samples) / RATE)).astype(np.float32)
-
-
-def decibels(waveform: np.ndarray) -> float:
-    return float(10 * np.log10(np.mean(np.square(waveform, dtype=np.float64))))
 
 
 # --------------------------------------------------------------------------------------------------- silence

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 import shutil
 import tarfile
 import threading
@@ -18,6 +17,7 @@ import numpy as np
 import platformdirs
 import pytest
 import soundfile
+from prepared_corpora import prepared, write
 
 from asr import catalogue, stages
 from asr.config import CORPORA, Recipe
@@ -26,7 +26,7 @@ from asr.data.corpora import an4, common_voice, librispeech, speech_commands, ye
 from asr.data.corpora.download import Archive
 from asr.data.corpora.prepared import write as write_prepared
 from asr.data.corpora.registry import PREPARE
-from asr.data.manifest import Utterance, read_manifest, write_manifest
+from asr.data.manifest import Utterance, write_manifest
 from asr.errors import AsrError, DataError
 from asr.pipeline import workspace
 from asr.recipe_file import read_recipe
@@ -45,21 +45,10 @@ def sound(path: Path, seconds: float = 1.0, rate: int = 16000) -> None:
     soundfile.write(path, pcm(seconds)[: round(rate * seconds)], rate)
 
 
-def write(path: Path, *lines: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-
-
 def pack(folder: Path, archive: Path) -> Path:
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(folder, folder.name)
     return archive
-
-
-def prepared(output: Path) -> dict[str, list[Utterance]]:
-    corpus = json.loads((output / "corpus.json").read_text(encoding="utf-8"))
-    names = {"train": corpus["train"], "dev": corpus["dev"], **corpus["tests"]}
-    return {name: read_manifest(output / path) for name, path in names.items()}
 
 
 def texts(output: Path) -> dict[str, list[str]]:

@@ -6,12 +6,12 @@ import json
 import re
 import sys
 from collections import Counter
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from markers import espeak
 
 from asr.data import synthesis
 from asr.data.corpora import commands
@@ -22,8 +22,6 @@ from asr.text.grammar import parse
 
 QUICKSTART = Path(__file__).parent.parent / "recipes" / "quickstart" / "grammar.txt"
 SETS = ("train", "dev", "test")
-
-espeak = pytest.mark.skipif(find_spec("espeakng_loader") is None, reason="needs the extra synth")
 
 
 # ------------------------------------------------------------------------------------ the quickstart's grammar

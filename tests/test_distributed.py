@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from logs import log
 from shared_training import CUT, UNFREEZING, gradients, job, train
 from tones import SETTINGS, write_recipe
 
@@ -115,10 +115,6 @@ def test_each_utterance_is_measured_once(found: Found) -> None:
     assert found.second["outcome"].dev == two
     assert (two.wer, two.cer) == (one.wer, one.cer)
     assert two.loss == pytest.approx(one.loss, abs=1e-5)
-
-
-def log(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def test_the_log_says_what_that_of_one_process_says(found: Found) -> None:

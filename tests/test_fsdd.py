@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import shutil
 import tarfile
@@ -15,6 +14,7 @@ import numpy as np
 import platformdirs
 import pytest
 import soundfile
+from prepared_corpora import prepared
 
 from asr.data.corpora import download as download_module
 from asr.data.corpora import fsdd
@@ -69,9 +69,7 @@ def prepare(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pr
     ) -> dict[str, list[Utterance]]:
         output = tmp_path / folder
         fsdd.prepare(source, held_out_speaker, recordings_per_digit, test_strings, seed, output)
-        corpus = json.loads((output / "corpus.json").read_text())
-        manifests = {"train": corpus["train"], "dev": corpus["dev"], **corpus["tests"]}
-        return {name: read_manifest(output / manifest) for name, manifest in manifests.items()}
+        return prepared(output)
 
     return run
 

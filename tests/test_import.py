@@ -8,17 +8,20 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from unicodedata import normalize
 
 import numpy as np
 import pytest
 import soundfile
+import sounds
 import yaml
 from command_line import Result, Run, command
 from headerless import write_mp3_without_length
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
+from prepared_corpora import write
 
 from asr.data.layouts import folder, kaldi, librispeech, ljspeech, table
 from asr.data.layouts.detection import Layout, detect
@@ -32,17 +35,7 @@ from asr.reporting import length_of_sound
 RATE = 8000
 
 
-def sound(path: Path, seconds: float = 1.0) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = 0.1 * np.random.default_rng(0).standard_normal(round(RATE * seconds))
-    soundfile.write(path, noise, RATE)
-    return path
-
-
-def write(path: Path, *lines: str, ends: str = "\n", encoding: str = "utf-8") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes("".join(line + ends for line in lines).encode(encoding))
-    return path
+sound = partial(sounds.sound, rate=RATE)
 
 
 def texts(found: Listing) -> list[str]:

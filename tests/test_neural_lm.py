@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from logs import log
 from recorder import Recorder
 from safetensors.torch import load_file
 
@@ -440,10 +441,6 @@ def job(
     architecture = Architecture(len(known.symbols), **{**LIKE, "hidden": 16, **(like or {})})
     lm = NeuralLm(known, LanguageNetwork(architecture))
     return language.Job(lm, texts, dev, loop_settings(**changed), seed=3, folder=folder, batch_units=64, draws=20)
-
-
-def log(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("like", [{}, {"softmax": "sampled"}, {"cell": "gru", "tied": False, "dropout": 0.1}])

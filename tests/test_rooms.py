@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sounds import RATE, decibels, generator
 
 from asr.effects.rooms import (
     SOUND_SPEED,
@@ -22,18 +23,9 @@ from asr.effects.rooms import (
     wall_reflection,
 )
 
-RATE = 16000
 SEEDS = st.integers(0, 2**32 - 1)
 HALL = Room(size=(8.9, 8.3, 5.3), source=(3.0, 2.8, 1.3), microphone=(1.0, 4.0, 3.7), rt60_seconds=0.5)
 CELL = Room(size=(2.6, 2.1, 2.3), source=(0.7, 0.6, 1.5), microphone=(1.8, 1.4, 0.9), rt60_seconds=0.04)
-
-
-def generator(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
-
-
-def decibels(waveform: np.ndarray) -> float:
-    return float(10 * np.log10(np.mean(np.square(waveform, dtype=np.float64))))
 
 
 def reverberation_time(tail: np.ndarray, rate: int) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from logs import log
 from tones import SETTINGS, write_recipe
 from torch import nn
 
@@ -154,8 +154,7 @@ def _trained(path: Path, folder: Path, settings: Sequence[str]) -> list[dict[str
     common = ("training={epochs: 2, batch_seconds: 6, workers: 0, threads: 1, precision: fp32, average: 1}",)
     recipe = read_recipe(path, [*SETTINGS, *common, *settings])
     pipeline.run(recipe, folder, folder.parent / "data", Silent())
-    lines = (folder / "train" / "log.jsonl").read_text().splitlines()
-    figures = [pipeline.flat(json.loads(line)) for line in lines]
+    figures = [pipeline.flat(entry) for entry in log(folder / "train")]
     left_out = ("seconds", "dev_wer", "dev_cer", "dev_blank", "dev_empty")
     return [
         {key: value for key, value in entry.items() if isinstance(value, float) and not key.startswith(left_out)}
@@ -221,9 +220,7 @@ def test_a_language_model_learns_as_on_the_cpu(softmax: str, tmp_path: Path, els
     (tmp_path / "text.txt").write_text("".join(" ".join(line) + "\n" for line in lines))
     for name, call in (("cpu", lambda function, *arguments: function(*arguments)), ("there", elsewhere)):
         call(_learn_text, tmp_path / "text.txt", tmp_path / name, softmax)
-    here, there = (
-        json.loads((tmp_path / name / "log.jsonl").read_text().splitlines()[-1]) for name in ("cpu", "there")
-    )
+    here, there = (log(tmp_path / name)[-1] for name in ("cpu", "there"))
     assert there["dev_perplexity"] == pytest.approx(here["dev_perplexity"], rel=1e-3)
 
 

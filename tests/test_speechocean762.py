@@ -7,13 +7,13 @@ import tarfile
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
+from prepared_corpora import prepared
+from sounds import sound
 
 from asr.config import Recipe
 from asr.data.corpora.speechocean762 import prepare
-from asr.data.manifest import Utterance, read_manifest
 from asr.errors import DataError
 from asr.pipeline import workspace
 from asr.reporting import Silent
@@ -32,11 +32,6 @@ SPEAKERS = {
     ],
     "test": [("0003", 19, "m", ["ONE TWO", "MARK IS GOING"]), ("0024", 12, "f", ["HE IS", "THE CAT SAT"])],
 }
-
-
-def sound(path: Path, seconds: float) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, np.zeros(round(16000 * seconds)), 16000, format="WAV")
 
 
 @pytest.fixture
@@ -58,12 +53,6 @@ def source(tmp_path: Path) -> Path:
         for table, lines in tables.items():
             (folder / name / table).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
-
-
-def read(output: Path) -> dict[str, list[Utterance]]:
-    corpus = json.loads((output / "corpus.json").read_text(encoding="utf-8"))
-    names = {"train": corpus["train"], "dev": corpus["dev"], **corpus["tests"]}
-    return {name: read_manifest(output / path) for name, path in names.items()}
 
 
 @pytest.fixture
@@ -97,7 +86,7 @@ def test_golden(source: Path, dev_speakers: Path, tmp_path: Path) -> None:
             "id": "002400001", **her, "sentence": "in train",
         },
     ]  # fmt: skip
-    sets = read(tmp_path / "out")
+    sets = prepared(tmp_path / "out")
     assert [utterance.text for utterance in sets["train"]] == ["WE CALL IT BEAR", "ONE TWO", "HE IS"]
     (dev,) = sets["dev"]
     assert (dev.speaker, dev.fields["group"], dev.fields["sentence"]) == ("0005", "child", "not in train")
@@ -108,7 +97,7 @@ def test_the_official_archive_as_source(source: Path, dev_speakers: Path, tmp_pa
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(source, source.name)
     prepare(archive, dev_speakers, [], tmp_path / "out")
-    (dev,) = read(tmp_path / "out")["dev"]
+    (dev,) = prepared(tmp_path / "out")["dev"]
     assert dev.audio.is_relative_to(tmp_path / "out")
     assert dev.audio.is_file()
 
@@ -119,7 +108,7 @@ def test_sound_in_another_format(source: Path, dev_speakers: Path, tmp_path: Pat
         soundfile.write(path.with_suffix(".flac"), samples, rate)
         path.unlink()
     prepare(source, dev_speakers, [], tmp_path / "out")
-    assert {each.audio.suffix for each in read(tmp_path / "out")["test"]} == {".flac"}
+    assert {each.audio.suffix for each in prepared(tmp_path / "out")["test"]} == {".flac"}
 
 
 def test_extra_corpora_are_added_to_the_training_alone(source: Path, dev_speakers: Path, tmp_path: Path) -> None:
@@ -130,7 +119,7 @@ def test_extra_corpora_are_added_to_the_training_alone(source: Path, dev_speaker
     sound(tmp_path / "lj" / "wavs" / "LJ001-0001.wav", 1)
     (tmp_path / "lj" / "metadata.csv").write_text("LJ001-0001|in 1450|in fourteen fifty\nLJ001-0002|gone|gone\n")
     prepare(source, dev_speakers, [tmp_path / "libri", tmp_path / "lj"], tmp_path / "out")
-    sets = read(tmp_path / "out")
+    sets = prepared(tmp_path / "out")
     added = [(each.text, each.speaker) for each in sets["train"][3:]]
     assert added == [
         ("NORTHANGER ABBEY", "librispeech-0005"),
@@ -201,7 +190,7 @@ def test_the_list_of_speakers_is_part_of_the_corpus(source: Path, dev_speakers: 
 def test_real_recordings(corpora: Path, tmp_path: Path) -> None:
     extra = [corpora / "librispeech_3spk", corpora / "ljspeech_part1"]
     prepare(corpora / "speechocean762", DEV_SPEAKERS, extra, tmp_path)
-    sets = read(tmp_path)
+    sets = prepared(tmp_path)
     assert {name: len(utterances) for name, utterances in sets.items()} == {
         "train": 2500 - 300 + 367 + 385,
         "dev": 300,

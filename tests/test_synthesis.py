@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 import soundfile
 from command_line import Run, command
+from markers import espeak
+from sounds import decibels
 
 from asr.data import synthesis
 from asr.data.manifest import read_manifest
 from asr.data.synthesis import VARIANTS, Set
 from asr.errors import DataError
-
-espeak = pytest.mark.skipif(find_spec("espeakng_loader") is None, reason="needs the extra synth")
 
 
 def variants(name: Set) -> set[str]:
@@ -100,10 +100,6 @@ def say(tmp_path: Path) -> Say:
         return waveforms
 
     return run
-
-
-def decibels(waveform: np.ndarray) -> float:
-    return 10 * float(np.log10(np.mean(np.square(waveform))))
 
 
 @espeak

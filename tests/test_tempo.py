@@ -6,15 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sounds import RATE, tone
 
 from asr.effects.speed import change_speed
 from asr.effects.tempo import change_pitch, change_tempo
-
-RATE = 16000
-
-
-def tone(hertz: float, samples: int = RATE, rate: int = RATE) -> np.ndarray:
-    return (0.4 * np.sin(2 * np.pi * hertz * np.arange(samples) / rate)).astype(np.float32)
 
 
 def frequency(waveform: np.ndarray, rate: int) -> float:

@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from logs import log, without_times
 from recorder import Recorder
 from safetensors.torch import load_file
 from tones import SETTINGS, write_recipe, write_set
@@ -57,14 +58,6 @@ def run(
 ) -> dict:
     recipe = read_recipe(path, [*SETTINGS, *settings])
     return pipeline.run(recipe, folder, folder.parent / "data", reporter or Recorder(), overwrite)
-
-
-def log(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "train" / "log.jsonl").read_text().splitlines()]
-
-
-def without_times(entries: list[dict]) -> list[dict]:
-    return [{key: value for key, value in entry.items() if not key.startswith("seconds")} for entry in entries]
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +115,7 @@ def test_learns_the_language_exactly(path: Path, tmp_path: Path) -> None:
     (test,) = results["tests"]
     assert test["wer"] == test["cer"] == 0
     assert test["utterances"] == 12
-    losses = [entry["train_loss"] for entry in log(tmp_path / "run")]
+    losses = [entry["train_loss"] for entry in log(tmp_path / "run" / "train")]
     assert losses[-1] < 0.1 * losses[0]
 
 
@@ -152,7 +145,7 @@ def test_the_time_of_an_epoch_is_that_of_all_its_steps_before_and_after_a_cut(
     with pytest.raises(InterruptedTrainingError):
         run(path, tmp_path / "run", "training.epochs=2", reporter=Recorder(5))
     run(path, tmp_path / "run", "training.epochs=2")
-    first, second = log(tmp_path / "run")
+    first, second = log(tmp_path / "run" / "train")
     for entry, steps in ((first, first["step"]), (second, second["step"] - first["step"])):
         assert (entry["seconds_waiting_for_data"], entry["seconds"]) == (steps, 2 * steps)
     assert first["step"] > 5
@@ -169,7 +162,7 @@ def test_a_damaged_log_is_no_hindrance(path: Path, finished: Path, tmp_path: Pat
 
 def test_the_log_tells_what_was_done_in_each_epoch(finished: Path) -> None:
     """And not what is begun to be read for the next, nor what a step at the rate 0 does."""
-    entries = log(finished)
+    entries = log(finished / "train")
     assert [entry["masked"] for entry in entries] == [False, False, True, True, True]
     assert all(layer.get("update_ratio", 1) > 0 for entry in entries for layer in entry["layers"].values())
 
@@ -185,7 +178,7 @@ def assert_same_training(found: Path, wanted: Path) -> None:
     weights = load_file(found / "model" / "model.safetensors")
     for name, tensor in load_file(wanted / "model" / "model.safetensors").items():
         assert torch.equal(tensor, weights[name]), name
-    assert without_times(log(found)) == without_times(log(wanted))
+    assert without_times(log(found / "train")) == without_times(log(wanted / "train"))
 
 
 def test_so_does_one_in_half_precision_with_a_moving_average(path: Path, tmp_path: Path) -> None:
@@ -218,7 +211,7 @@ def test_the_first_epoch_alone_goes_from_short_to_long(path: Path, tmp_path: Pat
 def test_an_epoch_of_several_rounds_hears_everything_so_often(path: Path, tmp_path: Path) -> None:
     run(path, tmp_path / "once", "training.epochs=1")
     run(path, tmp_path / "thrice", "training.epochs=1", "training.rounds=3")
-    ((once,), (thrice,)) = (log(tmp_path / name) for name in ("once", "thrice"))
+    ((once,), (thrice,)) = (log(tmp_path / name / "train") for name in ("once", "thrice"))
     assert thrice["audio_seconds"] == pytest.approx(3 * once["audio_seconds"])
     assert thrice["step"] >= 3 * once["step"] - 2
     rounds = lengths(path, tmp_path / "plan", 1, "training.rounds=3")
@@ -278,7 +271,7 @@ def test_an_epoch_that_was_read_ahead_is_planned_anew_where_its_batches_grow(
     assert [plan for plan in planned if plan.endswith(": 2")]
     again = [later for plan, later in itertools.pairwise(planned) if plan.split(":")[0] == later.split(":")[0]]
     assert again == [plan for plan in planned if plan.endswith(": 2")][:1]
-    steps = [entry["step"] for entry in log(tmp_path / "run")]
+    steps = [entry["step"] for entry in log(tmp_path / "run" / "train")]
     assert steps[-1] - steps[-2] == steps[0] / 2
 
 
@@ -305,7 +298,7 @@ STOPPING = (
 def test_early_stopping_keeps_the_best(path: Path, tmp_path: Path) -> None:
     reporter = Recorder()
     run(path, tmp_path / "run", *STOPPING, reporter=reporter)
-    entries = log(tmp_path / "run")
+    entries = log(tmp_path / "run" / "train")
     ranks = [(entry["dev_cer"], entry["dev_loss"]) for entry in entries]
     best = ranks.index(min(ranks))
     assert len(entries) < 30
@@ -328,12 +321,12 @@ def test_a_training_that_runs_away_at_once_is_reported(path: Path, tmp_path: Pat
     reporter = Recorder()
     with pytest.raises(DivergedTrainingError):
         run(path, tmp_path / "run", *settings, "training.warmup=0", reporter=reporter)
-    (entry,) = log(tmp_path / "run")
+    (entry,) = log(tmp_path / "run" / "train")
     assert "train_loss" in entry and "dev_loss" not in entry
     assert any(said.startswith("1 of 8 epochs in ") for said in reporter.said)
     assert (tmp_path / "run" / "report.html").exists()
     run(path, tmp_path / "run", *settings[:1], "training.learning_rate=0.1", overwrite=True)
-    assert [entry["epoch"] for entry in log(tmp_path / "run")] == list(range(1, 9))
+    assert [entry["epoch"] for entry in log(tmp_path / "run" / "train")] == list(range(1, 9))
 
 
 def test_a_training_that_stopped_at_an_epochs_end_before_highest_rates_were_noted_goes_on(
@@ -341,7 +334,7 @@ def test_a_training_that_stopped_at_an_epochs_end_before_highest_rates_were_note
 ) -> None:
     """As the checkpoints of earlier versions."""
     run(path, tmp_path / "whole", "training.epochs=2")
-    steps = log(tmp_path / "whole")[0]["step"]
+    steps = log(tmp_path / "whole" / "train")[0]["step"]
     step = loop._Run._step
 
     def without(self: loop._Run, *arguments: Any, **named: Any) -> None:
@@ -352,8 +345,8 @@ def test_a_training_that_stopped_at_an_epochs_end_before_highest_rates_were_note
         earlier.setattr(loop._Run, "_step", without)
         run(path, tmp_path / "run", "training.epochs=2", reporter=Recorder(interrupt_after=steps))
     run(path, tmp_path / "run", "training.epochs=2")
-    assert [entry["step"] for entry in log(tmp_path / "run")] == [
-        entry["step"] for entry in log(tmp_path / "whole")
+    assert [entry["step"] for entry in log(tmp_path / "run" / "train")] == [
+        entry["step"] for entry in log(tmp_path / "whole" / "train")
     ]
 
 
@@ -373,7 +366,7 @@ def test_infinite_losses_are_counted_and_named(path: Path, tmp_path: Path) -> No
     count = int(named.split()[0])
     assert 0 < count < 120
     assert named.count(".wav: ") == min(count, 30)
-    assert log(tmp_path / "run")[0]["infinite_losses"] == count
+    assert log(tmp_path / "run" / "train")[0]["infinite_losses"] == count
     assert any(f"{count} training" in message for message in reporter.warned)
 
 
@@ -674,7 +667,7 @@ def test_dev_and_test_words_that_training_lacks_count_as_errors(path: Path, tmp_
         message.startswith("test: 1 word is not in the training transcripts: muddle (")
         for message in reporter.warned
     )
-    assert 0 < log(tmp_path / "run")[-1]["dev_loss"] < 0.5
+    assert 0 < log(tmp_path / "run" / "train")[-1]["dev_loss"] < 0.5
 
 
 @pytest.mark.parametrize("kind", ["cosine", "linear", "constant"])
