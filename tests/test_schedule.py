@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -13,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from logs import log
 from torch import nn
 from torch.optim import lr_scheduler
 
@@ -155,6 +155,16 @@ def test_batches_grow_in_place_of_steps_of_the_rate_as_far_as_they_may() -> None
     assert seen == [(1, 1), (1, 1), (2, 1), (2, 1), (4, 1), (4, 1), (4, 0.5), (4, 0.5)]
 
 
+@pytest.mark.parametrize("kind", SCHEDULES)
+def test_batches_do_not_grow_while_the_rate_rises(kind: str) -> None:
+    """However small it is then."""
+    schedule = Schedule(kind, 0.25, ScheduleShape(batch_growth=8.0))
+    assert [schedule.begin_epoch(epoch / 16) for epoch in range(4)] == [1, 1, 1, 1]
+    cycle = Schedule("one_cycle", 0.0, ScheduleShape(batch_growth=8.0))
+    assert [cycle.begin_epoch(epoch / 10) for epoch in range(4)] == [1, 1, 1, 1]
+    assert cycle.begin_epoch(0.9) > 2
+
+
 @given(
     kind=st.sampled_from(SCHEDULES),
     warmup=st.floats(0, 0.3),
@@ -267,7 +277,7 @@ def settings(**changed: Any) -> loop.Settings:
 
 
 def logged(folder: Path, name: str) -> list[float]:
-    return [json.loads(line)[name] for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [entry[name] for entry in log(folder)]
 
 
 def test_the_training_grows_its_batches(tmp_path: Path) -> None:
