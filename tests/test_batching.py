@@ -67,6 +67,19 @@ def test_seed_and_epoch_decide_everything() -> None:
     assert len(seeds) == 200  # no two samples draw the same augmentation
 
 
+def test_utterances_meet_others_in_each_epoch() -> None:
+    corpus = utterances(np.random.default_rng(0).uniform(1, 5, 200).tolist())
+    first, second = (
+        {
+            frozenset(sample.name for sample in batch)
+            for batch in plan_epoch(corpus, batch_seconds=30, seed=1, epoch=e)
+        }
+        for e in (1, 2)
+    )
+    assert len(first) > 20
+    assert len(first & second) <= 2
+
+
 def test_shortest_first_comes_out_in_the_order_of_length() -> None:
     corpus = utterances(np.random.default_rng(0).uniform(1, 20, 200).tolist())
     plan = plan_epoch(corpus, batch_seconds=40, seed=1, epoch=1, shortest_first=True)

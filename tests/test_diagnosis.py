@@ -369,6 +369,8 @@ def test_skipped_steps_are_an_explosion_unless_they_are_few() -> None:
 def test_steps_that_are_skipped_until_the_scale_is_found_are_no_explosion() -> None:
     for skipped in (1.0, 16.0):  # of 65536 = 2 ** 16
         assert kinds(changed(step=[50, 100], skipped_steps=[skipped, 0.0]), finished=False) == []
+    for skipped, fault in ((49.0, []), (51.0, ["exploding gradient"])):  # of a long one, a hundredth
+        assert kinds(changed(step=[2500, 5000], skipped_steps=[skipped, 0.0]), finished=False) == fault
     stuck = changed(step=[8, 16, 24, 32], skipped_steps=[8.0] * 4)
     assert kinds(stuck[:2], finished=False) == []
     assert kinds(stuck[:3], finished=False) == ["exploding gradient"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Iterator
 from typing import get_args
 
@@ -207,6 +208,15 @@ def test_a_restored_optimisation_goes_on_bit_for_bit(name: str, precision: str) 
         assert all(map(torch.equal, whole.state_dict().values(), second.state_dict().values()))
     assert all(map(torch.equal, whole.state_dict().values(), second.state_dict().values()))
     assert after.current_learning_rate == optimized.current_learning_rate
+
+
+def test_the_scale_of_gradients_is_that_which_was_found() -> None:
+    """Else the first steps of each resumed training would be skipped again."""
+    optimized, again = (optimization(nn.Linear(3, 2), "sgd", precision="fp16") for _ in range(2))
+    first = again.scaler.get_scale()
+    assert optimized.step(optimized.model(torch.ones(3)).sum() * math.inf, 1.0).skipped
+    again.restore(optimized.state())
+    assert again.scaler.get_scale() == optimized.scaler.get_scale() == first / 2
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,10 @@ from asr import recipe_file, reference
 from asr.config import CORPORA
 from asr.errors import ConfigError
 
-RECIPES = Path(__file__).parents[1] / "recipes"
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+RECIPES = ROOT / "recipes"
+README = "\n\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *ROOT.glob("docs/**/*.md")))
+"""And what it leads to, if that has files of its own."""
 SETTINGS = {setting.key: setting for part in reference.parts() for setting in part.settings}
 
 
