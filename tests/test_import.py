@@ -788,6 +788,19 @@ def test_sets_that_come_out_much_larger_than_asked_for_are_told() -> None:
     ]
 
 
+@pytest.mark.parametrize(("share", "told"), [(0.1, True), (0.13, True), (0.14, False), (0.2, False)])
+def test_half_as_much_again_is_much_larger(share: float, told: bool) -> None:
+    sets = split(spoken(list("abcde"), [1.0] * 5), {"dev": share}, 1)
+    assert len(sets["dev"]) == 1
+    assert bool(overshoots(sets, {"dev": share})) == told
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_where_all_are_too_much_the_shortest_is_held_out(seed: int) -> None:
+    sets = split(spoken(list("abcd"), [5.0, 2.0, 7.0, 4.0]), {"dev": 0.01}, seed)
+    assert [each.speaker for each in sets["dev"]] == ["b"]
+
+
 # -------------------------------------------------------------------------------------- the command itself
 
 
