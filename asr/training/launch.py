@@ -145,12 +145,8 @@ def _handing_on_signals(processes: Sequence[subprocess.Popen[bytes]]) -> Iterato
             if process.poll() is None:
                 process.send_signal(number)
 
-    before = {number: signal.signal(number, hand_on) for number in stop_signals.heeded()}
-    try:
+    with stop_signals.handled_by(hand_on):
         yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _free_port() -> int:

@@ -449,12 +449,6 @@ def _signals_noted() -> Iterator[list[str]]:
             raise KeyboardInterrupt
         noted.append(name)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield noted  # only the main thread may ask for signals
-        return
-    before = {number: signal.signal(number, note) for number in stop_signals.heeded()}
-    try:
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    with stop_signals.handled_by(note) if in_main_thread else nullcontext():
         yield noted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
