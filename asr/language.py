@@ -89,12 +89,12 @@ def tune(work: Workspace) -> None:
         )
     best, found = tuned.best.score, tuned.best.settings
     work.reporter.say(
-        f"  dev: WER {tuned.greedy.wer:.2%} greedy, {tuned.untuned.wer:.2%} with the usual weights, "
+        f"  dev: WER {tuned.baseline.wer:.2%} greedy, {tuned.untuned.wer:.2%} with the usual weights, "
         f"{best.wer:.2%} with alpha {found.alpha:g}, beta {found.beta:g}, unknown {found.unknown:g}, "
         f"beam width {found.beam_width}"
     )
     if tuned.helps:
-        write_json(work.search, tuned.settings(manifest).model_dump(mode="json", exclude={"lm"}))
+        write_json(work.search, tuned.search_settings(manifest).model_dump(mode="json", exclude={"lm"}))
     else:
         work.reporter.warn("the beam search is no better than greedy decoding on the dev set, and left out")
         write_json(work.search, None)

@@ -91,55 +91,41 @@ class Tuned:
     """What tuning found.
 
     Attributes:
-        greedy: error rates of greedy decoding.
-        untuned: of a beam search with weights as they were given.
-        best: the settings to keep.
-        widths: the best weights with each beam width.
+        baseline: error rates without what was tuned: of greedy decoding, or of the search without rescoring.
+        untuned: with the weights as they were given.
+        best: the settings to keep, which are among the candidates.
+        candidates: the best weights with each beam width, or with each number of hypotheses that are rescored.
     """
 
-    greedy: wer.Score
+    baseline: wer.Score
     untuned: wer.Score
     best: Trial
-    widths: Sequence[Trial]
+    candidates: Sequence[Trial]
 
     @property
     def helps(self) -> bool:
-        """Whether the search is better than greedy decoding."""
-        return self.best.score.errors < self.greedy.errors
+        """Whether the search, or the rescoring, has fewer errors than there are without it."""
+        return self.best.score.errors < self.baseline.errors
 
-    def settings(self, manifest: Path) -> DecoderSettings:
-        """The settings to keep, which tell how they were found: with the recordings of a manifest."""
-        found = _measured(self.best.score, manifest)
-        note = Tuning(**found, wer_greedy=self.greedy.wer, wer_untuned=self.untuned.wer)
+    def search_settings(self, manifest: Path) -> DecoderSettings:
+        """The settings of a search to keep; they tell how they were found: with the recordings of a manifest."""
+        note = Tuning(**self._measured(manifest), wer_greedy=self.baseline.wer)
         return self.best.settings.model_copy(update={"tuning": note})
 
-
-@dataclass(frozen=True)
-class TunedRescoring:
-    """What tuning of a rescoring found.
-
-    Attributes:
-        first_pass: error rates without it.
-        untuned: with weights as they were given.
-        best: the settings to keep.
-        lists: the best weights with each number of hypotheses.
-    """
-
-    first_pass: wer.Score
-    untuned: wer.Score
-    best: Trial
-    lists: Sequence[Trial]
-
-    @property
-    def helps(self) -> bool:
-        """Whether rescoring is better than the search alone."""
-        return self.best.score.errors < self.first_pass.errors
-
-    def settings(self, manifest: Path) -> DecoderSettings:
-        """The settings to keep, which tell how they were found: with the recordings of a manifest."""
-        found = _measured(self.best.score, manifest)
-        note = RescoringTuning(**found, wer_first_pass=self.first_pass.wer, wer_untuned=self.untuned.wer)
+    def rescoring_settings(self, manifest: Path) -> DecoderSettings:
+        """The same of a rescoring."""
+        note = RescoringTuning(**self._measured(manifest), wer_first_pass=self.baseline.wer)
         return self.best.settings.model_copy(update={"rescoring_tuning": note})
+
+    def _measured(self, manifest: Path) -> dict[str, Any]:
+        """What settings tell of their tuning, whatever was tuned."""
+        return {
+            "manifest": file_fingerprint(manifest),
+            "utterances": self.best.score.utterances,
+            "words": self.best.score.words,
+            "wer": self.best.score.wer,
+            "wer_untuned": self.untuned.wer,
+        }
 
 
 def listen(
@@ -240,12 +226,7 @@ def tune(
         best = _best_weights(attempt, untuned, names, trials - 1, np.random.default_rng(seed))
     widths = [attempt(best.settings.model_copy(update={"beam_width": width})) for width in BEAM_WIDTHS]
     greedy = measure(evidence, GreedyDecoder(surfaces), timestamps=False)
-    return Tuned(
-        greedy=greedy,
-        untuned=untuned.score,
-        best=_least(widths, greedy),
-        widths=widths,
-    )
+    return Tuned(baseline=greedy, untuned=untuned.score, best=_least(widths, greedy), candidates=widths)
 
 
 def tune_rescoring(
@@ -257,7 +238,7 @@ def tune_rescoring(
     threads: int | None = None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
     numbers: Sequence[int] = LISTS,
-) -> TunedRescoring:
+) -> Tuned:
     """Find the weights of a rescoring with the fewest errors, the search staying as it is.
 
     Args:
@@ -295,22 +276,7 @@ def tune_rescoring(
     best = _best_weights(rank, untuned, names, trials - 1, np.random.default_rng(seed)).settings
     decoded = [decode(best.model_copy(update={"nbest_rescored": number})) for number in numbers]
     first_pass = measure(evidence, search, **options)
-    return TunedRescoring(
-        first_pass=first_pass,
-        untuned=untuned.score,
-        best=_least(decoded, first_pass),
-        lists=decoded,
-    )
-
-
-def _measured(score: wer.Score, manifest: Path) -> dict[str, Any]:
-    """What the settings of a model tell of their tuning: on what, and with which result."""
-    return {
-        "manifest": file_fingerprint(manifest),
-        "utterances": score.utterances,
-        "words": score.words,
-        "wer": score.wer,
-    }
+    return Tuned(baseline=first_pass, untuned=untuned.score, best=_least(decoded, first_pass), candidates=decoded)
 
 
 def _least(trials: Sequence[Trial], baseline: wer.Score) -> Trial:

@@ -38,7 +38,7 @@ from asr.errors import ConfigError, DataError
 from asr.evaluation import report, wer
 from asr.recipe_file import read_recipe
 from asr.recognizer import Recognizer
-from asr.tuning import Trial, Tuned, TunedRescoring
+from asr.tuning import Trial, Tuned
 
 
 def commands(group: Any, *words: str) -> Iterator[list[str]]:
@@ -949,9 +949,9 @@ def test_a_tuned_rescoring_becomes_part_of_the_model(
     def score(errors: int) -> wer.Score:
         return wer.Score(5, 100, 400, errors, 0, 0, errors / 100, 0.0, 0.0, 1.0, 1.0)
 
-    def tune(recognizer: object, evidence: object, settings: DecoderSettings, *arguments: Any) -> TunedRescoring:
+    def tune(recognizer: object, evidence: object, settings: DecoderSettings, *arguments: Any) -> Tuned:
         best = Trial(settings.model_copy(update={"gamma": 0.75, "nbest_rescored": 10}), score(1))
-        return TunedRescoring(score(9), score(5), best, [best])
+        return Tuned(score(9), score(5), best, [best])
 
     monkeypatch.setattr(tuning, "tune_rescoring", tune)
     Path("three.arpa").write_text(ARPA)

@@ -18,7 +18,7 @@ from asr.decoder_settings import DecoderSettings
 from asr.decoding.types import BatchDecoder, Hypothesis, Options
 from asr.evaluation import wer
 from asr.recognizer import Recognizer
-from asr.tuning import BEAM_WIDTHS, LISTS, Evidence, Trial, Tuned, TunedRescoring
+from asr.tuning import BEAM_WIDTHS, LISTS, Evidence, Trial, Tuned
 
 TOKENS = ("", " a", " b", " c")
 ARPA = """\\data\\
@@ -208,13 +208,13 @@ def arpa(tmp_path: Path) -> Path:
 
 def test_tuning_finds_weights_that_make_no_errors(recognizer: Any, arpa: Path) -> None:
     tuned, trials = tune(recognizer, arpa)
-    assert tuned.greedy.errors == 4  # the words below 0.5
+    assert tuned.baseline.errors == 4  # the words below 0.5
     assert tuned.untuned.errors == 4
     assert tuned.best.score.errors == 0
     assert tuned.best.settings.lm == arpa
     assert tuned.best.settings.beam_width == BEAM_WIDTHS[0]  # which is enough for three words
     assert [trial.settings.beam_width for trial in trials] == [32] * 20 + list(BEAM_WIDTHS)
-    assert list(tuned.widths) == trials[20:]
+    assert list(tuned.candidates) == trials[20:]
 
 
 def test_tuning_is_the_same_each_time(recognizer: Any, arpa: Path) -> None:
@@ -238,7 +238,7 @@ def test_without_a_language_model_only_the_beam_is_tuned(recognizer: Any) -> Non
     tuned, trials = tune(recognizer, None)
     assert [trial.settings.beam_width for trial in trials] == [32, *BEAM_WIDTHS]
     assert tuned.best.settings.beam_width == BEAM_WIDTHS[0]
-    assert tuned.best.score.errors == tuned.greedy.errors
+    assert tuned.best.score.errors == tuned.baseline.errors
 
 
 def test_nobody_waits_for_times_that_nobody_reads(
@@ -272,7 +272,7 @@ def test_the_narrowest_beam_that_is_as_good_is_kept(recognizer: Any, monkeypatch
 # ----------------------------------------------------------------------------------------------- rescoring
 
 
-def tune_rescoring(recognizer: Any, arpa: Path, **more: Any) -> tuple[TunedRescoring, list[Trial]]:
+def tune_rescoring(recognizer: Any, arpa: Path, **more: Any) -> tuple[Tuned, list[Trial]]:
     trials: list[Trial] = []
     settings = DecoderSettings(rescore=arpa, gamma=0.01)
     return tuning.tune_rescoring(recognizer, HARD, settings, trials=30, on_trial=trials.append, **more), trials
@@ -280,12 +280,12 @@ def tune_rescoring(recognizer: Any, arpa: Path, **more: Any) -> tuple[TunedResco
 
 def test_tuning_finds_weights_of_a_rescoring_that_make_no_errors(recognizer: Any, arpa: Path) -> None:
     tuned, trials = tune_rescoring(recognizer, arpa)
-    assert tuned.first_pass.errors == tuned.untuned.errors == 4  # the words below 0.5
+    assert tuned.baseline.errors == tuned.untuned.errors == 4  # the words below 0.5
     assert tuned.best.score.errors == 0
     assert tuned.best.settings.rescore == arpa
     assert tuned.best.settings.nbest_rescored == LISTS[0]  # of the few texts that there are
     assert [trial.settings.nbest_rescored for trial in trials] == [LISTS[-1]] * 30 + list(LISTS)
-    assert tuple(tuned.lists) == tuple(trials[30:])
+    assert tuple(tuned.candidates) == tuple(trials[30:])
     assert {trial.settings.first_pass for trial in trials} == {DecoderSettings().first_pass}  # nothing to keep
     decoder = build.decoder(TOKENS, str, tuned.best.settings)  # type: ignore[arg-type]
     assert tuning.measure(HARD, decoder).errors == 0

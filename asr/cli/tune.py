@@ -95,12 +95,12 @@ def decoder(
         table = _Table(_DECODER_COLUMNS, advance)
         tuned = tuning.tune(*heard, settings, trials, seed, threads, table)
     best = tuned.best.score
-    rates = f"{tuned.greedy.wer:.2%} greedy, {tuned.untuned.wer:.2%} beam search untuned, {best.wer:.2%} tuned"
-    typer.echo(_summary(_DECODER_COLUMNS, tuned.widths, tuned.best, manifest, rates))
+    rates = f"{tuned.baseline.wer:.2%} greedy, {tuned.untuned.wer:.2%} beam search untuned, {best.wer:.2%} tuned"
+    typer.echo(_summary(_DECODER_COLUMNS, tuned.candidates, tuned.best, manifest, rates))
     if not tuned.helps:
         typer.echo(f"the beam search is no better than greedy decoding: {folder} stays as it is")
         return
-    _keep(folder, tuned.settings(manifest), dry_run)
+    _keep(folder, tuned.search_settings(manifest), dry_run)
     if own.rescore is not None and not dry_run:
         reporter.warn("the rescoring was tuned for another search: run `asr tune rescoring` with it again")
 
@@ -152,10 +152,10 @@ def rescoring(
         table = _Table(_RESCORING_COLUMNS, advance)
         tuned = tuning.tune_rescoring(*heard, settings, trials, seed, threads, table, numbers)
     best = tuned.best.score
-    rates = f"{tuned.first_pass.wer:.2%} first pass, {tuned.untuned.wer:.2%} rescored untuned, {best.wer:.2%} tuned"
-    typer.echo(_summary(_RESCORING_COLUMNS, tuned.lists, tuned.best, manifest, rates))
+    rates = f"{tuned.baseline.wer:.2%} first pass, {tuned.untuned.wer:.2%} rescored untuned, {best.wer:.2%} tuned"
+    typer.echo(_summary(_RESCORING_COLUMNS, tuned.candidates, tuned.best, manifest, rates))
     if tuned.helps:
-        _keep(folder, tuned.settings(manifest), dry_run)
+        _keep(folder, tuned.rescoring_settings(manifest), dry_run)
     else:
         typer.echo(f"rescoring is no better than the search alone: {folder} stays as it is")
 
