@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.inputs import check_outputs
+from asr.cli.inputs import OverwriteFiles, check_outputs
 from asr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def augment(
             help="Do only this, each time: silence, speed, pitch, tempo, reverb, noise, gain_db, telephone, codec.",
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+    overwrite: OverwriteFiles = False,
 ) -> None:
     """Write what training hears of a recording, and say what was done to it.
 

@@ -11,7 +11,7 @@ import typer
 
 from asr import pictures
 from asr.cli.decoding import announced
-from asr.cli.inputs import check_outputs
+from asr.cli.inputs import OverwriteFile, check_outputs
 from asr.cli.texts import Texts, read_sentences
 from asr.errors import DataError, some
 
@@ -31,7 +31,6 @@ AnalogyMethod = Annotated[
     Literal["add", "multiply"],
     typer.Option("--method", help="How scores are computed: 3CosAdd, or 3CosMul of Levy & Goldberg."),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")]
 
 EPILOG = """
 Examples:
@@ -96,7 +95,7 @@ def train(
     device: Annotated[
         str, typer.Option(metavar="DEVICE", help="Where the torch engine computes: cpu, cuda.")
     ] = "cpu",
-    overwrite: Overwrite = False,
+    overwrite: OverwriteFile = False,
 ) -> None:
     """Learn vectors of the words of a text, by word2vec."""
     from asr.cli.reporter import TerminalReporter
@@ -230,7 +229,7 @@ def plot(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the arrangement.")] = 0,
-    overwrite: Overwrite = False,
+    overwrite: OverwriteFile = False,
 ) -> None:
     """Draw words on a plane, those that are alike near to each other (t-SNE)."""
     from asr.cli.reporter import TerminalReporter

@@ -26,7 +26,7 @@ from asr.cli.decoding import (
     Rescore,
     Wishes,
 )
-from asr.cli.inputs import check_outputs, load_recognizer
+from asr.cli.inputs import Device, ModelFolder, OverwriteFiles, check_outputs, load_recognizer
 from asr.errors import ConfigError
 from asr.files import write_json, write_text
 
@@ -46,7 +46,7 @@ Examples:
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a model or of a run.")],
+    model: ModelFolder,
     manifest: Annotated[
         Path,
         typer.Argument(metavar="MANIFEST", help="JSONL: audio_filepath, duration, text, and any further fields."),
@@ -66,11 +66,9 @@ def evaluate(
             help="Write what was heard: audio path (and shard, or offset and duration) and text, between tabs.",
         ),
     ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="Where the network computes: auto, cpu, cuda or cuda:N.")
-    ] = "auto",
+    device: Device = "auto",
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Recordings at once.")] = 8,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+    overwrite: OverwriteFiles = False,
     decoder: DecoderName = None,
     beam_width: BeamWidth = None,
     lm: LanguageModel = None,

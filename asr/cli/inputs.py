@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+
+import typer
 
 from asr.cli.decoding import Wishes, announced, describe, prepare
 from asr.errors import ConfigError, some
@@ -20,6 +22,13 @@ if TYPE_CHECKING:
     from asr.artefact import Model
     from asr.recognizer import Recognizer
     from asr.reporting import Reporter
+
+ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a model or of a run.")]
+Device = Annotated[
+    str, typer.Option(metavar="DEVICE", help="Where the network computes: auto, cpu, cuda or cuda:N.")
+]
+OverwriteFile = Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")]
+OverwriteFiles = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
 
 
 @dataclass(frozen=True)

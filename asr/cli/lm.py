@@ -10,7 +10,7 @@ import typer
 
 from asr.cli import lm_train
 from asr.cli.decoding import announced
-from asr.cli.inputs import check_outputs
+from asr.cli.inputs import OverwriteFile, check_outputs
 from asr.cli.texts import TEXTS_HELP, Recogniser, Texts, read_sentences, with_progress
 from asr.errors import ConfigError, counted
 
@@ -32,7 +32,6 @@ LanguageModel = Annotated[
 
 NgramFile = Annotated[Path, typer.Option(metavar="FILE", help="File to make: .ngram (compact), .arpa or .arpa.gz.")]
 Half = Annotated[bool, typer.Option("--half", help="For .ngram: logarithms in 16 bits, a quarter of the size.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")]
 
 EPILOG = """
 Examples:
@@ -65,7 +64,7 @@ def build(
     ] = None,
     model: Recogniser = None,
     half: Half = False,
-    overwrite: Overwrite = False,
+    overwrite: OverwriteFile = False,
 ) -> None:
     """Estimate a model from text, by interpolated modified Kneser-Ney smoothing."""
     thresholds = _thresholds(prune)
@@ -111,7 +110,7 @@ def mix(
     ] = None,
     model: Recogniser = None,
     half: Half = False,
-    overwrite: Overwrite = False,
+    overwrite: OverwriteFile = False,
 ) -> None:
     """Mix n-gram models linearly, as of a little text of what will be said and much of everything else.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from asr.cli.inputs import check_outputs
+from asr.cli.inputs import Device, check_outputs
 from asr.cli.texts import Recogniser, Texts, read_sentences, with_progress
 from asr.errors import ConfigError, DataError
 from asr.run_folder import RunFolder
@@ -133,9 +133,7 @@ def train(
     threads: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="CPU threads.", show_default="as many as there are cores")
     ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="Where the network computes: auto, cpu, cuda or cuda:N.")
-    ] = "auto",
+    device: Device = "auto",
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of all that is drawn.")] = 1,
     run_dir: Annotated[
         Path | None,

@@ -25,7 +25,16 @@ from asr.cli.decoding import (
     Rescore,
     Wishes,
 )
-from asr.cli.inputs import Recording, check_outputs, files_for, find_recordings, load_recognizer, most_shared
+from asr.cli.inputs import (
+    Device,
+    OverwriteFiles,
+    Recording,
+    check_outputs,
+    files_for,
+    find_recordings,
+    load_recognizer,
+    most_shared,
+)
 from asr.errors import AsrError, ConfigError
 from asr.files import write_text
 
@@ -71,13 +80,11 @@ def transcribe(
             show_default="standard output",
         ),
     ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="Where the network computes: auto, cpu, cuda or cuda:N.")
-    ] = "auto",
+    device: Device = "auto",
     batch_size: Annotated[
         int, typer.Option(metavar="N", min=1, help="Recordings (or windows of long ones) at once.")
     ] = 8,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+    overwrite: OverwriteFiles = False,
     decoder: DecoderName = None,
     beam_width: BeamWidth = None,
     lm: LanguageModel = None,

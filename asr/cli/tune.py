@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from asr.cli.decoding import LanguageModel, Lexicon, prepare
-from asr.cli.inputs import load_model
+from asr.cli.inputs import Device, ModelFolder, load_model
 from asr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ Example:
   asr tune rescoring my-model dev.jsonl --lm large.ngram
 """
 
-Folder = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a model or of a run.")]
 Manifest = Annotated[
     Path, typer.Argument(metavar="MANIFEST", help="Recordings that it was not trained on, and their text.")
 ]
@@ -49,9 +48,6 @@ Threads = Annotated[
         show_default="one, more where they are long, up to the cores",
     ),
 ]
-Device = Annotated[
-    str, typer.Option(metavar="DEVICE", help="Where the network computes: auto, cpu, cuda or cuda:N.")
-]
 BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Recordings through the network at once.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Leave the model as it is.")]
 
@@ -62,7 +58,7 @@ app = typer.Typer(no_args_is_help=True, help="Find settings for a recipe or a tr
 
 @app.command(epilog=DECODER_EPILOG, short_help="Find the weights of the beam search.")
 def decoder(
-    model: Folder,
+    model: ModelFolder,
     manifest: Manifest,
     lm: LanguageModel = None,
     lexicon: Lexicon = None,
@@ -107,7 +103,7 @@ def decoder(
 
 @app.command(epilog=RESCORING_EPILOG, short_help="Find the weights of a language model that rescores.")
 def rescoring(
-    model: Folder,
+    model: ModelFolder,
     manifest: Manifest,
     lm: Annotated[
         Path | None,

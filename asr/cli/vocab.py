@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asr.cli.decoding import COMPILED_GRAMMAR as SUFFIX
-from asr.cli.inputs import check_outputs
+from asr.cli.inputs import OverwriteFile, check_outputs
 from asr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def build(
         typer.Option(metavar="FOLDER", help="Check that this model can write all words."),
     ] = None,
     language: Annotated[str, typer.Option(metavar="CODE", help="Language of numbers: en, de, fr, …")] = "en",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    overwrite: OverwriteFile = False,
 ) -> None:
     """Compile phrases or a grammar, for the --grammar of other commands."""
     if commands.is_dir():
