@@ -17,9 +17,11 @@ from asr.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from asr.reporting import Reporter
+    from asr.text.neural import NeuralLm
     from asr.text.neural_network import Architecture, LanguageNetwork
     from asr.text.units import Units
     from asr.text.vectors import WordVectors
+    from asr.training.language import Job
 
 STEPS, SMALLEST_BATCH, LARGEST_BATCH = 200, 256, 2048
 HELD_OUT = 0.05
@@ -168,11 +170,10 @@ def train(
     from asr import build
     from asr.cli.reporter import TerminalReporter
     from asr.files import only_writer
-    from asr.training import language, loop, report
+    from asr.training import language, report
     from asr.training.checkpoint import claim
-    from asr.training.optimization import resolve_precision
 
-    wanted = _Wanted(
+    wanted = _NetworkOptions(
         tokens_of=tokens_of,
         vocabulary=vocabulary,
         min_count=min_count,
@@ -186,29 +187,23 @@ def train(
         softmax=softmax,
         dropout=dropout,
     )
+    training = _TrainingOptions(
+        draws=draws,
+        epochs=epochs,
+        patience=patience,
+        batch_units=batch_units,
+        longest=longest,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        precision=precision,
+        seed=seed,
+    )
     reporter = TerminalReporter()
     sets = _read(texts, dev, tokens_of or model, seed, reporter)
     torch.manual_seed(seed)  # of the first weights and of dropout
     units, network = _begin(wanted, sets.train, reporter)
     trained = neural.NeuralLm(units, network.to(build.device(device)))
-    settings = loop.Settings(
-        epochs=epochs,
-        learning_rate=learning_rate,
-        warmup=0.05,
-        schedule="cosine",
-        weight_decay=weight_decay,
-        clip_norm=1.0,
-        patience=patience,
-        average=3,
-        precision=precision,
-        threads=threads,
-    )
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    where = f"{trained.device} in {resolve_precision(precision, trained.device)}"
-    reporter.say(
-        f"{parameters:,} parameters on {where}, {len(units.symbols):,} {units.kind}, "
-        f"{len(sets.train):,} sentences, {len(sets.dev):,} to measure with"
-    )
+    _tell_size(trained, sets, precision, reporter)
     # What decides the weights. An option that is new belongs here only where it is given: without it, trainings
     # that are under way are the same as before.
     identity = {
@@ -216,25 +211,56 @@ def train(
         "texts": _digest([*sets.train, "", *sets.dev]),
         "dev": dev and str(dev),
         "model": model and str(model),
-        "draws": draws,
-        "epochs": epochs,
-        "patience": patience,
-        "batch_units": batch_units,
-        "longest": longest,
-        "learning_rate": learning_rate,
-        "weight_decay": weight_decay,
-        "precision": precision,
-        "seed": seed,
+        **asdict(training),
     }
-    batch_units = batch_units or _batch_units(sets.train)
-    job = language.Job(trained, sets.train, sets.dev, settings, seed, folder, batch_units, longest, draws)
     with only_writer(folder):
         claim(folder / SETTINGS, identity, overwrite, lambda: _discard(folder))
         about = report.About(out.stem, (folder / SETTINGS).read_text(encoding="utf-8"))
         with report.reported(folder, RunFolder(folder).report, out, reporter, lambda: about) as noted:
-            outcome = language.train(job, noted)
+            outcome = language.train(_job(training, trained, sets, threads, folder), noted)
             neural.save(trained, out)
     reporter.say(f"wrote {out}: {outcome.dev} per word, after {outcome.epochs} epochs")
+
+
+def _tell_size(model: NeuralLm, sets: _Sets, precision: str, reporter: Reporter) -> None:
+    """Say how large the model and the text are, and where and in which precision the training computes."""
+    from asr.training.optimization import resolve_precision
+
+    parameters = sum(parameter.numel() for parameter in model.network.parameters())
+    where = f"{model.device} in {resolve_precision(precision, model.device)}"
+    reporter.say(
+        f"{parameters:,} parameters on {where}, {len(model.units.symbols):,} {model.units.kind}, "
+        f"{len(sets.train):,} sentences, {len(sets.dev):,} to measure with"
+    )
+
+
+def _job(training: _TrainingOptions, model: NeuralLm, sets: _Sets, threads: int | None, folder: Path) -> Job:
+    """All that the training loop needs."""
+    from asr.training import language, loop
+
+    settings = loop.Settings(
+        epochs=training.epochs,
+        learning_rate=training.learning_rate,
+        warmup=0.05,
+        schedule="cosine",
+        weight_decay=training.weight_decay,
+        clip_norm=1.0,
+        patience=training.patience,
+        average=3,
+        precision=training.precision,
+        threads=threads,
+    )
+    return language.Job(
+        model=model,
+        train=sets.train,
+        dev=sets.dev,
+        settings=settings,
+        seed=training.seed,
+        folder=folder,
+        batch_units=training.batch_units or _batch_units(sets.train),
+        longest=training.longest,
+        draws=training.draws,
+    )
 
 
 def _discard(folder: Path) -> None:
@@ -253,8 +279,8 @@ def _batch_units(sentences: Sequence[str]) -> int:
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """The options that say which network is trained; those that may be left out are None then."""
+class _NetworkOptions:
+    """The options that say which network is trained; those that were left out are None."""
 
     tokens_of: Path | None
     vocabulary: int | None
@@ -279,6 +305,21 @@ class _Wanted:
 
 _FREE = ("init_from", "min_count", "dropout")
 """Of these options, those in which a model to go on from leaves a choice."""
+
+
+@dataclass(frozen=True)
+class _TrainingOptions:
+    """The options that say how it is trained, as far as the weights depend on them: all are in the run's record."""
+
+    draws: int
+    epochs: int
+    patience: int
+    batch_units: int | None
+    longest: int
+    learning_rate: float
+    weight_decay: float
+    precision: str
+    seed: int
 
 
 class _Sets(NamedTuple):
@@ -307,7 +348,7 @@ def _read(texts: list[str], dev: Path | None, model: Path | None, seed: int, rep
     return sets
 
 
-def _begin(wanted: _Wanted, sentences: Sequence[str], reporter: Reporter) -> tuple[Units, LanguageNetwork]:
+def _begin(wanted: _NetworkOptions, sentences: Sequence[str], reporter: Reporter) -> tuple[Units, LanguageNetwork]:
     """The network to train: a new one, or that of a model to go on from."""
     from asr.text.neural_network import LanguageNetwork
 
@@ -322,7 +363,7 @@ def _begin(wanted: _Wanted, sentences: Sequence[str], reporter: Reporter) -> tup
     return units, network
 
 
-def _units(sentences: Sequence[str], wanted: _Wanted) -> Units:
+def _units(sentences: Sequence[str], wanted: _NetworkOptions) -> Units:
     from asr.text import tokenizer, units
 
     if wanted.tokens_of is None:
@@ -334,7 +375,7 @@ def _units(sentences: Sequence[str], wanted: _Wanted) -> Units:
     return units.Tokens(tokenizer.load(artefact.locate(wanted.tokens_of)))
 
 
-def _architecture(wanted: _Wanted, units: Units, vectors: WordVectors | None) -> Architecture:
+def _architecture(wanted: _NetworkOptions, units: Units, vectors: WordVectors | None) -> Architecture:
     """What a new network is like: as wanted, or else as suits the units and the vectors to begin with."""
     from asr.text.neural_network import Architecture
 
