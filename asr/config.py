@@ -429,6 +429,8 @@ class Speed(Section):
     @model_validator(mode="before")
     @classmethod
     def _from_factors(cls, value: Any) -> Any:
+        if isinstance(value, int | float):
+            raise ValueError("should be a list, such as [0.9, 1.0, 1.1], or {factors: …, probability: …}")
         return {"factors": value} if isinstance(value, list | tuple) else value
 
 

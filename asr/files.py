@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -340,6 +340,11 @@ def contents(source: Path) -> str | list[tuple[str, int]]:
     if source.is_file():
         return file_fingerprint(source)
     return [(path.relative_to(source).as_posix(), path.stat().st_size) for path in files_in(source)]
+
+
+def missing_files(paths: Iterable[Path]) -> list[str]:
+    """Those of the paths at which there is no file; of folders it is said that they are some."""
+    return [f"{path} (a folder)" if path.is_dir() else str(path) for path in paths if not path.is_file()]
 
 
 def file_fingerprint(path: Path) -> str:

@@ -7,12 +7,13 @@ from typing import Any
 
 from asr import artefact, build, tuning
 from asr.config import Recipe
+from asr.data import texts
 from asr.data.manifest import Utterance, read_manifest
 from asr.decoder_settings import DecoderSettings
 from asr.errors import DataError
-from asr.files import file_fingerprint, write_json
+from asr.files import file_fingerprint, missing_files, write_json
 from asr.recognizer import Recognizer
-from asr.text import kneser_ney, mixing, ngram, sentences
+from asr.text import kneser_ney, mixing, ngram
 from asr.workspace import Workspace
 
 
@@ -20,8 +21,7 @@ def inputs(recipe: Recipe) -> Any:
     """What the language model depends on beside the corpus."""
     section = recipe.language_model
     assert section is not None
-    missing = [str(path) for path in section.texts if not path.is_file()]
-    if missing:
+    if missing := missing_files(section.texts):
         raise DataError("language_model.texts names files that are not there: " + ", ".join(missing))
     settings = section.model_dump(mode="json", exclude={"texts", "trials"})
     return [settings, [file_fingerprint(path) for path in section.texts], recipe.text.model_dump(mode="json")]
@@ -37,14 +37,14 @@ def estimate(work: Workspace) -> None:
     assert section is not None
     manifests, limits = work.manifests(), (section.prune, section.vocabulary)
     sources: list[tuple[str, Iterable[str], Any]] = [
-        (f"transcripts{corpus}", texts, () if section.texts else limits)
-        for corpus, texts in _by_corpus(read_manifest(manifests["train"])).items()
-        if any(map(normalizer, texts))  # one may be noise alone
+        (f"transcripts{corpus}", transcripts, () if section.texts else limits)
+        for corpus, transcripts in _by_corpus(read_manifest(manifests["train"])).items()
+        if any(map(normalizer, transcripts))  # one may be noise alone
     ]
-    sources += [(path.name, sentences.read([path]), limits) for path in section.texts]
+    sources += [(path.name, texts.read(path), limits) for path in section.texts]
     models = []
-    for name, texts, limited in sources:
-        found = kneser_ney.build(filter(None, map(normalizer, texts)), section.order, *limited)
+    for name, lines, limited in sources:
+        found = kneser_ney.build(filter(None, map(normalizer, lines)), section.order, *limited)
         work.reporter.say(
             f"  {name}: {section.order}-grams of {found.tokens:,} words in {found.sentences:,} sentences"
         )

@@ -189,6 +189,7 @@ def find_learning_rate(
         trial = AcousticTask(job)
         fitting = fitting_budget(job.batch_seconds, trial.longest_batch, trial.attempt, reporter)
         job = replace(job, batch_seconds=fitting)
+        reporter.say(f"  {steps} steps, from a learning rate of {lowest:g} to one of {highest:g}")
         with reporter.progress("tune", steps) as advance:
             return range_test(AcousticTask(job), job.settings, lowest, highest, steps, advance)
 

@@ -216,9 +216,18 @@ def _open_file(path: Path) -> BinaryIO:
             raise AudioError("is a folder", where=path, expected="a sound file")
         return path.open("rb")
     except (FileNotFoundError, ValueError) as error:  # no path holds a zero character
-        raise AudioError("there is no such file", where=path) from error
+        raise AudioError("there is no such file", where=path, hint=hint_at_windows(path)) from error
     except OSError as error:
         raise AudioError(f"can't be opened: {error.strerror}", where=path) from error
+
+
+def hint_at_windows(path: Path) -> str | None:
+    """What to do about a path that is one of Windows, where this is not Windows; None about any other."""
+    if "\\" not in path.as_posix():
+        return None
+    drive = re.search(r"\b[A-Za-z]:\\", path.as_posix())
+    here = f", and what is here in place of {drive[0]}" if drive else ""
+    return f"/ in place of \\ in its path{here}"
 
 
 def _refuse_text(head: bytes, name: str) -> None:

@@ -26,7 +26,7 @@ from asr.data.checks import check_sets, infeasible
 from asr.data.corpora import prepared
 from asr.data.corpora.registry import PREPARE
 from asr.data.loading import Reader
-from asr.data.manifest import Utterance, read_manifest, write_manifest
+from asr.data.manifest import Utterance, grouping_fields, read_manifest, write_manifest
 from asr.decoder_settings import DecoderSettings
 from asr.errors import DataError, ModelError, counted, is_or_are, listing, some
 from asr.evaluation.report import format_report, format_totals, to_results
@@ -37,6 +37,7 @@ from asr.files import (
     contents,
     file_fingerprint,
     fingerprint,
+    missing_files,
     one_at_a_time,
     read_json,
     remove_folder,
@@ -88,8 +89,7 @@ def _corpus_folders(recipe: Recipe) -> list[Path]:
 def corpus_inputs(recipe: Recipe) -> Any:
     """What the prepared corpus depends on: the recipe's section, and what files and folders named there hold."""
     section, files = recipe.prepare, _corpus_files(recipe)
-    missing = [str(path) for path in files if not path.is_file()]
-    if missing:
+    if missing := missing_files(files):
         raise DataError(
             "the recipe names files that are not there: " + ", ".join(missing),
             hint="paths in a recipe are relative to its folder; on the command line, to where you are",
@@ -197,6 +197,12 @@ def check(work: Workspace) -> None:
     if removed:
         counts = some([f"“{character}” {count}" for character, count in removed.most_common()], most=10)
         work.reporter.say(f"  removed as punctuation: {counts} (text.keep_characters keeps them)")
+    digits = sum(any(map(str.isdecimal, normalizer(utterance.text))) for utterance in sets["train"])
+    if digits:
+        work.reporter.say(
+            f"  digits in {counted(digits, 'training transcript')}, learnt as they are written: "
+            "text.replacements and text.patterns can have them written as they are spoken"
+        )
     for warning in warnings:
         work.reporter.warn(warning)
     found = {"sets": {name: asdict(summary) for name, summary in summaries.items()}, "warnings": warnings}
@@ -491,10 +497,10 @@ def evaluate(work: Workspace) -> None:
 
 def _warn_of_unknown_fields(work: Workspace, tests: Iterable[Utterance]) -> None:
     """Warns of fields that the recipe itself names (the default may be missing) and that no test set has."""
-    section, known = work.recipe.evaluate, {field for utterance in tests for field in utterance.fields}
-    unknown = [field for field in section.fields if field not in known]
+    section, utterances = work.recipe.evaluate, list(tests)
+    unknown = [field for field in section.fields if not any(field in each.fields for each in utterances)]
     if unknown and "fields" in section.model_fields_set:
-        there = ", ".join(sorted(known)) or "none"
+        there = ", ".join(grouping_fields(utterances)) or "none"
         work.reporter.warn(f"evaluate.fields: no test set has {' or '.join(unknown)}; there are: {there}")
 
 

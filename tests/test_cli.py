@@ -346,6 +346,8 @@ def test_folders_and_patterns_in_order(here: Path) -> None:
     assert found("odd[1].wav") == ["odd[1].wav"]
     with pytest.raises(ConfigError, match="no file matches"):
         found("*.ogg")
+    with pytest.raises(ConfigError, match="'': an empty name"):
+        found("")
     Path("bare").mkdir()
     with pytest.raises(ConfigError, match="no recordings in this folder"):
         found("bare")
@@ -848,7 +850,7 @@ def test_evaluate_never_overwrites_nor_leaves_out(run: Run, manifest: Path) -> N
     (manifest.parent / "3.wav").unlink()
     result = run("evaluate", "runs/tones", manifest)
     assert result.code == 1
-    assert "3.wav: there is no such file" in result.err
+    assert f"{manifest}: 1 of 5 recordings is not there\n  {manifest.parent / '3.wav'}" in result.err
     assert "WER" not in result.out
 
 

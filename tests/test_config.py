@@ -150,6 +150,7 @@ def test_broken_files(tmp_path: Path, text: str, expected: str) -> None:
             "language_model: prune is [1, 0]: no number may be smaller",
         ),
         (r"text.patterns={a: '\g<b>'}", r"text.patterns: 'a' to '\\g<b>' is no regular expression: unknown group"),
+        ("augment.speed=1.1", "augment.speed: should be a list, such as [0.9, 1.0, 1.1], or {factors: …"),
         ("name=a.", "name: 'a.' can't be the name of a folder of Windows"),
         ("name=LPT1.a", "name: 'LPT1.a' can't be the name of a folder of Windows"),
         ("prepare=[]", "prepare: should be a section: keys below it, or {key: value, …}; found []"),

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from recorder import Recorder
 from tones import SETTINGS, write_recipe
 
 from asr import pipeline, stages
@@ -474,8 +475,9 @@ def _noises(folder: Path, count: int) -> Iterator[Utterance]:
         yield Utterance(path, 1.0, " ".join(rng.choice(list("abcdefgh"), size=2)))
 
 
-def trained(path: Path, folder: Path, *settings: str) -> Log:
-    work = pipeline.workspace(read_recipe(path, [*SETTINGS, *settings]), folder, folder / "data", Silent())
+def trained(path: Path, folder: Path, *settings: str, reporter: Silent | None = None) -> Log:
+    recipe = read_recipe(path, [*SETTINGS, *settings])
+    work = pipeline.workspace(recipe, folder, folder / "data", reporter or Silent())
     stages.prepare(work)
     stages.tokens(work)
     stages.train(work)
@@ -509,8 +511,11 @@ def test_real_over_fitting(tmp_path: Path) -> None:
 
 def test_a_real_blank_collapse(noise: Path, tmp_path: Path) -> None:
     settings = ("training.learning_rate=0.1", "training.schedule=constant", "training.batch_seconds=2")
-    entries = trained(noise, tmp_path, "training.epochs=4", *settings)
+    reporter = Recorder()
+    entries = trained(noise, tmp_path, "training.epochs=3", *settings, reporter=reporter)
     assert "blank collapse" in kinds(entries)
+    told = [line for line in [*reporter.said, *reporter.warned] if "blank collapse" in line]
+    assert len(told) == 1  # by the report alone, where it comes with the last epoch
     assert entries[-1]["dev_blank_share"] == entries[-1]["dev_empty_share"] == 1
 
 

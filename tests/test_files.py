@@ -22,6 +22,7 @@ from asr.files import (
     files_in,
     fingerprint,
     is_of_others,
+    missing_files,
     one_at_a_time,
     only_writer,
     read_json,
@@ -279,3 +280,9 @@ def test_where_the_file_system_refuses_locks_work_goes_on(tmp_path: Path, monkey
     assert (tmp_path / "run" / "file").read_text() == "done"
     with only_writer(tmp_path / "run"), one_at_a_time(tmp_path / "data" / "lock", pytest.fail):
         pass  # nothing has stayed locked
+
+
+def test_a_folder_in_the_place_of_a_file_is_said_to_be_one(tmp_path: Path) -> None:
+    there, gone = tmp_path / "there", tmp_path / "gone"
+    there.touch()
+    assert missing_files([there, gone, tmp_path]) == [str(gone), f"{tmp_path} (a folder)"]

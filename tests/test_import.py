@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from prepared_corpora import write
 
+from asr.cli import main
 from asr.data.layouts import folder, kaldi, librispeech, ljspeech, table
 from asr.data.layouts.detection import Layout, detect
 from asr.data.layouts.entries import Listing, measure
@@ -395,6 +396,39 @@ def test_a_path_from_windows_is_explained(tmp_path: Path) -> None:
         rf"{path}:2: {tmp_path}/wavs\0.wav: there is no such file (try: / in place of \ in its path)",
         f"{path}:3: {tmp_path}/wavs/0.wav: there is no such file",
     ]
+
+
+def test_where_all_paths_are_of_windows_no_folder_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [["path", "text"], ["C:\\clips\\0.wav", "one"], ["C:\\clips\\1.wav", "two"]]
+    path = make_table(tmp_path / "t.csv", rows)
+    with pytest.raises(SystemExit):
+        main(["data", "import", str(path), "--out", str(tmp_path / "t.jsonl")])
+    said = capsys.readouterr().err
+    assert "none of its 2 recordings is there" in said
+    assert r"try: / in place of \ in its path, and what is here in place of C:" in " ".join(said.split())
+
+
+def test_stretches_of_one_recording_need_their_ends(tmp_path: Path) -> None:
+    rows = [["path", "text", "from"], ["long.wav", "one", "0.1"], ["long.wav", "two", "1.5"]]
+    path, columns = make_table(tmp_path / "t.csv", rows), Columns(start="from")
+    with pytest.raises(DataError, match=r"1 recording with several stretches, .*long\.wav\n  try: --end-column"):
+        table.read(path, columns)
+    make_table(path, [*rows[:2], ["other.wav", "two", "1.5"]])
+    assert len(table.read(path, columns).entries) == 2
+    make_table(path, [[*row, end] for row, end in zip(rows, ("duration", "1", "1"), strict=True)])
+    assert [entry.end for entry in table.read(path, columns).entries] == [1.1, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("a.eaf", "tab-delimited"), ("a.TextGrid", "tab-delimited"), ("a.wav", "the folder"), ("a.doc", "--format")],
+)
+def test_what_is_no_table_can_be_made_one(name: str, hint: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("…", encoding="utf-8")
+    with pytest.raises(DataError, match=f"is no layout that can be read(.|\n)*try: .*{hint}"):
+        detect(tmp_path / name)
 
 
 def test_names_with_dots_are_told_apart(tmp_path: Path) -> None:

@@ -117,13 +117,14 @@ def test_a_run_that_was_moved_searches_with_its_own_language_model(
 def test_other_texts_change_the_language_model_and_not_the_training(
     corpus: Path, finished: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    more = tmp_path / "more.txt"
-    more.write_text("Hum, hum!\n", encoding="utf-8")
+    more = tmp_path / "more.jsonl"  # of which only the transcripts are text
+    write_manifest(more, [Utterance(tmp_path / "sound.wav", 1.0, "Hum, hum!")])
     folder = shutil.copytree(finished[0], tmp_path / "run")
     settings = f"language_model={{order: 2, trials: 12, texts: [{more}]}}"
     _, heard = run(corpus, folder, settings)
     assert stages_done(heard) == ["prepare", "language model", "tune", "evaluate", "package"]  # prepare as above
     assert "hum" in ngram.load(folder / "lm.ngram").words  # normalised, as transcripts are
+    assert "wav" not in " ".join(ngram.load(folder / "lm.ngram").words)
     (mixed,) = [line for line in heard.said if "mixed" in line]
     assert float(mixed.split()[-2].strip(",")) > 0.9  # of the transcripts: dev is of their kind
     _, heard = run(corpus, folder, settings)

@@ -438,12 +438,14 @@ def test_the_check_tells_what_is_removed_as_punctuation(tmp_path: Path) -> None:
     path = write_recipe(tmp_path, train=20)
     manifest = path.parent / "corpus" / "train.jsonl"
     train = read_manifest(manifest)
-    texts = ["low.", "low, high?", "high.", *"!;:()[]{}", *(utterance.text for utterance in train[12:])]
+    texts = ["low.", "low, high?", "high 2.", *"!;:()[]{}", *(utterance.text for utterance in train[12:])]
     write_manifest(manifest, [replace(u, text=text) for u, text in zip(train, texts, strict=False)])
     said = stage(path, tmp_path / "run", stages.check, "text.keep_characters=','").said
     assert said[3:] == [
         "  removed as punctuation: “.” 2, “?” 1, “!” 1, “;” 1, “:” 1, “(” 1, “)” 1, “[” 1, “]” 1, “{” 1 and 1 more "
-        "(text.keep_characters keeps them)"
+        "(text.keep_characters keeps them)",
+        "  digits in 1 training transcript, learnt as they are written: "
+        "text.replacements and text.patterns can have them written as they are spoken",
     ]
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.data.manifest import Utterance, read_manifest, write_manifest
+from asr.data.manifest import Utterance, grouping_fields, read_manifest, write_manifest
 from asr.errors import ConfigError, DataError
 
 FIELDS = st.dictionaries(
@@ -120,3 +120,15 @@ def test_files_that_are_no_manifest(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(DataError, match=message):
             read_manifest(tmp_path / name)
+
+
+def test_fields_whose_values_are_shared_make_groups() -> None:
+    fields = [
+        {"id": f"u{number}", "size": 1000 + number * (number < 9), "who": "ab"[number % 2], "notes": ["x"]}
+        for number in range(12)
+    ]
+    fields = [{**each, "rare": "yes"} if number < 2 else each for number, each in enumerate(fields)]
+    utterances = [Utterance(Path("a.wav"), 1.0, "a", each) for each in fields]
+    assert grouping_fields(utterances) == ["notes", "rare", "who"]
+    assert grouping_fields(utterances[8:10]) == ["notes"]
+    assert grouping_fields([]) == []

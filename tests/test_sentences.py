@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from asr.data import texts
+from asr.data.manifest import Utterance, write_manifest
 from asr.errors import DataError
 from asr.text import sentences
 
@@ -41,3 +43,17 @@ def test_what_cant_be_read_is_named(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(DataError, match=message):
             list(sentences.read([tmp_path / name]))
+
+
+def test_of_manifests_the_transcripts_are_read(tmp_path: Path) -> None:
+    said = ["one two", " ", "three"]
+    write_manifest(tmp_path / "a.jsonl", [Utterance(Path(f"{text}.wav"), 1.0, text) for text in said])
+    assert list(texts.read(tmp_path / "a.jsonl")) == ["one two", "three"]
+    assert list(texts.read(io.BytesIO(b"four\n"))) == ["four"]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.TSV", "a.csv.gz"])
+def test_a_table_is_no_text(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"wav_filename,transcript\na.wav,one\n")
+    with pytest.raises(DataError, match=r"a table, not a text\n(.|\n)*try: asr data import"):
+        texts.read(tmp_path / name)

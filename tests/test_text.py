@@ -42,7 +42,7 @@ SCRIPTS = {
     "Thai": ["สวัสดี ชาวโลก", "ขอบคุณ"],
     "Yoruba": ["ẹ káàárọ̀ o", "ọ̀rẹ́ mi"],  # ọ̀ has no composed form
 }
-MODIFIERS = re.compile("[\u02b0-\u02ff\ua700-\ua71f]")
+MODIFIERS = re.compile("[\u02b0-\u02ff\ua700-\ua721\ua789\ua78a]")
 """The blocks Spacing Modifier Letters and Modifier Tone Letters."""
 KINDS = [("characters", None), ("words", None), ("bpe", 40), ("unigram", 25)]
 
@@ -76,6 +76,7 @@ def canonical(text: str) -> str:
         ("می‌خواهم", "می‌خواهم"),
         ("你好，世界。", "你好世界"),
         ("ma˥˩ se˨˦, ꜀ma!", "ma˥˩ se˨˦ ꜀ma"),  # tone letters, which Unicode takes for symbols
+        ("ba꞉da ba꞊ ꜠a", "ba꞉da ba꞊ ꜠a"),  # as in Budu and Sabaot
         ("Ne˞ve˞, kʰaʔ", "ne˞ve˞ kʰaʔ"),
         ("?!", ""),
         ("", ""),
@@ -133,6 +134,7 @@ def test_patterns() -> None:
     assert text == "doctor who 5 kilometres 5kmh"
     both = Normalizer(replacements=(("&", "and"),), patterns=(("and", "or"),))
     assert both("this & that") == "this or that"
+    assert Normalizer(patterns=(("a\u0301", "x"),))("b\u00e1d ba\u0301d") == "bxd bxd"  # composed or not
 
 
 normalizers = st.builds(

@@ -151,7 +151,9 @@ def _tell_of_speakers(
     if speakers != {None}:
         reporter.say("one speaker is in all sets: what they measure holds for no other voice")
     elif layout is Layout.TABLE and columns.speaker is None:
-        others = sorted({field for utterance in utterances for field in utterance.fields} - {"id"})
+        from asr.data.manifest import grouping_fields
+
+        others = grouping_fields(utterances)
         if others:
             reporter.say(f"no speakers named; does a column name them (--speaker-column)? {', '.join(others)}")
 
@@ -162,12 +164,14 @@ def _refuse_where_all_are_elsewhere(source: Path, listing: Listing) -> None:
     Raises:
         DataError: so it is, and there would be several.
     """
+    from asr.sound_files import hint_at_windows
+
     missing = [entry.audio for entry in listing.entries if not entry.audio.exists()]
     if len(missing) == len(listing.entries) > 1:
         raise DataError(
             f"none of its {len(missing)} recordings is there, such as {missing[0]}",
             where=source,
-            hint="--audio-root FOLDER, from which the paths in it start",
+            hint=hint_at_windows(missing[0]) or "--audio-root FOLDER, from which the paths in it start",
         )
 
 

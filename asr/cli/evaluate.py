@@ -104,11 +104,12 @@ def evaluate(
         raise ConfigError("a folder", where=manifest, expected="the model, and behind it a manifest (.jsonl)")
     check_outputs([json_file, hypotheses], overwrite, made_from=[manifest])
     from asr.cli.reporter import TerminalReporter
-    from asr.data.manifest import manifest_text, parse_manifest
+    from asr.data.manifest import manifest_text, parse_manifest, refuse_missing
 
     content = manifest_text(manifest)
     utterances = parse_manifest(content, manifest)
     _check_fields(by or [], utterances)
+    refuse_missing(utterances, manifest)
     reporter = TerminalReporter()
     recognizer = load_recognizer(model, device, wishes, reporter)
     from asr.assess import recognise_manifest

@@ -67,6 +67,8 @@ def _place(source: Path | BinaryIO) -> Path | None:
 
 def _recordings(argument: str) -> Iterator[Recording]:
     path = Path(argument)
+    if not argument:  # as of a variable that is not set: as a path it would be the current folder
+        raise ConfigError("an empty name", where="''", expected="a recording, or . for the current folder")
     if argument == "-":
         yield Recording(sys.stdin.buffer, Path("stdin"))
     elif path.is_dir():

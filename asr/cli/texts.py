@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.errors import DataError
-
 if TYPE_CHECKING:
     from asr.reporting import Advance
 
@@ -38,15 +36,9 @@ def read_sentences(names: Iterable[str], model: Path | None) -> Iterator[str]:
 
 
 def _lines(name: str) -> Iterator[str]:
-    from asr.data.manifest import read_manifest
-    from asr.text import sentences
+    from asr.data import texts
 
-    suffixes = [suffix.lower() for suffix in Path(name).suffixes]
-    if suffixes[-2:] == [".jsonl", ".gz"]:
-        raise DataError("a compressed manifest", where=name, expected="a manifest, or a text, .gz or not")
-    if suffixes[-1:] == [".jsonl"]:
-        return filter(str.strip, (utterance.text for utterance in read_manifest(Path(name))))
-    return sentences.read([sys.stdin.buffer if name == "-" else Path(name)])
+    return texts.read(sys.stdin.buffer if name == "-" else Path(name))
 
 
 def with_progress(sentences: Iterable[str], advance: Advance) -> Iterator[str]:

@@ -17,14 +17,15 @@ import os
 import re
 import reprlib
 import tarfile
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from asr.errors import ConfigError, DataError, listing
+from asr.errors import ConfigError, DataError, counted, is_or_are, listing
 from asr.files import read_text, write_text
-from asr.sound_files import Member, Stretch
+from asr.sound_files import Member, Stretch, hint_at_windows
 
 MEMBER_KEYS = ("shard", "shard_offset", "shard_bytes")
 """Of a line whose recording is in a shard."""
@@ -224,6 +225,33 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance], relative: 
         }
         lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
     write_text(path, "".join(lines))
+
+
+def grouping_fields(utterances: Iterable[Utterance]) -> list[str]:
+    """The fields whose values part the utterances into groups: unlike ids and sizes, most of them are shared."""
+    values: dict[str, Counter[str]] = defaultdict(Counter)
+    for utterance in utterances:
+        for name, value in utterance.fields.items():
+            values[name][str(value)] += 1
+    return sorted(name for name, counts in values.items() if 2 * len(counts) <= counts.total())
+
+
+def files_of(utterances: Iterable[Utterance]) -> set[Path]:
+    """The files that hold their recordings: sound files and shards."""
+    return {each.audio if each.member is None else each.member.archive for each in utterances}
+
+
+def refuse_missing(utterances: Iterable[Utterance], manifest: Path) -> None:
+    """See that the recordings of a manifest are there, before time is spent on some of them.
+
+    Raises:
+        DataError: it names those that are not.
+    """
+    files = files_of(utterances)
+    missing = sorted(path for path in files if not path.exists())
+    if missing:
+        what = f"{len(missing)} of {counted(len(files), 'recording')} {is_or_are(len(missing))} not there"
+        raise DataError(f"{what}\n{listing(missing)}", where=manifest, hint=hint_at_windows(missing[0]))
 
 
 def _place(utterance: Utterance, folder: Path, relative: bool) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class Normalizer:
         for written, instead in self.replacements:
             text = _replace(text, unicodedata.normalize("NFC", written), instead)
         for pattern, instead in self.patterns:
-            text = re.sub(pattern, instead, text)
+            text = re.sub(unicodedata.normalize("NFC", pattern), instead, text)
         if self.case == "lower":
             text = text.lower()
         elif self.case == "upper":
@@ -110,7 +110,9 @@ def _in_word(character: str) -> bool:
 
 def _is_modifier(character: str) -> bool:
     """Whether it modifies a letter, as tone letters do; Unicode takes many of them for symbols."""
-    return "\u02b0" <= character <= "\u02ff" or "\ua700" <= character <= "\ua71f"
+    return (
+        "\u02b0" <= character <= "\u02ff" or "\ua700" <= character <= "\ua721" or character in ("\ua789", "\ua78a")
+    )
 
 
 def _apart(word: str) -> str:

@@ -315,8 +315,9 @@ class _Run(Generic[ResultT]):
         self.reporter.say(f"{epoch}  train {learnt}  {dev}  {totals['seconds']:.0f} s")
         if plateau:
             self.reporter.say(f"{epoch}  {plateau}")
-        for finding in self.findings.since(log.entries):
-            self.reporter.warn(str(finding))
+        if self.progress.epoch < self.settings.epochs:  # at the end, the report tells them all
+            for finding in self.findings.since(log.entries):
+                self.reporter.warn(str(finding))
 
     def _figures(self) -> dict[str, Any]:
         """What to log of the epoch's steps."""

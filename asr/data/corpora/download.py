@@ -165,7 +165,7 @@ def _fetch(url: str, part: Path, progress: Callable[[int, int], None]) -> None:
     raise DataError(
         f"the download failed {ATTEMPTS} times, at last with: {failure}",
         where=url,
-        hint="the same command again: it goes on where this one stopped",
+        hint=f"the same command again: it goes on where this one stopped; without a network, {BY_HAND}",
     )
 
 

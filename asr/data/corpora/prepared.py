@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from asr.cache import cache_folder
-from asr.data.manifest import Utterance, write_manifest
+from asr.data.manifest import Utterance, files_of, write_manifest
 from asr.errors import DataError, listing
 from asr.files import write_json
 
@@ -49,7 +49,7 @@ def refuse_missing(corpus: Path, utterances: Iterable[Utterance]) -> None:
     Raises:
         DataError: some are gone; it names the folders without which the corpus is prepared again.
     """
-    recordings = {each.audio if each.member is None else each.member.archive for each in utterances}
+    recordings = files_of(utterances)
     missing = sorted(path for path in recordings if not path.exists())
     if not missing:
         return

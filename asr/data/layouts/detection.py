@@ -37,7 +37,7 @@ def detect(source: Path) -> Layout:
             "is no layout that can be read",
             where=source,
             expected="a table (.csv, .tsv) or a folder",
-            hint=f"--format {Layout.TABLE}, if it is a table under another name, such as Excel's “Unicode text”",
+            hint=_how_to_get_a_table(source),
         )
     if (source / "wav.scp").is_file():
         return Layout.KALDI
@@ -56,6 +56,22 @@ def detect(source: Path) -> Layout:
             hint=f"--format {Layout.FOLDER}, if each recording has its text beside it",
         )
     return Layout.FOLDER
+
+
+def _how_to_get_a_table(source: Path) -> str:
+    """What to do about a file that is none."""
+    from asr.audio import SUFFIXES
+
+    match source.suffix.lower():
+        case ".eaf" | ".textgrid":
+            return (
+                "export it as tab-delimited text with seconds and file names (a .tsv), then --audio-column, "
+                "--text-column, --start-column and --end-column name its columns"
+            )
+        case suffix if suffix in SUFFIXES:
+            return "the folder that it is in, with a text of the same name beside each recording"
+        case _:
+            return f"--format {Layout.TABLE}, if it is a table under another name, such as Excel's “Unicode text”"
 
 
 def refuse_workbook(path: Path, head: bytes) -> None:

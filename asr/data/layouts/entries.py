@@ -150,9 +150,6 @@ def printable(path: Path) -> str:
 def _utterance(entry: Entry, recording: AudioInfo | AsrError) -> Utterance:
     if printable(entry.audio) != str(entry.audio):
         recording = AudioError("its name is not UTF-8; rename it")
-    elif isinstance(recording, AsrError) and "\\" in entry.audio.as_posix() and not entry.audio.exists():
-        # On Windows itself, it parts folders.
-        recording = AudioError(recording.what, where=recording.where, hint="/ in place of \\ in its path")
     if isinstance(recording, AsrError):
         fault = _what(recording)
         raise ValueError(fault if entry.where == str(entry.audio) else f"{printable(entry.audio)}: {fault}")

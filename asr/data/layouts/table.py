@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
@@ -13,7 +14,7 @@ from typing import NamedTuple
 from asr.audio import SUFFIXES
 from asr.data.layouts.entries import Entry, Listing, faulty
 from asr.data.layouts.lists import Recordings, Row, read_lines
-from asr.errors import DataError
+from asr.errors import DataError, counted, some
 
 DELIMITERS = "\t,;|"
 USUAL_NAMES = {
@@ -89,7 +90,26 @@ def read(path: Path, columns: Columns = Columns(), audio_root: Path | None = Non
             entries.append(entry)
         except (ValueError, OSError) as error:
             table.faults.append(f"{where}: {error}")
+    if found.start is not None and found.end is None:
+        _refuse_open_ends(entries, path)
     return Listing(entries, table.faults)
+
+
+def _refuse_open_ends(entries: Iterable[Entry], path: Path) -> None:
+    """Refuse stretches of one recording that each last to its end, as it is not known where they end.
+
+    Raises:
+        DataError: there are some.
+    """
+    open_ends = Counter(entry.audio for entry in entries if entry.start is not None and entry.end is None)
+    several = [audio for audio, count in open_ends.items() if count > 1]
+    if several:
+        raise DataError(
+            f"{counted(len(several), 'recording')} with several stretches, and it is not known where these end: "
+            f"{some([str(audio) for audio in several])}",
+            where=path,
+            hint="--end-column NAME, or a column duration",
+        )
 
 
 class _Table(NamedTuple):
