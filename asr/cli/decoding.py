@@ -101,8 +101,8 @@ RejectAbove = Annotated[
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What the options say; None is what was not given."""
+class DecodingOptions:
+    """The options of decoding as they were given; None where one was not."""
 
     decoder: Literal["greedy", "beam"] | None = None
     beam_width: int | None = None
@@ -276,7 +276,9 @@ def announced(message: str, reporter: Reporter) -> Iterator[None]:
         timer.cancel()
 
 
-def describe(settings: DecoderSettings | None, wishes: Wishes, hotwords: Mapping[str, float] | None) -> str:
+def describe(
+    settings: DecoderSettings | None, decoding: DecodingOptions, hotwords: Mapping[str, float] | None
+) -> str:
     """How recordings will be decoded, in a few words."""
     if settings is None:
         return "greedy decoding"
@@ -287,8 +289,8 @@ def describe(settings: DecoderSettings | None, wishes: Wishes, hotwords: Mapping
         parts.append(f"words of {settings.lexicon.name}")
     if hotwords:
         parts.append(counted(len(hotwords), "hotword"))
-    if wishes.grammar is not None:
-        parts.append(f"sentences of {wishes.grammar.name}")
+    if decoding.grammar is not None:
+        parts.append(f"sentences of {decoding.grammar.name}")
     if settings.rescore is not None and settings.rescores:
         parts.append(f"the best {settings.nbest_rescored} rescored by {settings.rescore.name}")
     return ", ".join(parts)

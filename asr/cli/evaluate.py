@@ -17,6 +17,7 @@ from asr.cli.decoding import (
     BeamWidth,
     Beta,
     DecoderName,
+    DecodingOptions,
     GrammarFile,
     Hotwords,
     LanguageModel,
@@ -24,7 +25,6 @@ from asr.cli.decoding import (
     NbestRescored,
     RejectAbove,
     Rescore,
-    Wishes,
 )
 from asr.cli.inputs import Device, ModelFolder, OverwriteFiles, check_outputs, load_recognizer
 from asr.errors import ConfigError
@@ -85,7 +85,7 @@ def evaluate(
 
     Every utterance of the manifest counts: where one can't be read, nothing is measured.
     """
-    wishes = Wishes(
+    decoding = DecodingOptions(
         decoder=decoder,
         beam_width=beam_width,
         lm=lm,
@@ -111,7 +111,7 @@ def evaluate(
     _check_fields(by or [], utterances)
     refuse_missing(utterances, manifest)
     reporter = TerminalReporter()
-    recognizer = load_recognizer(model, device, wishes, reporter)
+    recognizer = load_recognizer(model, device, decoding, reporter)
     from asr.assess import recognise_manifest
     from asr.evaluation import report, wer
 

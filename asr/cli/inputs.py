@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from asr.cli.decoding import Wishes, announced, describe, prepare
+from asr.cli.decoding import DecodingOptions, announced, describe, prepare
 from asr.errors import ConfigError, some
 from asr.files import full_disk_in_words, nearest_existing, real_path
 
@@ -172,18 +172,18 @@ def load_model(model: Path | None) -> tuple[Path, Model]:
     return folder, artefact.load(folder)
 
 
-def load_recognizer(model: Path | None, device: str, wishes: Wishes, reporter: Reporter) -> Recognizer:
+def load_recognizer(model: Path | None, device: str, decoding: DecodingOptions, reporter: Reporter) -> Recognizer:
     """Load a model to work with, and say which, and how it will decode."""
     from asr import build
     from asr.recognizer import Recognizer
 
     where = build.device(device)
-    options = wishes.options()
+    options = decoding.options()
     folder, loaded = load_model(model)
-    settings = wishes.settings(loaded.decoder)
+    settings = decoding.settings(loaded.decoder)
     created = loaded.metadata.get("created")  # as in any model that asr has made
     known = loaded.config.name + (f", trained {created[:10]}" if created else "")
-    reporter.say(f"model {folder} ({known}) on {where}, " + describe(settings, wishes, options.get("hotwords")))
+    reporter.say(f"model {folder} ({known}) on {where}, " + describe(settings, decoding, options.get("hotwords")))
     prepare(settings, reporter)
     with announced("reading the language model …", reporter):
-        return Recognizer(replace(loaded, decoder=settings), where, reject_above=wishes.reject_above, **options)
+        return Recognizer(replace(loaded, decoder=settings), where, reject_above=decoding.reject_above, **options)

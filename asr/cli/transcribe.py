@@ -16,6 +16,7 @@ from asr.cli.decoding import (
     BeamWidth,
     Beta,
     DecoderName,
+    DecodingOptions,
     GrammarFile,
     Hotwords,
     LanguageModel,
@@ -23,7 +24,6 @@ from asr.cli.decoding import (
     NbestRescored,
     RejectAbove,
     Rescore,
-    Wishes,
 )
 from asr.cli.inputs import (
     Device,
@@ -105,7 +105,7 @@ def transcribe(
     """
     from asr.cli.reporter import TerminalReporter
 
-    wishes = Wishes(
+    decoding = DecodingOptions(
         decoder=decoder,
         beam_width=beam_width,
         lm=lm,
@@ -130,7 +130,7 @@ def transcribe(
     _check_output(recordings, form, where, overwrite)
     seconds = _seconds(recordings)
     reporter = TerminalReporter()
-    recognizer = load_recognizer(model, device, wishes, reporter)
+    recognizer = load_recognizer(model, device, decoding, reporter)
     work = _Work(recognizer, recordings, batch_size, reporter, seconds)
     _write(work, form, where)
     if work.failed:
