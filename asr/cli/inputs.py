@@ -111,10 +111,11 @@ def files_for(recordings: Sequence[Recording], folder: Path, suffix: str) -> lis
 
     names = [recording.name for recording in recordings]
     stems = [without_suffix(name) for name in names]
-    shared = Counter(str(stem).casefold() for stem in stems)
+    folded = [str(stem).casefold() for stem in stems]
+    shared = Counter(folded)
     paths = [
-        folder / f"{stem if shared[str(stem).casefold()] == 1 else name}{suffix}"
-        for name, stem in zip(names, stems, strict=True)
+        folder / f"{stem if shared[key] == 1 else name}{suffix}"
+        for name, stem, key in zip(names, stems, folded, strict=True)
     ]
     caseless = sys.platform in ("darwin", "win32")
     keys = [str(path).casefold() if caseless else str(path) for path in paths]

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from asr.compiled import compiled
-from asr.decoding.spelling import code_points
+from asr.decoding.spelling import SPACE, code_points
 from asr.decoding.types import Slot
 from asr.errors import DataError, refuse_newer_format
 from asr.files import write_bytes
@@ -33,7 +33,6 @@ FORMAT_VERSION = 1
 DESCRIPTION = "vocabulary"  # in the metadata of a file
 MOST_STATES = 4_000_000
 START, END = 0, 1  # of a network
-SPACE = 32
 
 
 @dataclass(frozen=True, eq=False)

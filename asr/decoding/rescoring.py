@@ -17,13 +17,11 @@ from torch import Tensor
 
 from asr.decoding.types import BatchDecoder, Hypothesis, Options
 
-FloatArray = NDArray[np.float64]
-
 WIDER = 8
 """So many times wider is the beam of the search for several hypotheses. It can't drop prefixes that another one
 with the same future surpasses, and needs room for them until its best is as good as that of a search for one."""
 
-Scorer: TypeAlias = Callable[[Sequence[Sequence[str]]], Sequence[FloatArray]]
+Scorer: TypeAlias = Callable[[Sequence[Sequence[str]]], Sequence[NDArray[np.float64]]]
 """A language model: from sentences, as words, to the natural log-probabilities of each one's words and its end."""
 
 
@@ -82,7 +80,7 @@ class RescoringDecoder:
         return [(replace(best, alternatives=()), *best.alternatives) for best in found]
 
 
-def sentence_scores(scorer: Scorer, lists: Sequence[Sequence[Hypothesis]]) -> list[FloatArray]:
+def sentence_scores(scorer: Scorer, lists: Sequence[Sequence[Hypothesis]]) -> list[NDArray[np.float64]]:
     """Natural log-probabilities of the texts of each list. The scorer sees each text once, and all together."""
     texts = list(dict.fromkeys(hypothesis.text for hypotheses in lists for hypothesis in hypotheses))
     log_probs = scorer([text.split() for text in texts])
@@ -92,9 +90,9 @@ def sentence_scores(scorer: Scorer, lists: Sequence[Sequence[Hypothesis]]) -> li
 
 def remembering(scorer: Scorer) -> Scorer:
     """The same language model, which is never asked about a sentence twice."""
-    known: dict[tuple[str, ...], FloatArray] = {}
+    known: dict[tuple[str, ...], NDArray[np.float64]] = {}
 
-    def ask(sentences: Sequence[Sequence[str]]) -> list[FloatArray]:
+    def ask(sentences: Sequence[Sequence[str]]) -> list[NDArray[np.float64]]:
         asked = [tuple(sentence) for sentence in sentences]
         new = [sentence for sentence in dict.fromkeys(asked) if sentence not in known]
         if new:
@@ -105,7 +103,7 @@ def remembering(scorer: Scorer) -> Scorer:
 
 
 def rescore(
-    hypotheses: Sequence[Hypothesis], log_probs: FloatArray, weights: Weights, wanted: int = 1
+    hypotheses: Sequence[Hypothesis], log_probs: NDArray[np.float64], weights: Weights, wanted: int = 1
 ) -> Hypothesis:
     """Rank hypotheses anew; of equal scores, the one that was better before stays so.
 

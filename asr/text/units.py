@@ -9,7 +9,6 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -96,6 +95,7 @@ class Tokens:
         # Characters have a token between words; the others carry the space that is before a word.
         spaced = tokenizer.kind == "characters" and " " in tokenizer.surfaces  # which no single words need
         self._between = [tokenizer.surfaces.index(" ") + 1] if spaced else []
+        self._spellings: dict[str, list[int]] = {}
 
     def __contains__(self, word: object) -> bool:
         return isinstance(word, str) and not self.tokenizer.unknown(word)
@@ -109,10 +109,6 @@ class Tokens:
             known = word in self
             self._spellings[word] = [token + 1 for token in self.tokenizer.encode(word)] if known else [UNKNOWN]
         return self._spellings[word]
-
-    @cached_property
-    def _spellings(self) -> dict[str, list[int]]:
-        return {}
 
     def decode(self, numbers: Iterable[int]) -> str:
         return self.tokenizer.decode(number - 1 for number in numbers if number > UNKNOWN)
