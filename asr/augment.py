@@ -89,7 +89,7 @@ class WaveformAugmenter:
         return self.trace(waveform, rng)[0]
 
     def trace(self, waveform: FloatArray, rng: Generator) -> tuple[FloatArray, list[Applied]]:
-        """As a call, with what was done."""
+        """Augment as a call does; also return the steps that were applied, with what each of them drew."""
         applied, limit = [], max(float(np.abs(waveform).max(initial=0.0)), 1.0)
         entropy = int(rng.integers(2**63))
         for step in self.steps:
@@ -133,7 +133,7 @@ class Silence:
 
     @property
     def applied(self) -> Applied:
-        """For who wants to know."""
+        """What to tell of it, as `WaveformAugmenter.trace` tells of steps."""
         return Applied("silence", {"before": self.before, "after": self.after, "below_db": self.below_db})
 
 
@@ -175,7 +175,7 @@ class Silences:
 
 @dataclass(frozen=True)
 class Speed:
-    """Tempo and pitch together, by one of some factors, each as likely as the others."""
+    """Changes tempo and pitch together, by one of some factors, each as likely as the others."""
 
     sample_rate: int
     factors: tuple[float, ...]
@@ -188,7 +188,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Pitch:
-    """Pitch and formants, not the tempo."""
+    """Changes pitch and formants by so many semitones, and leaves the tempo."""
 
     sample_rate: int
     semitones: Interval
@@ -202,7 +202,7 @@ class Pitch:
 
 @dataclass(frozen=True)
 class Tempo:
-    """The tempo, not the pitch."""
+    """Changes the tempo by a factor (above 1: faster), and leaves the pitch."""
 
     sample_rate: int
     factor: Interval
@@ -277,7 +277,7 @@ class Snr:
     without_pauses: bool = False
 
     def mixed(self, waveform: FloatArray, noise: FloatArray, snr_db: float) -> FloatArray:
-        """Speech with noise."""
+        """Speech with noise added, `snr_db` softer: (samples,) each."""
         signal = speech_power(waveform, self.sample_rate) if self.without_pauses else power(waveform)
         return add_noise(waveform, noise, snr_db, signal)
 
@@ -325,7 +325,7 @@ class RecordedNoise:
 
 @dataclass(frozen=True)
 class Gain:
-    """Loudness."""
+    """Changes the level by so many decibels."""
 
     decibels: Interval
 
@@ -336,7 +336,7 @@ class Gain:
 
 @dataclass(frozen=True)
 class Telephone:
-    """A telephone line with one of some codecs."""
+    """Sends speech over a telephone line: band-limited, then coded by one of some codecs."""
 
     sample_rate: int
     codecs: tuple[str, ...]
@@ -349,7 +349,7 @@ class Telephone:
 
 @dataclass(frozen=True)
 class Codec:
-    """One of some codecs, at some bit rate."""
+    """Compresses speech by one of some codecs, at a bit rate in kbit/s, and decodes it again."""
 
     sample_rate: int
     codecs: tuple[str, ...]

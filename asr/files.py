@@ -1,4 +1,4 @@
-"""Writing files so that none is ever half there, and fingerprints of what they hold."""
+"""Files and folders: written so that none is ever half there, locked, listed, fingerprinted; errors in words."""
 
 from __future__ import annotations
 

@@ -262,6 +262,7 @@ class Recognizer:
             yield from self._cut(recording)
 
     def _cut(self, recording: Iterator[_Piece]) -> Iterator[_Stretch]:
+        """The stretches of one recording; each belongs to the place of the latest piece that it needed."""
         place: _Place
 
         def pieces() -> Iterator[tuple[int, Tensor, tuple[int, ...]]]:
@@ -286,6 +287,7 @@ class Recognizer:
                 yield _Heard(part.place, part.start, hypothesis, pause)
 
     def _blocks(self, source: AudioSource | NDArray[np.floating[Any]]) -> Iterator[FloatArray]:
+        """A recording in blocks of samples (samples,) float32 at the model's rate; a waveform is one block."""
         if not isinstance(source, np.ndarray):
             yield from audio.stream(source, self.sample_rate, BLOCK_SECONDS)
         elif source.ndim != 1 or not np.issubdtype(source.dtype, np.floating):

@@ -38,12 +38,12 @@ class Segment:
 
     @property
     def start(self) -> float:
-        """Seconds."""
+        """Where its first word begins, in seconds from the recording's start."""
         return self.words[0].start
 
     @property
     def end(self) -> float:
-        """Seconds."""
+        """Where its last word ends, in seconds from the recording's start."""
         return self.words[-1].end
 
     @property

@@ -1,4 +1,4 @@
-"""What every decoder returns."""
+"""What all decoders have in common: the options of a call, the hypotheses that they return, and their protocol."""
 
 from __future__ import annotations
 

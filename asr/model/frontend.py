@@ -50,7 +50,7 @@ class MaskedConv(nn.Module):
     Args:
         dims: 1, over time with the bins as channels, or 2, over time and bins.
         in_channels, out_channels: channels.
-        settings: see there.
+        settings: see `ConvSettings`.
         kernel: width in time and, for 2-D, in bins; odd.
         stride: in time.
         bin_stride: in bins, 2-D only.

@@ -35,12 +35,12 @@ class Perplexity:
 
     @property
     def perplexity(self) -> float:
-        """Per prediction."""
+        """Perplexity: e to the mean negative log-probability of a prediction."""
         return _exp(-self.log_prob / self.predictions)
 
     @property
     def perplexity_known(self) -> float:
-        """Per prediction of what the model knows; NaN where that is nothing."""
+        """The same over the predictions of what the model knows; NaN where it knows nothing."""
         known = self.predictions - self.unknown
         return _exp(-self.log_prob_known / known) if known else math.nan
 
