@@ -27,7 +27,7 @@ from asr import build, pipeline, stages
 from asr.augment import Silence
 from asr.config import Frontend, Model
 from asr.data.batching import Sample, plan_epoch, plan_in_order
-from asr.data.checks import check_sets
+from asr.data.checks import check_recordings, check_sets
 from asr.data.loading import Batch, Loader, Reader, join, lost_workers_named
 from asr.data.manifest import Utterance, read_manifest, write_manifest
 from asr.errors import AudioError, DataError, ExhaustedError
@@ -358,6 +358,19 @@ def test_checks_report_every_fault_by_file(path: Path, tmp_path: Path, monkeypat
     assert message.startswith(f"5 of {len(good) + 6} recordings")
     for fault in faulty:
         assert str(fault.audio) in message
+
+
+@pytest.mark.parametrize("off", [-0.3, -0.2, 0.2, 0.3])
+def test_checks_refuse_durations_that_are_off_by_more_than_a_quarter_of_a_second(
+    tmp_path: Path, off: float
+) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(16000), 8000)
+    sets = {"train": [Utterance(tmp_path / "a.wav", 2.0 + off, "low")]}
+    if abs(off) < 0.25:
+        check_recordings(sets)
+    else:
+        with pytest.raises(DataError, match=rf"a\.wav: the manifest says {2 + off:.2f} s, the file lasts 2\.00 s"):
+            check_recordings(sets)
 
 
 def test_checks_warn_of_tests_heard_in_training_and_of_empty_transcripts(path: Path) -> None:
