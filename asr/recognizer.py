@@ -307,7 +307,7 @@ class Recognizer:
         place = parts[-1].place
         if place.error is not None:
             return place.error
-        parts = [part for part in parts if not part.pause] or parts
+        parts = [part for part in parts if not part.pause] or parts[:1]
         hypotheses = [part.hypothesis for part in parts]
         words = [word for part in parts for word in self._timed(part)]
         rejections = [hypothesis.rejection for hypothesis in hypotheses if hypothesis.rejection is not None]

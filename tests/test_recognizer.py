@@ -648,6 +648,18 @@ def test_of_pauses_a_grammar_makes_no_sentence(commands: int) -> None:
     assert transcript.rejection == (0.2 if commands else np.inf)
 
 
+def test_silence_is_one_sentence_of_a_grammar_at_most() -> None:
+    """Not one for each of the stretches into which it is cut."""
+
+    class Believer(Commander):
+        def decode(self, log_probs: Tensor, lengths: Tensor, **options: Unpack[Options]) -> list[Hypothesis]:
+            return [hypothesis("low", rejection=6.7) for _ in lengths]
+
+    low = automaton.compile(grammar.parse("<command> = low ;"))
+    transcript = tone_recognizer(Believer()).transcribe(np.zeros(66 * RATE, np.float32), grammar=low)
+    assert (transcript.text, transcript.rejection) == ("low", 6.7)
+
+
 def test_nothing_is_rejected_without_a_grammar() -> None:
     recognizer = tone_recognizer(Script([hypothesis("a")]), reject_above=0.0)
     assert recognizer.transcribe(tones(2.0)[0]).text == "a"

@@ -29,7 +29,10 @@ MOST_ROWS = 1 << 16  # of the tree of prefixes, before a stream forgets those th
 
 
 class Partial(NamedTuple):
-    """What a stream has heard so far: words that will not change any more, and the best text at the moment."""
+    """What a stream has heard so far: words that will not change any more, and the best text at the moment.
+
+    Under a grammar they may change all the same, if the beam turns out to have been too narrow for any sentence.
+    """
 
     stable: str
     text: str
@@ -58,7 +61,8 @@ class Decoder:
         token_threshold: a token is tried in a frame if it is at most this much less probable than the best one.
         max_tokens: how many are tried in a frame at most.
         blank_skip: a frame whose blank is as probable as this is taken to hold nothing else, but for a grammar.
-        recombine: in search of the one best text, drop prefixes that another one with the same future surpasses.
+        recombine: in search of the one best text, drop prefixes that another one with the same future surpasses;
+            they are missing then among the texts to which confidences compare it.
 
     Raises:
         ConfigError: `beta` is not between ±100, or `unknown` is higher; there is a lexicon, and a language model of

@@ -1,7 +1,7 @@
 """CTC prefix beam search, compiled.
 
 Hannun et al. 2014, "First-Pass Large Vocabulary Continuous Speech Recognition using Bi-Directional Recurrent DNNs",
-with what makes it fast and exact:
+with what makes it fast:
 
 - One node for each prefix that was ever kept, in a tree on flat arrays; the words, language model and hotwords of a
   prefix are states of automata, kept in its node. What a token adds to a prefix is a factor that depends on nothing
@@ -9,7 +9,8 @@ with what makes it fast and exact:
 - Probabilities, not their logarithms, in double precision and rescaled in time: sums without exp and log.
 - Only the likely tokens of a frame are tried. A frame that is all blank keeps the beam as it is.
 - Within a word, the best unigram that can still be reached stands in for the language model (look-ahead).
-- Of two prefixes with the same future, one that is better in everything replaces the other (recombination).
+- Of two prefixes with the same future, one that is better in everything replaces the other (recombination). What
+  the other might still have gained from a shorter prefix is lost, which is next to nothing.
 """
 
 from __future__ import annotations
