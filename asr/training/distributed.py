@@ -184,15 +184,16 @@ def joined(raised_by_all: type[AsrError]) -> Iterator[World]:
         return
     store, rank, size = next(rendezvous("env://"))
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
-    world = World(
-        rank=rank,
-        size=size,
-        local_rank=int(os.environ.get("LOCAL_RANK", rank)),
-        local_size=int(os.environ.get("LOCAL_WORLD_SIZE", size)),
-        patient=dist.new_group(backend="gloo", timeout=PATIENCE),
-    )
     stopped = None
     try:
+        world = World(
+            rank=rank,
+            size=size,
+            local_rank=int(os.environ.get("LOCAL_RANK", rank)),
+            local_size=int(os.environ.get("LOCAL_WORLD_SIZE", size)),
+            # While one process still waits for this group, another may have ended with an error.
+            patient=dist.new_group(backend="gloo", timeout=PATIENCE),
+        )
         try:
             yield world
         except raised_by_all as error:
